@@ -1,0 +1,9 @@
+//! git-intake: a Git-native filesystem watcher.
+//!
+//! Files dropped in `raw/` become checked, filed, committed and pushed resources in `managed/`.
+//! The rooms stand from the roof down; a room names only rooms below it (`tests/walls.rs`).
+//! Begin with `agent/turn.rs`: one file, from `raw/` to the remote, in order.
+
+pub mod clock;
+pub mod model;
+pub mod step;

@@ -1,0 +1,102 @@
+//! A fabric: one GitOps directory in a repository, with its inbox, its files and its leftovers.
+
+use super::path::{PathError, RepoPath};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A fabric's name: lower-case letters, digits and dashes, at most 63 characters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct FabricName(String);
+
+impl FabricName {
+    /// Checks a name.
+    pub fn parse(text: &str) -> Result<FabricName, String> {
+        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let fits = !text.is_empty()
+            && text.len() <= 63
+            && text.chars().all(inner)
+            && !text.starts_with('-')
+            && !text.ends_with('-');
+        if fits {
+            Ok(FabricName(text.to_owned()))
+        } else {
+            Err(format!(
+                "`{}` cannot name a fabric: use 1 to 63 lower-case letters, digits and dashes, such as fabric-1",
+                super::path::escape(text.as_bytes())
+            ))
+        }
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for FabricName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for FabricName {
+    type Error = String;
+    fn try_from(text: String) -> Result<FabricName, String> {
+        FabricName::parse(&text)
+    }
+}
+
+impl From<FabricName> for String {
+    fn from(name: FabricName) -> String {
+        name.0
+    }
+}
+
+/// One GitOps directory in a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fabric {
+    /// What people call it.
+    pub name: FabricName,
+    /// Where it lies in the repository; the top means the repository is one fabric.
+    pub dir: RepoPath,
+}
+
+impl Fabric {
+    /// The inbox.
+    pub fn raw(&self) -> RepoPath {
+        self.dir.join_fixed("raw")
+    }
+
+    /// Where each resource has its one file.
+    pub fn managed(&self) -> RepoPath {
+        self.dir.join_fixed("managed")
+    }
+
+    /// What is nobody's business: never read, moved or rewritten.
+    pub fn unmanaged(&self) -> RepoPath {
+        self.dir.join_fixed("unmanaged")
+    }
+
+    /// The ref that keeps the originals of what was filed.
+    pub fn archive_ref(&self) -> String {
+        format!("refs/intake/archive/{}", self.name)
+    }
+
+    /// The canonical file of a resource below `managed/`:
+    /// `<plural>/<name>.yaml`, or `<plural>/<namespace>/<name>.yaml` outside of `default`.
+    pub fn managed_path(&self, plural: &str, key: &super::key::Key) -> Result<RepoPath, PathError> {
+        let mut stem = key.name.clone();
+        if stem.len() + ".yaml".len() > super::path::COMPONENT_BYTES_MAX {
+            // A name may be 253 characters; with the extension that is too long for a file.
+            let digest = super::digest::Sha256::of(stem.as_bytes()).short();
+            stem.truncate(200);
+            stem = format!("{}-{digest}", stem.trim_end_matches(['.', '-']));
+        }
+        let tail = match key.namespace.as_str() {
+            super::key::DEFAULT_NAMESPACE => format!("{plural}/{stem}.yaml"),
+            namespace => format!("{plural}/{namespace}/{stem}.yaml"),
+        };
+        self.managed().join(&tail)
+    }
+}

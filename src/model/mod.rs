@@ -1,0 +1,15 @@
+//! The nouns: plain values that every room above may name.
+//!
+//! No file, no clock and no network is touched here; what has been checked is a type of its own.
+
+pub mod digest;
+pub mod document;
+pub mod fabric;
+pub mod ids;
+pub mod key;
+pub mod operation;
+pub mod path;
+pub mod plan;
+pub mod problem;
+pub mod record;
+pub mod report;

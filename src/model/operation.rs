@@ -1,0 +1,156 @@
+//! A plan's life, from *Planned* to *Pushed* or *Held*.
+
+use super::fabric::FabricName;
+use super::ids::{CommitId, OperationId};
+use super::plan::{Planned, Taken};
+use super::report::{FileReport, StageReport};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Where an operation stands.
+///
+/// ```text
+///            apply            commit             push
+///  Planned ─────────► Applied ─────────► Committed ─────────► Pushed
+///     │                  │                │    ▲ try later
+///     │                  │                └────┘
+///     └──────────────────┴────────► Held ◄── a person must act (the reason, in words)
+/// ```
+///
+/// *Settled* beside `Committed` says that records and `raw/` follow the commit already.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum State {
+    /// In the journal; nothing has been changed yet.
+    Planned,
+    /// Files are in place; no commit names them yet.
+    Applied,
+    /// The branch has it.
+    Committed {
+        /// The commit.
+        commit_id: CommitId,
+        /// Records and `raw/` follow it already.
+        settled: bool,
+    },
+    /// The remote has it.
+    Pushed {
+        /// The commit as it stands on the remote (replaying may have made it anew).
+        commit_id: CommitId,
+    },
+    /// There was nothing to commit: only reports, or drops that changed nothing.
+    Done,
+    /// Undone, or never begun; the drops are where they were.
+    Undone {
+        /// Why.
+        reason: String,
+    },
+    /// A person must act.
+    Held {
+        /// Why, and what to do.
+        reason: String,
+    },
+}
+
+impl State {
+    /// A word for tables.
+    pub fn word(&self) -> &'static str {
+        match self {
+            State::Planned => "planned",
+            State::Applied => "applied",
+            State::Committed { .. } => "committed",
+            State::Pushed { .. } => "pushed",
+            State::Done => "done",
+            State::Undone { .. } => "undone",
+            State::Held { .. } => "held",
+        }
+    }
+
+    /// Says whether recovery has to look at it.
+    pub fn is_open(&self) -> bool {
+        match self {
+            State::Planned | State::Applied | State::Committed { .. } => true,
+            State::Pushed { .. } | State::Done | State::Undone { .. } | State::Held { .. } => false,
+        }
+    }
+
+    /// The commit, where there is one.
+    pub fn commit_id(&self) -> Option<CommitId> {
+        match self {
+            State::Committed { commit_id, .. } | State::Pushed { commit_id } => Some(*commit_id),
+            State::Planned | State::Applied | State::Done => None,
+            State::Undone { .. } | State::Held { .. } => None,
+        }
+    }
+}
+
+/// What an operation is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// Drops become managed files.
+    Ingestion,
+    /// The three directories are made or repaired.
+    DirectoryInit,
+    /// Records follow what others committed.
+    GitToRecord,
+}
+
+/// What set it off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// A kernel event.
+    Watch,
+    /// The agent's start.
+    Startup,
+    /// The periodic look.
+    Schedule,
+    /// A person at the command line.
+    Cli,
+}
+
+macro_rules! serde_word {
+    ($name:ident) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                // The word on the screen is the word in JSON.
+                Serialize::serialize(self, f)
+            }
+        }
+    };
+}
+serde_word!(Purpose);
+serde_word!(Trigger);
+
+/// One entry of the journal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Operation {
+    /// Sorts by time.
+    pub id: OperationId,
+    /// Whose it is.
+    pub fabric: FabricName,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// What set it off.
+    pub trigger: Trigger,
+    /// Who is behind it: the agent, or a person's name.
+    pub actor: String,
+    /// When it was planned.
+    pub started_at: jiff::Timestamp,
+    /// When it came to rest.
+    #[serde(default)]
+    pub completed_at: Option<jiff::Timestamp>,
+    /// Where it stands.
+    #[serde(flatten)]
+    pub state: State,
+    /// The commit that was HEAD when it was planned; none on an unborn branch.
+    pub base: Option<CommitId>,
+    /// What it changes in the tree.
+    pub changes: Vec<Planned>,
+    /// What may leave `raw/` afterwards.
+    pub taken: Vec<Taken>,
+    /// What became of each drop.
+    pub files: Vec<FileReport>,
+    /// What each stage did.
+    pub stages: Vec<StageReport>,
+}

@@ -1,0 +1,103 @@
+//! What the store knows of one resource, and of what is in the way of one.
+
+use super::digest::{Sha256, Xxh3};
+use super::fabric::FabricName;
+use super::ids::{BlobId, CommitId, OperationId};
+use super::key::{Key, ResourceId};
+use super::path::{RawPath, RepoPath};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Where a resource came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// The drop, relative to `raw/`.
+    pub path: RawPath,
+    /// Which document of it, counted from 1.
+    pub document: u32,
+    /// Its first line, counted from 1.
+    pub line: u32,
+    /// The operation that filed it; none where a person or another tool did.
+    #[serde(default)]
+    pub operation: Option<OperationId>,
+}
+
+/// One resource: its file, what the file holds, where it came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The same after every rebuild.
+    pub id: ResourceId,
+    /// Whose it is.
+    pub fabric: FabricName,
+    /// Which resource.
+    #[serde(flatten)]
+    pub key: Key,
+    /// Group and version as written.
+    pub api_version: String,
+    /// Its one file, relative to the top of the repository.
+    pub path: RepoPath,
+    /// What git holds there.
+    pub blob_id: BlobId,
+    /// The same, as SHA-256 of the file.
+    pub sha256: Sha256,
+    /// XXH3 of the parsed content: formatting does not change it.
+    pub content: Xxh3,
+    /// The commit that brought this content; none where that is not known any more.
+    #[serde(default)]
+    pub commit_id: Option<CommitId>,
+    /// `metadata.labels`.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// `metadata.annotations`.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// Where it came from; none where it was found in the tree.
+    #[serde(default)]
+    pub source: Option<Source>,
+}
+
+/// One key, two contents: kept for a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// Which resource.
+    pub id: ResourceId,
+    /// Whose it is.
+    pub fabric: FabricName,
+    /// Its file.
+    pub path: RepoPath,
+    /// What meets: stable words such as `concurrent_modification`.
+    pub kind: ConflictKind,
+    /// The drop that is kept back.
+    pub raw_path: Option<RawPath>,
+    /// In words, with the way out.
+    pub message: String,
+    /// When it was first seen.
+    pub detected_at: jiff::Timestamp,
+}
+
+/// What two contents of one key have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConflictKind {
+    /// A drop meets a managed file that somebody is editing.
+    ConcurrentModification,
+    /// Two files claim one identity.
+    DuplicateIdentity,
+    /// Others pushed another content for a resource that we changed too.
+    Merge,
+}
+
+/// A drop that stays in `raw/`, and why; looked at again when its bytes change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reject {
+    /// Whose `raw/`.
+    pub fabric: FabricName,
+    /// The drop.
+    pub path: RawPath,
+    /// What it held when it was judged.
+    pub drop_id: Sha256,
+    /// Every reason.
+    pub problems: Vec<super::problem::Problem>,
+    /// When it was first judged so.
+    pub since: jiff::Timestamp,
+}

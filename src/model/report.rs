@@ -1,0 +1,204 @@
+//! What people and programs are told: the answers of every command, with stable names in JSON.
+
+use super::fabric::FabricName;
+use super::ids::{CommitId, OperationId};
+use super::path::{RawPath, RepoPath};
+use super::problem::Problem;
+use super::record::Conflict;
+use serde::{Deserialize, Serialize};
+
+/// What became of one document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filed {
+    /// Its place in the drop, counted from 1.
+    pub document: u32,
+    /// Its first line in the drop, counted from 1.
+    pub line: u32,
+    /// The kind.
+    pub kind: String,
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+    /// Its file, relative to the top of the repository.
+    pub target: RepoPath,
+    /// What happened to that file.
+    pub action: Action,
+    /// Dotted paths of the fields that were cut.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cut: Vec<String>,
+}
+
+/// What happened to a file of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// It is new.
+    Created,
+    /// It holds something else than before.
+    Updated,
+    /// It held that already.
+    Unchanged,
+    /// It was moved to `unmanaged/` as it was.
+    Unmanaged,
+}
+
+/// How a drop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// All documents are in `managed/`.
+    Managed,
+    /// The file is in `unmanaged/`.
+    Unmanaged,
+    /// There is no document in it; it is archived.
+    NoDocuments,
+    /// It stays in `raw/`.
+    Rejected,
+}
+
+/// What became of one drop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileReport {
+    /// The drop, relative to `raw/`.
+    pub path: RawPath,
+    /// How it ended.
+    pub ending: Ending,
+    /// What became of each document.
+    pub documents: Vec<Filed>,
+    /// Why it stays, or what a person may want to know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
+}
+
+/// What one stage of the line did in one operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageReport {
+    /// `discovery`, `validation`, `classification`, `processing` or `archive`.
+    pub name: String,
+    /// Files that came in.
+    pub files_processed: u32,
+    /// Files that went on.
+    pub files_success: u32,
+    /// Files that stopped here.
+    pub files_failed: u32,
+}
+
+/// How far the work has come on its way to the remote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Delivery {
+    /// There was nothing to send.
+    Nothing,
+    /// The remote has the commit.
+    Pushed {
+        /// The commit, as it stands on the remote.
+        commit_id: CommitId,
+    },
+    /// It is committed here and will be sent again.
+    Waiting {
+        /// Why it is not there yet.
+        reason: String,
+    },
+    /// A person must act.
+    Held {
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// No remote is configured: the commit stays here.
+    Local,
+}
+
+/// The answer of `ingest`: one turn of one fabric.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IngestReport {
+    /// Whose.
+    pub fabric: FabricName,
+    /// The journal's entry; none where there was nothing to do, and in a dry run.
+    pub operation: Option<OperationId>,
+    /// The commit; none where nothing changed.
+    pub commit_id: Option<CommitId>,
+    /// What became of each drop.
+    pub files: Vec<FileReport>,
+    /// What each stage did.
+    pub stages: Vec<StageReport>,
+    /// How far it went.
+    pub delivery: Delivery,
+    /// Nothing was changed: this is what would happen.
+    pub dry_run: bool,
+}
+
+/// The answer of `status` for one fabric.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FabricStatus {
+    /// Its name.
+    pub name: FabricName,
+    /// Its directory.
+    pub dir: RepoPath,
+    /// Resources on record.
+    pub records: u64,
+    /// Drops that wait in `raw/` and are not rejected.
+    pub pending: u64,
+    /// Drops that stay in `raw/`, with the first reason of each.
+    pub rejected: Vec<RejectedFile>,
+    /// What waits for a person.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// One drop that stays in `raw/`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RejectedFile {
+    /// The drop, relative to `raw/`.
+    pub path: RawPath,
+    /// The first reason.
+    pub problem: Option<Problem>,
+}
+
+/// The answer of `status` for one repository.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RepositoryStatus {
+    /// Its work tree.
+    pub work_tree: String,
+    /// An agent is running and answered.
+    pub running: bool,
+    /// The branch, where HEAD is on one.
+    pub branch: Option<String>,
+    /// What HEAD points to.
+    pub head: Option<CommitId>,
+    /// The remote's name and URL, the URL without any secret.
+    pub remote: Option<String>,
+    /// Where the remote's branch was when we last heard of it.
+    pub remote_head: Option<CommitId>,
+    /// Commits of HEAD that the remote is not known to have.
+    pub unpushed: u64,
+    /// Why the lane stands still, and what to do.
+    pub held: Option<String>,
+    /// Why the last push did not arrive; it is tried again.
+    pub waiting: Option<String>,
+    /// The fabrics.
+    pub fabrics: Vec<FabricStatus>,
+}
+
+/// One difference that `verify` found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// What is compared: `record`, `work_tree`, `head` or `remote`.
+    pub between: String,
+    /// The path, or the ref.
+    pub subject: String,
+    /// In words, with the way out.
+    pub message: String,
+}
+
+/// The answer of `verify`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyReport {
+    /// Files below `managed/` that were compared.
+    pub files: u64,
+    /// Records that were compared.
+    pub records: u64,
+    /// The remote was asked.
+    pub remote_asked: bool,
+    /// What does not agree; empty is good.
+    pub differences: Vec<Difference>,
+}

@@ -1,0 +1,118 @@
+//! A name for every effect, and the place where a test may make it fail.
+//!
+//! Before each change to a disk, a ref or a remote, the code that makes it calls [`Steps::pass`].
+//! In production that is one relaxed counter.
+//! A test counts the steps of a turn, then fails each one, both ways: for good (the process died)
+//! and once (the disk was full for a moment).
+//! Whatever step fails, the next start or the next turn must come to rest with nothing lost.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One kind of effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// An operation is written to the journal.
+    Journal,
+    /// A temporary file is written in the work tree.
+    WriteFile,
+    /// A written file takes its name.
+    Rename,
+    /// A file is removed.
+    Remove,
+    /// A directory is made.
+    MakeDir,
+    /// Written data is forced to the disk.
+    Sync,
+    /// A pack of new objects is written.
+    WritePack,
+    /// A branch or an archive ref moves.
+    MoveRef,
+    /// The index is rewritten for people's `git status`.
+    WriteIndex,
+    /// Objects are fetched from the remote.
+    Fetch,
+    /// Commits are sent to the remote.
+    Push,
+    /// Records and the closed operation are written to the store.
+    Settle,
+}
+
+/// Counts the effects of a process and fails those that a test has named.
+///
+/// Clones share one counter.
+#[derive(Debug, Clone, Default)]
+pub struct Steps(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    taken: AtomicU64,
+    /// The step (counted from 1) that fails once; 0 is none.
+    fail_once: AtomicU64,
+    /// From this step on (counted from 1) everything fails; 0 is none.
+    stop_from: AtomicU64,
+}
+
+impl Steps {
+    /// Lets the effect go ahead.
+    ///
+    /// # Errors
+    /// Only when a test asked for this step to fail.
+    pub fn pass(&self, step: Step) -> io::Result<()> {
+        let n = self.0.taken.fetch_add(1, Ordering::Relaxed) + 1;
+        let stop = self.0.stop_from.load(Ordering::Relaxed);
+        if stop != 0 && n >= stop {
+            return Err(io::Error::other(format!(
+                "stopped for good before step {n} ({step:?})"
+            )));
+        }
+        if self.0.fail_once.load(Ordering::Relaxed) == n {
+            return Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                format!("no space left on device, once, before step {n} ({step:?})"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Says how many steps were passed or refused so far.
+    pub fn taken(&self) -> u64 {
+        self.0.taken.load(Ordering::Relaxed)
+    }
+
+    /// Makes the `n`-th step from now fail, once.
+    pub fn fail_once(&self, n: u64) {
+        let at = self.taken() + n;
+        self.0.fail_once.store(at, Ordering::Relaxed);
+    }
+
+    /// Makes the `n`-th step from now and all later ones fail, as if the process had died there.
+    pub fn stop_after(&self, n: u64) {
+        let at = self.taken() + n;
+        self.0.stop_from.store(at, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_fails_once_and_then_passes() {
+        let steps = Steps::default();
+        steps.fail_once(2);
+        assert!(steps.pass(Step::Rename).is_ok());
+        assert!(steps.pass(Step::Rename).is_err());
+        assert!(steps.pass(Step::Rename).is_ok());
+    }
+
+    #[test]
+    fn a_stopped_process_does_nothing_more() {
+        let steps = Steps::default();
+        steps.stop_after(2);
+        assert!(steps.pass(Step::Sync).is_ok());
+        assert!(steps.pass(Step::Sync).is_err());
+        assert!(steps.pass(Step::Sync).is_err());
+    }
+}

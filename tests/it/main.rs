@@ -1,0 +1,1 @@
+//! The world: the agent over real repositories and real remotes. Modules stand in reading order.
