@@ -1,10 +1,7 @@
 //! The only room that asks what time it is.
 //!
 //! Everything else is handed a time, so that tests can hold it still and no decision rests on it.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "this is the one place that may ask for the time"
-)]
+#![expect(clippy::disallowed_methods, reason = "this is the one place that may ask for the time")]
 
 use std::time::Instant;
 

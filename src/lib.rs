@@ -4,6 +4,8 @@
 //! The rooms stand from the roof down; a room names only rooms below it (`tests/walls.rs`).
 //! Begin with `agent/turn.rs`: one file, from `raw/` to the remote, in order.
 
-pub mod clock;
+pub mod worktree;
+pub mod pipeline;
 pub mod model;
+pub mod clock;
 pub mod step;

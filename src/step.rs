@@ -63,9 +63,7 @@ impl Steps {
         let n = self.0.taken.fetch_add(1, Ordering::Relaxed) + 1;
         let stop = self.0.stop_from.load(Ordering::Relaxed);
         if stop != 0 && n >= stop {
-            return Err(io::Error::other(format!(
-                "stopped for good before step {n} ({step:?})"
-            )));
+            return Err(io::Error::other(format!("stopped for good before step {n} ({step:?})")));
         }
         if self.0.fail_once.load(Ordering::Relaxed) == n {
             return Err(io::Error::new(

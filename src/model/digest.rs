@@ -90,9 +90,7 @@ impl fmt::Display for Xxh3 {
 impl TryFrom<String> for Xxh3 {
     type Error = String;
     fn try_from(text: String) -> Result<Xxh3, String> {
-        u128::from_str_radix(&text, 16)
-            .map(Xxh3)
-            .map_err(|_| format!("`{text}` is no XXH3 digest"))
+        u128::from_str_radix(&text, 16).map(Xxh3).map_err(|_| format!("`{text}` is no XXH3 digest"))
     }
 }
 

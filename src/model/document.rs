@@ -23,11 +23,7 @@ impl Intake {
     pub fn new(path: RawPath, bytes: impl Into<Arc<[u8]>>) -> Intake {
         let bytes = bytes.into();
         let drop_id = Sha256::of_drop(path.as_bytes(), &bytes);
-        Intake {
-            path,
-            bytes,
-            drop_id,
-        }
+        Intake { path, bytes, drop_id }
     }
 }
 

@@ -39,10 +39,8 @@ impl ResourceId {
     /// The id of `key` in `fabric`.
     pub fn of(fabric: &FabricName, key: &Key) -> ResourceId {
         // NUL cannot occur in any of the parts, so no two keys share a text.
-        let text = format!(
-            "{fabric}\0{}\0{}\0{}\0{}",
-            key.group, key.kind, key.namespace, key.name
-        );
+        let text =
+            format!("{fabric}\0{}\0{}\0{}\0{}", key.group, key.kind, key.namespace, key.name);
         let space = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, b"urn:git-intake:resource");
         ResourceId(uuid::Uuid::new_v5(&space, text.as_bytes()))
     }
@@ -70,10 +68,7 @@ mod tests {
         let id = ResourceId::of(&fabric, &key);
         assert_eq!(id, ResourceId::of(&fabric, &key));
         assert_eq!(id.0.get_version_num(), 5);
-        let other = Key {
-            name: "vpc-2".into(),
-            ..key
-        };
+        let other = Key { name: "vpc-2".into(), ..key };
         assert_ne!(id, ResourceId::of(&fabric, &other));
     }
 }

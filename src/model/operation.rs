@@ -145,6 +145,8 @@ pub struct Operation {
     pub state: State,
     /// The commit that was HEAD when it was planned; none on an unborn branch.
     pub base: Option<CommitId>,
+    /// The branch it goes to, by its full name.
+    pub branch: String,
     /// What it changes in the tree.
     pub changes: Vec<Planned>,
     /// What may leave `raw/` afterwards.

@@ -67,8 +67,12 @@ impl RepoPath {
     /// # Panics
     /// If `tail` breaks the grammar, which a test of the caller would show.
     pub fn join_fixed(&self, tail: &'static str) -> RepoPath {
-        self.join(tail)
-            .expect("a component in our own source keeps the grammar")
+        self.join(tail).expect("a component in our own source keeps the grammar")
+    }
+
+    /// Appends `suffix` to the last component.
+    pub fn with_suffix(&self, suffix: &str) -> Result<RepoPath, PathError> {
+        RepoPath::parse(&format!("{}{suffix}", self.0))
     }
 
     /// Says whether this is the top of the repository.
@@ -216,11 +220,7 @@ impl RawPath {
             name = name.split_off(name.len() - 120);
         }
         let trimmed = name.trim_start_matches(['.', '-']).trim_end_matches('.');
-        if trimmed.is_empty() {
-            "unnamed".to_owned()
-        } else {
-            trimmed.to_owned()
-        }
+        if trimmed.is_empty() { "unnamed".to_owned() } else { trimmed.to_owned() }
     }
 }
 
@@ -337,20 +337,9 @@ mod tests {
 
     #[test]
     fn a_safe_name_is_always_a_component() {
-        for bytes in [
-            &b"..\n.."[..],
-            b"---",
-            b"\xff\xfe",
-            b"",
-            b"ok.yaml",
-            b"....",
-            &[b'a'; 300],
-        ] {
+        for bytes in [&b"..\n.."[..], b"---", b"\xff\xfe", b"", b"ok.yaml", b"....", &[b'a'; 300]] {
             let name = RawPath::new(bytes).safe_name();
-            assert!(
-                RepoPath::parse(&name).is_ok_and(|it| !it.is_top()),
-                "{name:?}"
-            );
+            assert!(RepoPath::parse(&name).is_ok_and(|it| !it.is_top()), "{name:?}");
         }
     }
 

@@ -5,7 +5,7 @@ use super::document::{Document, Intake};
 use super::ids::BlobId;
 use super::path::{RawPath, RepoPath};
 use super::problem::Problem;
-use super::report::Filed;
+use super::report::{Ending, Filed};
 use bstr::BString;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -57,6 +57,8 @@ pub struct Original {
 pub enum Fate {
     /// All of it is filed, or was already there, or there is nothing in it: it leaves `raw/`.
     Leaves {
+        /// How it ended.
+        ending: Ending,
         /// What became of each document.
         filed: Vec<Filed>,
         /// What a person may want to know.
@@ -64,6 +66,11 @@ pub enum Fate {
     },
     /// It stays in `raw/` with a report beside it, until somebody mends or removes it.
     Stays {
+        /// Every reason, with its place.
+        problems: Vec<Problem>,
+    },
+    /// It moves to `raw/errors/` with a report beside it.
+    Quarantined {
         /// Every reason, with its place.
         problems: Vec<Problem>,
     },

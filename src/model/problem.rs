@@ -56,10 +56,7 @@ impl Problem {
 
     /// A warning with a message, without a place yet.
     pub fn warning(rule: &str, message: impl Into<String>) -> Problem {
-        Problem {
-            severity: Severity::Warning,
-            ..Problem::error(rule, message)
-        }
+        Problem { severity: Severity::Warning, ..Problem::error(rule, message) }
     }
 
     /// Says where: line and column, counted from 1.

@@ -1,0 +1,356 @@
+//! One file, from `raw/` to the remote: the line, in order.
+//!
+//! Each stage takes a type that only the one before it makes.
+//! Nothing leaves `raw/` before the branch has it and the disk has the branch; an operation is in
+//! the journal before its first change, and whatever is left half done there, [`super::recovery`]
+//! finishes or undoes.
+//! Sending is the next step and not part of this file's promise: a drop is safe once it is committed.
+
+use super::lane::{FabricLane, Lane};
+use super::{Error, lookup, message, settle};
+use crate::clock;
+use crate::git::{ArchiveDraft, CommitDraft, CommitOutcome};
+use crate::model::document::{Classified, Intake, Rejected};
+use crate::model::ids::{CommitId, OperationId};
+use crate::model::operation::{Operation, Purpose, State, Trigger};
+use crate::model::path::{RawPath, RepoPath};
+use crate::model::plan::{Change, Fate, Plan, Planned, Taken};
+use crate::model::problem::Problem;
+use crate::model::report::{Ending, FileReport, StageReport};
+use crate::pipeline::processing::Processed;
+use crate::pipeline::{archive, classification, discovery, processing, validation};
+use crate::worktree::ReadRaw;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What set a turn off, and what the kernel said about single drops.
+#[derive(Debug, Clone)]
+pub struct Cause {
+    /// For the journal.
+    pub trigger: Trigger,
+    /// Who is behind it.
+    pub actor: String,
+    /// Drops that were closed by their writer or moved in: no need to wait whether they grow.
+    pub hints: HashSet<RawPath>,
+    /// Wait for unsettled drops instead of leaving them to a later turn.
+    pub patient: bool,
+}
+
+/// What a turn did.
+#[derive(Debug, Clone)]
+pub struct Turned {
+    /// The journal's entry; none where there was nothing to do.
+    pub operation: Option<Operation>,
+    /// What became of each drop.
+    pub files: Vec<FileReport>,
+    /// What each stage did.
+    pub stages: Vec<StageReport>,
+    /// When to look again, where a drop is not settled yet.
+    pub next_look: Option<Instant>,
+    /// More drops wait than one turn takes.
+    pub more: bool,
+}
+
+/// Takes what is ready in one fabric's `raw/` to the branch.
+pub fn turn(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Turned, Error> {
+    let mut judged = judge(lane, n, cause)?;
+    if judged.plan.is_empty() {
+        return Ok(judged.into_turned(None));
+    }
+    let fabric = &lane.fabrics[n];
+    let mut operation = begin(lane, fabric, &judged, cause)?;
+    if let Err(error) = apply(lane, &judged.plan, &mut operation) {
+        return Err(super::recovery::undo(lane, operation, error));
+    }
+    match commit(lane, fabric, &judged.plan, &mut operation) {
+        Ok(()) => (),
+        Err(error) => return Err(super::recovery::undo(lane, operation, error)),
+    }
+    settle::settle(lane, n, &mut judged.plan, &judged.conflicts, &mut operation)?;
+    Ok(judged.into_turned(Some(operation)))
+}
+
+/// Says what a turn would do, and does nothing.
+pub fn rehearse(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Turned, Error> {
+    Ok(judge(lane, n, cause)?.into_turned(None))
+}
+
+/// A turn's decisions, before anything is changed.
+struct Judged {
+    base: Option<CommitId>,
+    branch: String,
+    plan: Plan,
+    conflicts: Vec<processing::Met>,
+    files: Vec<FileReport>,
+    stages: Vec<StageReport>,
+    next_look: Option<Instant>,
+    more: bool,
+}
+
+impl Judged {
+    fn into_turned(self, operation: Option<Operation>) -> Turned {
+        Turned {
+            operation,
+            files: self.files,
+            stages: self.stages,
+            next_look: self.next_look,
+            more: self.more,
+        }
+    }
+}
+
+/// The five stages, with the reading between them.
+fn judge(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Judged, Error> {
+    let head = lane.head_to_commit_on()?;
+    super::sync::records_follow_head(lane, n, head.commit)?;
+    let (intakes, found) = discover_and_read(lane, n, cause)?;
+    let fabric = &lane.fabrics[n];
+    let processed_total = intakes.len() + found.unreadable.len();
+
+    let mut valid = Vec::new();
+    let mut rejected: Vec<Rejected> = found.unreadable;
+    for intake in intakes {
+        match validation::validate(intake, &lane.settings.limits) {
+            Ok(it) => valid.push(it),
+            Err(it) => rejected.push(it),
+        }
+    }
+    let (good, bad) = (valid.len(), rejected.len());
+    let classified: Vec<Classified> = valid
+        .into_iter()
+        .map(|it| classification::classify(it, &fabric.fabric, &lane.catalog))
+        .collect();
+    let holdings = lookup::holdings(lane, fabric, head.commit, &classified, &rejected)?;
+    let processed =
+        processing::process(classified, rejected, &holdings, &fabric.fabric, fabric.strategies);
+    let conflicts = processed.conflicts.clone();
+    let plan = finish(processed, fabric);
+
+    let files: Vec<FileReport> = plan.disposals.iter().map(report).collect();
+    let stayed = files.iter().filter(|it| it.ending == Ending::Rejected).count();
+    let stages = vec![
+        stage("discovery", processed_total, 0),
+        stage("validation", processed_total, bad),
+        stage("classification", good, 0),
+        stage("processing", good, stayed.saturating_sub(bad)),
+        stage("archive", plan.disposals.len() - stayed, 0),
+    ];
+    Ok(Judged {
+        base: head.commit,
+        branch: head.branch,
+        plan,
+        conflicts,
+        files,
+        stages,
+        next_look: found.next_look,
+        more: found.more,
+    })
+}
+
+fn finish(processed: Processed, fabric: &FabricLane) -> Plan {
+    archive::archive(processed, fabric.archive, &fabric.fabric)
+}
+
+/// What discovery left behind beside the intakes.
+struct Found {
+    unreadable: Vec<Rejected>,
+    next_look: Option<Instant>,
+    more: bool,
+}
+
+/// Rows 1 to 3 of the line: list, discover, read.
+fn discover_and_read(lane: &mut Lane, n: usize, cause: &Cause) -> Result<(Vec<Intake>, Found), Error> {
+    let quiet = lane.settings.quiet;
+    let mut hints = cause.hints.clone();
+    let mut found = lane.discover(n, &hints)?;
+    if cause.patient {
+        // A person waits for the answer, so look again until what is there has settled; but a file
+        // that keeps growing must not keep the person for ever.
+        for _ in 0..PATIENT_LOOKS_MAX {
+            if found.waiting == 0 {
+                break;
+            }
+            std::thread::sleep(quiet.min(Duration::from_secs(1)));
+            hints.clear();
+            let next = lane.discover(n, &hints)?;
+            let earlier = std::mem::replace(&mut found, next);
+            for path in earlier.ready {
+                if !found.ready.contains(&path) {
+                    found.ready.push(path);
+                }
+            }
+        }
+    }
+    let more = found.ready.len() > lane.settings.files_per_turn_max;
+    found.ready.truncate(lane.settings.files_per_turn_max);
+    let mut intakes = Vec::with_capacity(found.ready.len());
+    let mut unreadable: Vec<Rejected> = Vec::new();
+    for (path, problem) in found.strange {
+        unreadable.push(refuse(path, problem));
+    }
+    let mut next_look = found.next_look;
+    for path in found.ready {
+        match lane.read_raw(n, &path)? {
+            ReadRaw::Read { intake, .. } => intakes.push(intake),
+            // Somebody is still writing, or has taken it away: a later turn sees what it is then.
+            ReadRaw::Busy | ReadRaw::Changed => {
+                lane.fabrics[n].seen.forget(&path);
+                let soon = clock::instant() + quiet;
+                next_look = Some(next_look.map_or(soon, |at| at.min(soon)));
+            }
+            ReadRaw::Gone => (),
+            ReadRaw::TooLarge { bytes, max } => unreadable.push(refuse(path, too_large(bytes, max))),
+            ReadRaw::NotRegular => (),
+            ReadRaw::Denied => unreadable.push(refuse(path, denied())),
+        }
+    }
+    lane.skip_known_rejects(n, &mut intakes, &mut unreadable)?;
+    Ok((intakes, Found { unreadable, next_look, more }))
+}
+
+const PATIENT_LOOKS_MAX: usize = 20;
+
+/// Row 8: the plan is in the journal, durable, before anything moves.
+fn begin(lane: &Lane, fabric: &FabricLane, judged: &Judged, cause: &Cause) -> Result<Operation, Error> {
+    let now = clock::now();
+    let leaves = |it: &&crate::model::plan::Disposal| !matches!(it.fate, Fate::Stays { .. });
+    let operation = Operation {
+        id: OperationId::new(now),
+        fabric: fabric.fabric.name.clone(),
+        purpose: Purpose::Ingestion,
+        trigger: cause.trigger,
+        actor: cause.actor.clone(),
+        started_at: now,
+        completed_at: None,
+        state: State::Planned,
+        base: judged.base,
+        branch: judged.branch.clone(),
+        changes: judged.plan.changes.iter().map(planned).collect(),
+        taken: judged
+            .plan
+            .disposals
+            .iter()
+            .filter(leaves)
+            .map(|it| Taken { path: it.intake.path.clone(), drop_id: it.intake.drop_id })
+            .collect(),
+        files: judged.files.clone(),
+        stages: judged.stages.clone(),
+    };
+    lane.store.begin(&operation)?;
+    Ok(operation)
+}
+
+/// Row 9: files in place, each whole or not at all, and on the disk.
+pub(super) fn apply(lane: &Lane, plan: &Plan, operation: &mut Operation) -> Result<(), Error> {
+    let mut writes: Vec<(RepoPath, Arc<[u8]>)> = Vec::new();
+    let mut touched: Vec<Vec<u8>> = Vec::new();
+    for change in &plan.changes {
+        // What leaves raw/ does so in the last step, when the branch is safe.
+        if let Change::Write { path, bytes, .. } = change {
+            touched.push(path.as_str().into());
+            writes.push((path.clone(), bytes.clone()));
+        }
+    }
+    lane.tree.write_all(&writes)?;
+    lane.tree.sync(&touched)?;
+    operation.state = State::Applied;
+    Ok(())
+}
+
+/// Row 10: the branch moves, only from the value that the plan was made on.
+pub(super) fn commit(
+    lane: &Lane,
+    fabric: &FabricLane,
+    plan: &Plan,
+    operation: &mut Operation,
+) -> Result<(), Error> {
+    let mut draft = CommitDraft {
+        branch: operation.branch.clone(),
+        base: operation.base,
+        writes: Vec::new(),
+        removals: Vec::new(),
+        message: message::commit_message(&operation.fabric, plan, operation.id, &operation.actor),
+        author: lane.settings.author.clone(),
+        time: operation.started_at,
+        archive: None,
+    };
+    for change in &plan.changes {
+        match change {
+            Change::Write { path, bytes, .. } => draft.writes.push((path.clone(), bytes.clone())),
+            Change::Remove { path, .. } => draft.removals.push(path.clone()),
+        }
+    }
+    if !plan.originals.is_empty() {
+        let entries = plan.originals.iter().map(|it| (original_path(it), it.bytes.clone()));
+        draft.archive = Some(ArchiveDraft {
+            ref_name: fabric.fabric.archive_ref(),
+            entries: entries.collect(),
+            message: message::archive_message(&operation.fabric, plan, operation.id),
+        });
+    }
+    operation.state = match lane.repo.commit(&draft)? {
+        CommitOutcome::Committed(commit_id) => State::Committed { commit_id, settled: false },
+        CommitOutcome::Unchanged => State::Done,
+        CommitOutcome::Moved { .. } => return Err(Error::HeadMoved),
+        CommitOutcome::Locked { path } => return Err(Error::Locked { path }),
+    };
+    Ok(())
+}
+
+/// Where the archive keeps an original: by digest, so that the same drop lies there once.
+pub(super) fn original_path(it: &crate::model::plan::Original) -> RepoPath {
+    let id = it.drop_id.to_string();
+    let text = format!("{}/{id}/{}", &id[..2], it.path.safe_name());
+    RepoPath::parse(&text).expect("a digest and a safe name keep the grammar")
+}
+
+fn planned(change: &Change) -> Planned {
+    match change {
+        Change::Write { path, bytes, was } => Planned {
+            path: RawPath::new(path.as_str()),
+            digest: Some(crate::model::digest::Sha256::of(bytes)),
+            was: *was,
+        },
+        Change::Remove { path, was } => Planned {
+            path: RawPath::new(path.to_vec()),
+            digest: None,
+            was: Some(*was),
+        },
+    }
+}
+
+fn report(it: &crate::model::plan::Disposal) -> FileReport {
+    let (ending, documents, problems) = match &it.fate {
+        Fate::Leaves { ending, filed, notes } => (*ending, filed.clone(), notes.clone()),
+        Fate::Stays { problems } | Fate::Quarantined { problems } => {
+            (Ending::Rejected, Vec::new(), problems.clone())
+        }
+    };
+    FileReport { path: it.intake.path.clone(), ending, documents, problems }
+}
+
+fn stage(name: &str, processed: usize, failed: usize) -> StageReport {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    StageReport {
+        name: name.to_owned(),
+        files_processed: count(processed),
+        files_success: count(processed.saturating_sub(failed)),
+        files_failed: count(failed),
+    }
+}
+
+fn refuse(path: RawPath, problem: Problem) -> Rejected {
+    Rejected { intake: Intake::new(path, Vec::new()), problems: vec![problem] }
+}
+
+fn too_large(bytes: u64, max: u64) -> Problem {
+    let message = format!("the file has {bytes} bytes, more than the {max} that are allowed");
+    Problem::error("too-large", message)
+        .hint("split it, or raise `intake.bytes_max` in the configuration")
+}
+
+fn denied() -> Problem {
+    Problem::error("unreadable", "the agent may not read this file")
+        .hint("give the agent's user the right to read it, for example: chmod a+r FILE")
+}

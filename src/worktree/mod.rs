@@ -1,0 +1,192 @@
+//! The hand on the files: list, read within limits, write whole or not at all.
+//!
+//! Every path is opened beneath the top of the work tree without following a link (`openat2`), so
+//! neither a hostile name nor a symlink swapped in at the wrong moment leads outside.
+//! What is written is on the disk when the call returns.
+
+mod lease;
+mod list;
+mod raw;
+mod report;
+pub mod watch;
+mod write;
+
+pub use list::ListLimits;
+pub use raw::{ReadRaw, Removal};
+
+use crate::model::path::RepoPath;
+use crate::step::Steps;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// Begins the names of files that are ours alone and half done; removed at start.
+pub(crate) const TEMP_PREFIX: &str = ".git-intake-";
+
+/// What the hand on the files could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The work tree itself.
+    #[error("cannot open the work tree {path}")]
+    Top {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file or directory below it.
+    #[error("cannot {verb} {path}")]
+    File {
+        /// `read`, `write`, `list`, ...
+        verb: &'static str,
+        /// Where, relative to the top of the work tree, escaped.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A directory of the fabric is something else.
+    #[error("{path} is {what}, not a directory")]
+    NotADirectory {
+        /// Where.
+        path: RepoPath,
+        /// `a symbolic link`, `a file`, ...
+        what: &'static str,
+    },
+    /// The file is larger than a caller can take.
+    #[error("{path} is larger than {max} bytes")]
+    TooLarge {
+        /// Where.
+        path: String,
+        /// The limit in bytes.
+        max: u64,
+    },
+    /// The kernel refuses to watch.
+    #[error("cannot watch {path}")]
+    Watch {
+        /// Where.
+        path: String,
+        /// Why.
+        source: notify::Error,
+    },
+}
+
+impl Error {
+    fn file(verb: &'static str, path: &[u8], source: impl Into<io::Error>) -> Error {
+        let path = crate::model::path::escape(path);
+        Error::File { verb, path, source: source.into() }
+    }
+}
+
+/// One work tree.
+#[derive(Debug)]
+pub struct WorkTree {
+    top: OwnedFd,
+    path: PathBuf,
+    steps: Steps,
+}
+
+impl WorkTree {
+    /// Opens the work tree whose top is `path`.
+    pub fn open(path: &Path, steps: Steps) -> Result<WorkTree, Error> {
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let top = rustix::fs::open(path, flags, Mode::empty())
+            .map_err(|it| Error::Top { path: path.to_owned(), source: it.into() })?;
+        lease::ignore_breaks();
+        Ok(WorkTree { top, path: path.to_owned(), steps })
+    }
+
+    /// The top.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads one file; none where there is nothing.
+    pub fn read(&self, path: &RepoPath, bytes_max: u64) -> Result<Option<Vec<u8>>, Error> {
+        self.read_bytes_path(path.as_str().as_bytes(), bytes_max)
+    }
+
+    /// Reads one file at a path of any bytes, relative to the top; none where there is no file.
+    pub fn read_bytes_path(&self, path: &[u8], bytes_max: u64) -> Result<Option<Vec<u8>>, Error> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+        let fd = match self.beneath(path, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(it) => return Err(Error::file("read", path, it)),
+        };
+        let mut bytes = Vec::new();
+        let file = File::from(fd);
+        let found = file.metadata().map_err(|it| Error::file("read", path, it))?;
+        if !found.is_file() {
+            return Err(Error::file("read", path, io::Error::other("it is not a regular file")));
+        }
+        let read = file.take(bytes_max + 1).read_to_end(&mut bytes);
+        read.map_err(|it| Error::file("read", path, it))?;
+        if bytes.len() as u64 > bytes_max {
+            let path = crate::model::path::escape(path);
+            return Err(Error::TooLarge { path, max: bytes_max });
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Says whether `path` is there at all, whatever it is.
+    pub fn exists(&self, path: &RepoPath) -> Result<bool, Error> {
+        let bytes = path.as_str().as_bytes();
+        match self.beneath(bytes, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+            Err(it) => Err(Error::file("look at", bytes, it)),
+        }
+    }
+
+    /// Makes sure that `path` is a real directory or is not there.
+    pub fn check_directory(&self, path: &RepoPath) -> Result<bool, Error> {
+        if path.is_top() {
+            return Ok(true);
+        }
+        let bytes = path.as_str().as_bytes();
+        let fd = match self.beneath(bytes, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(false),
+            Err(Errno::LOOP) => {
+                return Err(Error::NotADirectory {
+                    path: path.clone(),
+                    what: "behind a symbolic link",
+                });
+            }
+            Err(Errno::NOTDIR) => {
+                return Err(Error::NotADirectory { path: path.clone(), what: "below a file" });
+            }
+            Err(it) => return Err(Error::file("look at", bytes, it)),
+        };
+        let found = rustix::fs::fstat(&fd).map_err(|it| Error::file("look at", bytes, it))?;
+        let what = match rustix::fs::FileType::from_raw_mode(found.st_mode) {
+            rustix::fs::FileType::Directory => return Ok(true),
+            rustix::fs::FileType::Symlink => "a symbolic link",
+            rustix::fs::FileType::RegularFile => "a file",
+            _ => "a special file",
+        };
+        Err(Error::NotADirectory { path: path.clone(), what })
+    }
+
+    /// Opens `path` (relative to the top, any bytes) without leaving the tree or following a link.
+    fn beneath(&self, path: &[u8], flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+        beneath(&self.top, path, flags, mode)
+    }
+
+    fn directory(&self, path: &RepoPath) -> Result<OwnedFd, Errno> {
+        self.beneath(path.as_str().as_bytes(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
+    }
+}
+
+/// Opens `path` below `dir` without leaving it, and without following any link.
+fn beneath(dir: impl AsFd, path: &[u8], flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+    let path = if path.is_empty() { &b"."[..] } else { path };
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(dir, path, flags | OFlags::CLOEXEC, mode, resolve)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,230 @@
+//! Reading a drop, and taking it away once it is safe elsewhere.
+
+use super::lease::{self, Leased};
+use super::{Error, TEMP_PREFIX, WorkTree, beneath};
+use crate::model::digest::Sha256;
+use crate::model::document::Intake;
+use crate::model::path::{RawPath, RepoPath};
+use crate::step::Step;
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+use std::fs::{File, Metadata};
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+
+/// What reading a drop gave.
+#[derive(Debug)]
+pub enum ReadRaw {
+    /// Its bytes, whole.
+    Read {
+        /// The file as it was.
+        intake: Intake,
+        /// The kernel vouched that nobody was writing.
+        leased: bool,
+    },
+    /// Somebody has it open for writing.
+    Busy,
+    /// It is not there any more.
+    Gone,
+    /// It changed while it was read.
+    Changed,
+    /// It is larger than allowed; nothing was read.
+    TooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// A symbolic link, a pipe, a device or a directory.
+    NotRegular,
+    /// We may not read it.
+    Denied,
+}
+
+/// What taking a drop away gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// It is gone.
+    Removed,
+    /// Another file has its place meanwhile: a new drop, which stays.
+    Replaced,
+    /// Somebody else removed it.
+    Gone,
+}
+
+impl WorkTree {
+    /// Reads one drop.
+    ///
+    /// The file is opened without following links and without blocking; a read lease tells whether
+    /// a writer holds it, and where there are no leases its fingerprint is compared afterwards.
+    pub fn read_raw(
+        &self,
+        raw: &RepoPath,
+        path: &RawPath,
+        bytes_max: u64,
+    ) -> Result<ReadRaw, Error> {
+        let full = path.in_repository(raw);
+        let failed = |it: std::io::Error| Error::file("read", &full, it);
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
+        let file = match self.beneath(&full, flags, Mode::empty()) {
+            Ok(fd) => File::from(fd),
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(ReadRaw::Gone),
+            Err(Errno::LOOP | Errno::NXIO | Errno::XDEV) => return Ok(ReadRaw::NotRegular),
+            Err(Errno::ACCESS | Errno::PERM) => return Ok(ReadRaw::Denied),
+            Err(it) => return Err(failed(it.into())),
+        };
+        let before = file.metadata().map_err(failed)?;
+        if !before.is_file() {
+            return Ok(ReadRaw::NotRegular);
+        }
+        if before.len() > bytes_max {
+            return Ok(ReadRaw::TooLarge { bytes: before.len(), max: bytes_max });
+        }
+        let leased = match lease::take(&file) {
+            Leased::Busy => return Ok(ReadRaw::Busy),
+            Leased::Yes => true,
+            Leased::Unknown => false,
+        };
+        // The metadata again: a writer may have finished between opening and the lease.
+        let before = file.metadata().map_err(failed)?;
+        let mut bytes = Vec::with_capacity(usize::try_from(before.len()).unwrap_or(0));
+        let read = (&file).take(bytes_max + 1).read_to_end(&mut bytes);
+        let undisturbed = !leased || lease::release(&file);
+        read.map_err(failed)?;
+        let after = file.metadata().map_err(failed)?;
+        if bytes.len() as u64 > bytes_max {
+            return Ok(ReadRaw::TooLarge { bytes: after.len(), max: bytes_max });
+        }
+        if !undisturbed || !is_same(&before, &after) || bytes.len() as u64 != after.len() {
+            return Ok(ReadRaw::Changed);
+        }
+        Ok(ReadRaw::Read { intake: Intake::new(path.clone(), bytes), leased })
+    }
+
+    /// Takes a drop away, if its bytes still are those of `drop_id`.
+    ///
+    /// It is claimed first, by renaming it to a hidden name: what somebody puts in its place
+    /// meanwhile is another drop and stays.
+    pub fn remove_raw(
+        &self,
+        raw: &RepoPath,
+        path: &RawPath,
+        drop_id: &Sha256,
+        bytes_max: u64,
+    ) -> Result<Removal, Error> {
+        let full = path.in_repository(raw);
+        let failed = |it: std::io::Error| Error::file("remove", &full, it);
+        let Some((dir, name)) = self.parent_of(&full).map_err(|it| failed(it.into()))? else {
+            return Ok(Removal::Gone);
+        };
+        let claim = claim_name(path);
+        self.steps.pass(Step::Rename).map_err(failed)?;
+        match rustix::fs::renameat_with(&dir, &name[..], &dir, &claim[..], RenameFlags::NOREPLACE) {
+            Ok(()) => (),
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Removal::Gone),
+            // A claim that a crash left behind: its own bytes decide, below.
+            Err(Errno::EXIST) => (),
+            Err(it) => return Err(failed(it.into())),
+        }
+        self.settle_claim(&dir, &claim, &name, path, drop_id, bytes_max).map_err(failed)
+    }
+
+    fn settle_claim(
+        &self,
+        dir: &OwnedFd,
+        claim: &[u8],
+        name: &[u8],
+        path: &RawPath,
+        drop_id: &Sha256,
+        bytes_max: u64,
+    ) -> std::io::Result<Removal> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+        let mut bytes = Vec::new();
+        let file = File::from(beneath(dir, claim, flags, Mode::empty())?);
+        let whole = file.metadata()?.is_file() && lease::take(&file) != Leased::Busy;
+        if whole {
+            (&file).take(bytes_max + 1).read_to_end(&mut bytes)?;
+            lease::release(&file);
+        }
+        if whole && Sha256::of_drop(path.as_bytes(), &bytes) == *drop_id {
+            self.steps.pass(Step::Remove)?;
+            rustix::fs::unlinkat(dir, claim, AtFlags::empty())?;
+            return Ok(Removal::Removed);
+        }
+        // Not what we filed: back to its name, unless yet another file has that already.
+        self.steps.pass(Step::Rename)?;
+        match rustix::fs::renameat_with(dir, claim, dir, name, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(Removal::Replaced),
+            Err(Errno::EXIST) => {
+                let mut other = b"recovered-".to_vec();
+                other.extend_from_slice(drop_id.short().as_bytes());
+                other.extend_from_slice(b"-");
+                other.extend_from_slice(path.safe_name().as_bytes());
+                rustix::fs::renameat_with(dir, claim, dir, &other[..], RenameFlags::NOREPLACE)?;
+                Ok(Removal::Replaced)
+            }
+            Err(it) => Err(it.into()),
+        }
+    }
+
+    /// Puts claims that a crash left behind back to their names, so that they are drops again.
+    pub fn restore_claims(&self, raw: &RepoPath) -> Result<u32, Error> {
+        let mut restored = 0;
+        self.visit_hidden(raw, &mut |dir, name| {
+            let Some(original) = claimed_name(name) else { return Ok(()) };
+            match rustix::fs::renameat_with(dir, name, dir, &original[..], RenameFlags::NOREPLACE) {
+                Ok(()) => restored += 1,
+                // The place is taken by a newer drop; the older bytes become a drop beside it.
+                Err(Errno::EXIST) => {
+                    let mut other = b"recovered-".to_vec();
+                    other.extend_from_slice(RawPath::new(original).safe_name().as_bytes());
+                    rustix::fs::renameat_with(dir, name, dir, &other[..], RenameFlags::NOREPLACE)?;
+                    restored += 1;
+                }
+                Err(it) => return Err(it),
+            }
+            Ok(())
+        })?;
+        Ok(restored)
+    }
+
+    /// Opens the directory that holds `full` and gives the last component beside it.
+    fn parent_of(&self, full: &[u8]) -> Result<Option<(OwnedFd, Vec<u8>)>, Errno> {
+        let at = full.iter().rposition(|b| *b == b'/');
+        let (dir, name) = match at {
+            Some(at) => (&full[..at], &full[at + 1..]),
+            None => (&b""[..], full),
+        };
+        match self.beneath(dir, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) {
+            Ok(fd) => Ok(Some((fd, name.to_vec()))),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(it) => Err(it),
+        }
+    }
+}
+
+fn is_same(a: &Metadata, b: &Metadata) -> bool {
+    let key = |it: &Metadata| (it.ino(), it.len(), it.mtime(), it.mtime_nsec());
+    key(a) == key(b)
+}
+
+/// The hidden name of a drop that is being taken away: our prefix, then its own name as far as a
+/// file name reaches, so that a crash leaves a file that can be put back.
+fn claim_name(path: &RawPath) -> Vec<u8> {
+    let mut name = format!("{TEMP_PREFIX}taken-").into_bytes();
+    name.extend_from_slice(path.file_name());
+    // At most 255 bytes; a longer one loses its beginning and keeps its extension.
+    if name.len() > 255 {
+        let keep = 255 - TEMP_PREFIX.len() - "taken-".len();
+        let tail = path.file_name()[path.file_name().len() - keep..].to_vec();
+        name.truncate(TEMP_PREFIX.len() + "taken-".len());
+        name.extend_from_slice(&tail);
+    }
+    name
+}
+
+fn claimed_name(name: &[u8]) -> Option<Vec<u8>> {
+    let rest = name.strip_prefix(TEMP_PREFIX.as_bytes())?.strip_prefix(b"taken-")?;
+    (!rest.is_empty()).then(|| rest.to_vec())
+}

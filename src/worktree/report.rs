@@ -1,0 +1,128 @@
+//! Reports beside rejected drops, and sweeping up after a crash.
+
+use super::{Error, TEMP_PREFIX, WorkTree, beneath};
+use crate::model::path::{RawPath, RepoPath};
+use crate::pipeline::REPORT_SUFFIX;
+use crate::step::Step;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+
+/// The largest report that is compared before it is rewritten, in bytes.
+const REPORT_BYTES_MAX: u64 = 4 << 20;
+/// How deep the sweeps look below `raw/`, like the listing.
+const DEPTH_MAX: usize = 32;
+
+impl WorkTree {
+    /// Writes the report of a rejected drop beside it; a report that says the same is left alone.
+    pub fn write_report(&self, raw: &RepoPath, drop: &RawPath, text: &str) -> Result<(), Error> {
+        let (dir, name) = report_place(raw, drop);
+        let failed = |it: std::io::Error| Error::file("write", &join(&dir, &name), it);
+        let fd = match self.beneath(&dir, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) {
+            Ok(fd) => fd,
+            // The drop's directory is gone, and with it whoever would read the report.
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            Err(it) => return Err(failed(it.into())),
+        };
+        if held(&fd, &name).is_some_and(|it| it == text.as_bytes()) {
+            return Ok(());
+        }
+        let mut temp = self.temp_in(&fd).map_err(failed)?;
+        temp.write_all(text.as_bytes()).map_err(failed)?;
+        self.persist(temp, &fd, &name).map_err(failed)
+    }
+
+    /// Removes the report of a drop, if there is one.
+    pub fn remove_report(&self, raw: &RepoPath, drop: &RawPath) -> Result<(), Error> {
+        let (dir, name) = report_place(raw, drop);
+        let failed = |it: std::io::Error| Error::file("remove", &join(&dir, &name), it);
+        let Ok(fd) = self.beneath(&dir, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) else {
+            return Ok(());
+        };
+        if rustix::fs::statat(&fd, &name[..], AtFlags::SYMLINK_NOFOLLOW).is_err() {
+            return Ok(());
+        }
+        self.steps.pass(Step::Remove).map_err(failed)?;
+        match rustix::fs::unlinkat(&fd, &name[..], AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(it) => Err(failed(it.into())),
+        }
+    }
+
+    /// Removes temporary files that a crash left below `dir`; only ours, by their names.
+    pub fn sweep_temporaries(&self, dir: &RepoPath) -> Result<u32, Error> {
+        let mut swept = 0;
+        self.visit_hidden(dir, &mut |fd, name| {
+            if name.ends_with(b".tmp") {
+                rustix::fs::unlinkat(fd, name, AtFlags::empty())?;
+                swept += 1;
+            }
+            Ok(())
+        })?;
+        Ok(swept)
+    }
+
+    /// Calls `visit` with every entry below `dir` whose name has our prefix.
+    pub(super) fn visit_hidden(
+        &self,
+        dir: &RepoPath,
+        visit: &mut dyn FnMut(&OwnedFd, &[u8]) -> Result<(), Errno>,
+    ) -> Result<(), Error> {
+        let mut todo = vec![(dir.as_str().as_bytes().to_vec(), 0)];
+        while let Some((path, depth)) = todo.pop() {
+            let failed = |it: Errno| Error::file("sweep", &path, it);
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+            let fd = match self.beneath(&path, flags, Mode::empty()) {
+                Ok(fd) => fd,
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => continue,
+                Err(it) => return Err(failed(it)),
+            };
+            let mut ours = Vec::new();
+            for entry in Dir::read_from(&fd).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                let name = entry.file_name().to_bytes();
+                if name.starts_with(TEMP_PREFIX.as_bytes()) {
+                    ours.push(name.to_vec());
+                } else if entry.file_type() == FileType::Directory
+                    && !name.starts_with(b".")
+                    && depth < DEPTH_MAX
+                {
+                    todo.push((join(&path, name), depth + 1));
+                }
+            }
+            for name in ours {
+                visit(&fd, &name).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn held(dir: &OwnedFd, name: &[u8]) -> Option<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let file = std::fs::File::from(beneath(dir, name, flags, Mode::empty()).ok()?);
+    let mut bytes = Vec::new();
+    file.take(REPORT_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// The directory and the name of a drop's report. A name that leaves no room is cut at its front.
+fn report_place(raw: &RepoPath, drop: &RawPath) -> (Vec<u8>, Vec<u8>) {
+    let full = drop.in_repository(raw);
+    let at = full.iter().rposition(|b| *b == b'/').unwrap_or(0);
+    let name = &full[at + 1..];
+    let keep = name.len().min(255 - REPORT_SUFFIX.len());
+    let mut report = name[name.len() - keep..].to_vec();
+    report.extend_from_slice(REPORT_SUFFIX.as_bytes());
+    (full[..at].to_vec(), report)
+}
+
+fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut path = dir.to_vec();
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+    path
+}
