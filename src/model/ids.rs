@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Mutex;
 
 macro_rules! object_id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -60,8 +61,9 @@ impl OperationId {
     pub fn new(now: jiff::Timestamp) -> OperationId {
         let seconds = u64::try_from(now.as_second()).unwrap_or(0);
         let nanos = u32::try_from(now.subsec_nanosecond()).unwrap_or(0);
-        let time = uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos);
-        OperationId(uuid::Uuid::new_v7(time))
+        // One counter for the process: ids of one millisecond sort in the order they were made.
+        static COUNTER: Mutex<uuid::ContextV7> = Mutex::new(uuid::ContextV7::new());
+        OperationId(uuid::Uuid::new_v7(uuid::Timestamp::from_unix(&COUNTER, seconds, nanos)))
     }
 }
 

@@ -1,0 +1,417 @@
+//! The memory: records, the journal of operations, rejects and conflicts, in one sled store.
+//!
+//! It remembers what git knows; everything in it can be made again from the tree and the history.
+//! So a store that cannot be read is put aside and begun anew, never mourned.
+//! An acknowledged write is on the disk: sled's own flush does not sync the file (it calls
+//! `sync_file_range`), so each commit here ends with an `fdatasync` of the database.
+
+mod open;
+
+use crate::model::fabric::FabricName;
+use crate::model::ids::{CommitId, OperationId};
+use crate::model::key::ResourceId;
+use crate::model::operation::Operation;
+use crate::model::path::{RawPath, RepoPath};
+use crate::model::record::{Conflict, Record, Reject};
+use crate::step::{Step, Steps};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+
+pub use open::{FORMAT, Freshness};
+
+/// How many closed operations the journal keeps.
+const OPERATIONS_KEPT_MAX: usize = 10_000;
+/// How many writes one transaction takes; larger batches are cut up.
+const BATCH_MAX: usize = 2_000;
+
+/// What the memory could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another process has the store open.
+    #[error("the store {path} is in use by another process")]
+    InUse {
+        /// Where.
+        path: PathBuf,
+    },
+    /// A newer version of the agent wrote it.
+    #[error("the store {path} has format {found}, newer than {FORMAT}, which this version knows")]
+    Newer {
+        /// Where.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// It cannot be opened, and not be put aside either.
+    #[error("cannot open the store {path}")]
+    Open {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A write did not reach the disk.
+    #[error("cannot write to the store")]
+    Write(#[source] io::Error),
+    /// Something in it cannot be read.
+    #[error("cannot read the store")]
+    Read(#[source] io::Error),
+}
+
+/// Everything that one step of an operation writes, all or nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Settlement {
+    /// The operation as it stands now.
+    pub operation: Option<Operation>,
+    /// Records that are new or changed.
+    pub records: Vec<Record>,
+    /// Records that are gone.
+    pub gone: Vec<ResourceId>,
+    /// Drops that stay.
+    pub rejects: Vec<Reject>,
+    /// Drops that do not stay any more.
+    pub cleared: Vec<(FabricName, RawPath)>,
+    /// What waits for a person.
+    pub conflicts: Vec<Conflict>,
+    /// Resources whose conflicts are over.
+    pub resolved: Vec<ResourceId>,
+    /// The commit that a fabric's records follow.
+    pub synced: Option<(FabricName, CommitId)>,
+}
+
+/// The store of one work tree.
+#[derive(Debug)]
+pub struct Store {
+    db: sled::Db,
+    file: File,
+    steps: Steps,
+    records: sled::Tree,
+    /// fabric NUL path → resource.
+    places: sled::Tree,
+    /// fabric NUL raw path NUL resource → nothing.
+    sources: sled::Tree,
+    operations: sled::Tree,
+    /// Operations that recovery has to look at.
+    open: sled::Tree,
+    /// fabric NUL raw path → reject.
+    rejects: sled::Tree,
+    conflicts: sled::Tree,
+    /// fabric → commit.
+    synced: sled::Tree,
+}
+
+impl Store {
+    fn over(db: sled::Db, file: File, steps: Steps) -> sled::Result<Store> {
+        Ok(Store {
+            records: db.open_tree("records")?,
+            places: db.open_tree("places")?,
+            sources: db.open_tree("sources")?,
+            operations: db.open_tree("operations")?,
+            open: db.open_tree("open")?,
+            rejects: db.open_tree("rejects")?,
+            conflicts: db.open_tree("conflicts")?,
+            synced: db.open_tree("synced")?,
+            db,
+            file,
+            steps,
+        })
+    }
+
+    // Records.
+
+    /// One record.
+    pub fn record(&self, id: &ResourceId) -> Result<Option<Record>, Error> {
+        get(&self.records, id.0.as_bytes())
+    }
+
+    /// The record whose file is `path`.
+    pub fn record_at(&self, fabric: &FabricName, path: &RepoPath) -> Result<Option<Record>, Error> {
+        let key = joined(fabric, path.as_str().as_bytes());
+        match self.places.get(key).map_err(read)? {
+            Some(id) => get(&self.records, &id),
+            None => Ok(None),
+        }
+    }
+
+    /// The records that came in the drop at `path`.
+    pub fn records_from(&self, fabric: &FabricName, path: &RawPath) -> Result<Vec<Record>, Error> {
+        let mut prefix = joined(fabric, path.as_bytes());
+        prefix.push(0);
+        let mut found = Vec::new();
+        for item in self.sources.scan_prefix(&prefix) {
+            let (key, _) = item.map_err(read)?;
+            let id = key.get(prefix.len()..).unwrap_or_default();
+            found.extend(get::<Record>(&self.records, id)?);
+        }
+        Ok(found)
+    }
+
+    /// All records of a fabric, in the order of their files.
+    pub fn records(
+        &self,
+        fabric: &FabricName,
+    ) -> impl Iterator<Item = Result<Record, Error>> + use<'_> {
+        let prefix = joined(fabric, b"");
+        self.places.scan_prefix(prefix).filter_map(|item| {
+            let found = item.map_err(read).and_then(|(_, id)| get(&self.records, &id));
+            found.transpose()
+        })
+    }
+
+    /// How many records a fabric has.
+    pub fn records_count(&self, fabric: &FabricName) -> u64 {
+        self.places.scan_prefix(joined(fabric, b"")).count() as u64
+    }
+
+    // The journal.
+
+    /// Writes an operation to the journal, durably, before its first effect.
+    pub fn begin(&self, operation: &Operation) -> Result<(), Error> {
+        self.steps.pass(Step::Journal).map_err(Error::Write)?;
+        self.settle(Settlement { operation: Some(operation.clone()), ..Settlement::default() })
+    }
+
+    /// One operation.
+    pub fn operation(&self, id: &OperationId) -> Result<Option<Operation>, Error> {
+        get(&self.operations, id.0.as_bytes())
+    }
+
+    /// The newest operations, newest first.
+    pub fn operations(&self, limit: usize) -> Result<Vec<Operation>, Error> {
+        let newest = self.operations.iter().rev().take(limit);
+        newest.map(|item| decode(&item.map_err(read)?.1)).collect()
+    }
+
+    /// The operations that are not at rest, oldest first.
+    pub fn open_operations(&self) -> Result<Vec<Operation>, Error> {
+        let mut found = Vec::new();
+        for item in self.open.iter() {
+            let (id, _) = item.map_err(read)?;
+            found.extend(get::<Operation>(&self.operations, &id)?);
+        }
+        Ok(found)
+    }
+
+    // What stays, and where the records are.
+
+    /// The drops of a fabric that stay in `raw/`.
+    pub fn rejects(&self, fabric: &FabricName) -> Result<Vec<Reject>, Error> {
+        let found = self.rejects.scan_prefix(joined(fabric, b""));
+        found.map(|item| decode(&item.map_err(read)?.1)).collect()
+    }
+
+    /// One drop that stays.
+    pub fn reject(&self, fabric: &FabricName, path: &RawPath) -> Result<Option<Reject>, Error> {
+        get(&self.rejects, &joined(fabric, path.as_bytes()))
+    }
+
+    /// What waits for a person, in all fabrics.
+    pub fn conflicts(&self) -> Result<Vec<Conflict>, Error> {
+        self.conflicts.iter().map(|item| decode(&item.map_err(read)?.1)).collect()
+    }
+
+    /// The commit that a fabric's records follow.
+    pub fn synced(&self, fabric: &FabricName) -> Result<Option<CommitId>, Error> {
+        get(&self.synced, fabric.as_str().as_bytes())
+    }
+
+    // Writing.
+
+    /// Writes a settlement, all or nothing, and returns when it is on the disk.
+    ///
+    /// A very large one is written in parts: records first, so that the operation is closed only
+    /// when they are all there.
+    pub fn settle(&self, mut settlement: Settlement) -> Result<(), Error> {
+        while settlement.records.len() + settlement.gone.len() > BATCH_MAX {
+            let keep = settlement.records.len().saturating_sub(BATCH_MAX);
+            let records = settlement.records.split_off(keep);
+            let keep = settlement.gone.len().saturating_sub(BATCH_MAX - records.len());
+            let gone = settlement.gone.split_off(keep);
+            self.write(&Settlement { records, gone, ..Settlement::default() })?;
+        }
+        self.write(&settlement)?;
+        self.steps.pass(Step::Sync).map_err(Error::Write)?;
+        self.sync()?;
+        if settlement.operation.is_some_and(|it| !it.state.is_open()) {
+            self.prune()?;
+        }
+        Ok(())
+    }
+
+    /// Forgets a fabric's records, so that they can be made again from git.
+    pub fn forget_records(&self, fabric: &FabricName) -> Result<(), Error> {
+        self.synced.remove(fabric.as_str()).map_err(write)?;
+        loop {
+            let some: Vec<_> =
+                self.places.scan_prefix(joined(fabric, b"")).take(BATCH_MAX).collect();
+            let ids: Result<Vec<ResourceId>, Error> = some
+                .into_iter()
+                .map(|item| {
+                    let (_, id) = item.map_err(read)?;
+                    let id = uuid::Uuid::from_slice(&id).map_err(|it| Error::Read(io::Error::other(it)))?;
+                    Ok(ResourceId(id))
+                })
+                .collect();
+            let gone = ids?;
+            if gone.is_empty() {
+                return self.sync();
+            }
+            self.write(&Settlement { gone, ..Settlement::default() })?;
+        }
+    }
+
+    fn write(&self, it: &Settlement) -> Result<(), Error> {
+        self.steps.pass(Step::Settle).map_err(Error::Write)?;
+        let trees = [
+            &self.records,
+            &self.places,
+            &self.sources,
+            &self.operations,
+            &self.open,
+            &self.rejects,
+            &self.conflicts,
+            &self.synced,
+        ];
+        let done = trees.as_slice().transaction(|trees| {
+            let [records, places, sources, operations, open, rejects, conflicts, synced] =
+                trees.as_slice()
+            else {
+                return abort("the transaction lost a tree".into());
+            };
+            let forget = |record: &Record| -> Result<(), ConflictableTransactionError<String>> {
+                places.remove(joined(&record.fabric, record.path.as_str().as_bytes()))?;
+                if let Some(key) = source_key(record) {
+                    sources.remove(key)?;
+                }
+                Ok(())
+            };
+            let held = |id: &ResourceId| -> Result<Option<Record>, ConflictableTransactionError<String>> {
+                match records.get(id.0.as_bytes())? {
+                    Some(bytes) => serde_json::from_slice(&bytes).or_else(|it| abort(it.to_string())),
+                    None => Ok(None),
+                }
+            };
+            for id in &it.gone {
+                if let Some(old) = held(id)? {
+                    forget(&old)?;
+                    records.remove(id.0.as_bytes())?;
+                }
+            }
+            for record in &it.records {
+                if let Some(old) = held(&record.id)? {
+                    forget(&old)?;
+                }
+                records.insert(record.id.0.as_bytes(), encode(record)?)?;
+                let place = joined(&record.fabric, record.path.as_str().as_bytes());
+                places.insert(place, record.id.0.as_bytes())?;
+                if let Some(key) = source_key(record) {
+                    sources.insert(key, &[])?;
+                }
+            }
+            for (fabric, path) in &it.cleared {
+                rejects.remove(joined(fabric, path.as_bytes()))?;
+            }
+            for reject in &it.rejects {
+                rejects.insert(joined(&reject.fabric, reject.path.as_bytes()), encode(reject)?)?;
+            }
+            for id in &it.resolved {
+                conflicts.remove(id.0.as_bytes())?;
+            }
+            for conflict in &it.conflicts {
+                conflicts.insert(conflict.id.0.as_bytes(), encode(conflict)?)?;
+            }
+            if let Some((fabric, commit)) = &it.synced {
+                synced.insert(fabric.as_str(), encode(commit)?)?;
+            }
+            if let Some(operation) = &it.operation {
+                let id = operation.id.0.as_bytes();
+                operations.insert(id, encode(operation)?)?;
+                if operation.state.is_open() {
+                    open.insert(id, &[])?;
+                } else {
+                    open.remove(id)?;
+                }
+            }
+            Ok(())
+        });
+        done.map_err(|it| match it {
+            TransactionError::Abort(why) => Error::Write(io::Error::other(why)),
+            TransactionError::Storage(why) => write(why),
+        })
+    }
+
+    /// Forces the database to the disk.
+    fn sync(&self) -> Result<(), Error> {
+        self.db.flush().map_err(write)?;
+        self.file.sync_data().map_err(Error::Write)
+    }
+
+    /// Forgets the oldest closed operations beyond what the journal keeps.
+    fn prune(&self) -> Result<(), Error> {
+        // Counting walks the tree, so it is done once in a while: by the low bits of the length.
+        let n = self.operations.len();
+        if n <= OPERATIONS_KEPT_MAX + OPERATIONS_KEPT_MAX / 10 {
+            return Ok(());
+        }
+        for item in self.operations.iter().take(n - OPERATIONS_KEPT_MAX) {
+            let (id, _) = item.map_err(read)?;
+            if !self.open.contains_key(&id).map_err(read)? {
+                self.operations.remove(&id).map_err(write)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if let Err(error) = self.sync() {
+            tracing::warn!(%error, "cannot sync the store at the end; it is checked at the next start");
+        }
+    }
+}
+
+fn joined(fabric: &FabricName, tail: &[u8]) -> Vec<u8> {
+    let mut key = fabric.as_str().as_bytes().to_vec();
+    key.push(0);
+    key.extend_from_slice(tail);
+    key
+}
+
+fn source_key(record: &Record) -> Option<Vec<u8>> {
+    let source = record.source.as_ref()?;
+    let mut key = joined(&record.fabric, source.path.as_bytes());
+    key.push(0);
+    key.extend_from_slice(record.id.0.as_bytes());
+    Some(key)
+}
+
+fn get<T: DeserializeOwned>(tree: &sled::Tree, key: &[u8]) -> Result<Option<T>, Error> {
+    tree.get(key).map_err(read)?.map(|it| decode(&it)).transpose()
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(bytes).map_err(|it| Error::Read(it.into()))
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, ConflictableTransactionError<String>> {
+    serde_json::to_vec(value).or_else(|it| abort(it.to_string()))
+}
+
+fn abort<T>(why: String) -> Result<T, ConflictableTransactionError<String>> {
+    Err(ConflictableTransactionError::Abort(why))
+}
+
+fn read(why: sled::Error) -> Error {
+    Error::Read(io::Error::other(why))
+}
+
+fn write(why: sled::Error) -> Error {
+    Error::Write(io::Error::other(why))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+//! Opening the store, whatever a crash, a power cut or a stranger left of it.
+//!
+//! sled cannot be opened after a crash in the middle of a snapshot (`*.generating`), and may panic
+//! on a damaged tail or open *empty without an error* after a power cut. So leftovers go first, the
+//! opening is fenced, and a number that is written with every start is compared with a file beside
+//! the store. What does not match is put aside, and the caller makes the records again from git.
+
+use super::{Error, Store};
+use crate::step::Steps;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The format this version writes.
+pub const FORMAT: u32 = 1;
+
+const META: &str = "meta";
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Freshness {
+    /// The store of last time.
+    Kept,
+    /// There was none.
+    New,
+    /// What was there could not be trusted and lies aside.
+    Replaced {
+        /// Where it lies now.
+        aside: PathBuf,
+        /// What was wrong.
+        why: String,
+    },
+}
+
+impl Store {
+    /// Opens the store in `dir`, which is made if it is missing.
+    ///
+    /// # Errors
+    /// When another process has it open, when a newer version wrote it, or when the disk refuses.
+    pub fn open(dir: &Path, steps: Steps) -> Result<(Store, Freshness), Error> {
+        let failed = |source| Error::Open { path: dir.to_owned(), source };
+        fs::create_dir_all(dir).map_err(failed)?;
+        let path = dir.join("db");
+        let existed = path.join("db").exists();
+        match patient_open(&path, &steps).and_then(|it| check(&it, dir, existed).map(|()| it)) {
+            Ok(store) => {
+                let freshness = if existed { Freshness::Kept } else { Freshness::New };
+                store.stamp(dir)?;
+                Ok((store, freshness))
+            }
+            Err(Trouble::Refused(error)) => Err(error),
+            Err(Trouble::Broken(why)) => {
+                let aside = put_aside(dir, &path).map_err(failed)?;
+                let store = patient_open(&path, &steps).map_err(|it| match it {
+                    Trouble::Refused(error) => error,
+                    Trouble::Broken(why) => failed(io::Error::other(why)),
+                })?;
+                store.stamp(dir)?;
+                Ok((store, Freshness::Replaced { aside, why }))
+            }
+        }
+    }
+
+    /// Writes the format and the number of this start, in the store and beside it.
+    fn stamp(&self, dir: &Path) -> Result<(), Error> {
+        let failed = |source| Error::Open { path: dir.to_owned(), source };
+        let meta = self.db.open_tree(META).map_err(super::write)?;
+        let start = number(&meta, "start").unwrap_or(0) + 1;
+        meta.insert("format", FORMAT.to_string().as_bytes()).map_err(super::write)?;
+        meta.insert("start", start.to_string().as_bytes()).map_err(super::write)?;
+        self.sync()?;
+        // The file beside the store comes second: it never promises what the store may have lost.
+        let mut temp = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
+        temp.write_all(start.to_string().as_bytes()).map_err(failed)?;
+        temp.as_file().sync_all().map_err(failed)?;
+        temp.persist(dir.join("start")).map_err(|it| failed(it.error))?;
+        File::open(dir).and_then(|it| it.sync_all()).map_err(failed)
+    }
+}
+
+enum Trouble {
+    /// It must not be touched.
+    Refused(Error),
+    /// It can be put aside.
+    Broken(String),
+}
+
+/// sled's own threads may hold its lock for a moment after a store was closed, so a lock is asked for
+/// again a few times before it counts as another process'.
+fn patient_open(path: &Path, steps: &Steps) -> Result<Store, Trouble> {
+    for _ in 0..LOCK_TRIES {
+        match try_open(path, steps) {
+            Err(Trouble::Refused(Error::InUse { .. })) => std::thread::sleep(LOCK_PAUSE),
+            other => return other,
+        }
+    }
+    try_open(path, steps)
+}
+
+fn try_open(path: &Path, steps: &Steps) -> Result<Store, Trouble> {
+    let refused = |source| Trouble::Refused(Error::Open { path: path.to_owned(), source });
+    sweep(path).map_err(refused)?;
+    let config = sled::Config::new().path(path).flush_every_ms(None).cache_capacity(16 << 20);
+    // sled may panic on what a power cut left; the panic ends here.
+    let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open()));
+    let db = match opened {
+        Ok(Ok(db)) => db,
+        Ok(Err(sled::Error::Io(it))) if is_lock(&it) => {
+            return Err(Trouble::Refused(Error::InUse { path: path.to_owned() }));
+        }
+        Ok(Err(sled::Error::Io(it))) if is_of_the_disk(&it) => return Err(refused(it)),
+        Ok(Err(it)) => return Err(Trouble::Broken(it.to_string())),
+        Err(_) => return Err(Trouble::Broken("sled panicked while opening it".to_owned())),
+    };
+    let file = File::options().read(true).write(true).open(path.join("db")).map_err(refused)?;
+    Store::over(db, file, steps.clone()).map_err(|it| Trouble::Broken(it.to_string()))
+}
+
+fn check(store: &Store, dir: &Path, existed: bool) -> Result<(), Trouble> {
+    let meta = store.db.open_tree(META).map_err(|it| Trouble::Broken(it.to_string()))?;
+    if let Some(found) = number(&meta, "format")
+        && found > u64::from(FORMAT)
+    {
+        let found = u32::try_from(found).unwrap_or(u32::MAX);
+        return Err(Trouble::Refused(Error::Newer { path: dir.to_owned(), found }));
+    }
+    let beside = fs::read_to_string(dir.join("start")).ok();
+    let beside: Option<u64> = beside.and_then(|it| it.trim().parse().ok());
+    let within = number(&meta, "start");
+    match (within, beside) {
+        // The store may be one ahead, if the last start was cut off between the two.
+        (Some(within), Some(beside)) if within == beside || within == beside + 1 => Ok(()),
+        (Some(1), None) => Ok(()),
+        (None, None) => Ok(()),
+        (within, beside) if existed || beside.is_some() => Err(Trouble::Broken(format!(
+            "it is of start {within:?}, though start {beside:?} was acknowledged"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn number(meta: &sled::Tree, key: &str) -> Option<u64> {
+    let bytes = meta.get(key).ok()??;
+    std::str::from_utf8(&bytes).ok()?.parse().ok()
+}
+
+/// Removes snapshots that a crash left half written: sled refuses to start beside one.
+#[expect(clippy::disallowed_methods, reason = "sled's own leftovers, before any step of ours")]
+fn sweep(path: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(path) {
+        Ok(it) => it,
+        Err(it) if it.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(it) => return Err(it),
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().ends_with(".generating") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Moves a broken store out of the way, and drops the number that it no longer has to match.
+#[expect(clippy::disallowed_methods, reason = "no operation can be open while there is no store")]
+fn put_aside(dir: &Path, path: &Path) -> io::Result<PathBuf> {
+    for n in 1..1000 {
+        let aside = dir.join(format!("broken-{n}"));
+        if aside.exists() {
+            continue;
+        }
+        if path.exists() {
+            fs::rename(path, &aside)?;
+        }
+        match fs::remove_file(dir.join("start")) {
+            Err(it) if it.kind() != io::ErrorKind::NotFound => return Err(it),
+            _ => return Ok(aside),
+        }
+    }
+    Err(io::Error::other("a thousand broken stores lie here; remove the directories broken-*"))
+}
+
+fn is_lock(error: &io::Error) -> bool {
+    error.to_string().contains("could not acquire lock")
+}
+
+/// Trouble that another store would meet as well.
+fn is_of_the_disk(error: &io::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
+}
