@@ -7,6 +7,8 @@
 pub mod worktree;
 pub mod store;
 pub mod pipeline;
+pub mod catalog;
+pub mod yaml;
 pub mod model;
 pub mod clock;
 pub mod step;

@@ -38,11 +38,8 @@ pub fn archive(processed: Processed, strategy: ArchiveStrategy, fabric: &Fabric)
                 let path = fabric.raw().join(&tail);
                 // Cannot fail: a safe name keeps the grammar and its length leaves room.
                 let path = path.expect("a safe name and a digest keep the grammar");
-                let change = Change::Write {
-                    path: path.clone(),
-                    bytes: intake.bytes.clone(),
-                    was: None,
-                };
+                let change =
+                    Change::Write { path: path.clone(), bytes: intake.bytes.clone(), was: None };
                 changes.insert(path.as_str().into(), change);
             }
         }

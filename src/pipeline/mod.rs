@@ -4,8 +4,12 @@
 //! What they need of the world is handed in as plain values; what they decide comes out as a plan.
 
 pub mod discovery;
-//pub mod processing;
-//pub mod archive;
+pub mod validation;
+mod envelope;
+pub mod classification;
+pub mod processing;
+pub mod archive;
+pub mod explain;
 
 /// Ends the name of a report beside a rejected drop. No manifest reader takes `.txt`.
 pub const REPORT_SUFFIX: &str = ".rejected.txt";

@@ -139,12 +139,7 @@ pub fn process(
     fabric: &Fabric,
     strategies: Strategies,
 ) -> Processed {
-    let mut stage = Stage {
-        holdings,
-        fabric,
-        strategies,
-        done: Processed::default(),
-    };
+    let mut stage = Stage { holdings, fabric, strategies, done: Processed::default() };
     for it in rejected {
         stage.refuse(it.intake, it.problems);
     }
@@ -200,7 +195,8 @@ impl Stage<'_> {
         if !foreign.is_empty() {
             // All or nothing: filing half of a drop would leave a person to find out which half.
             problems.extend(foreign.into_iter().map(|why| {
-                let hint = "a file goes through as a whole: move this document to a file of its own";
+                let hint =
+                    "a file goes through as a whole: move this document to a file of its own";
                 Problem { severity: crate::model::problem::Severity::Error, ..why }.hint(hint)
             }));
         }
@@ -209,19 +205,21 @@ impl Stage<'_> {
             self.refuse(it.intake, problems);
             return None;
         }
-        Some(Candidate {
-            intake: it.intake,
-            documents,
-            notes: it.warnings,
-        })
+        Some(Candidate { intake: it.intake, documents, notes: it.warnings })
     }
 
     /// Says what keeps `document` from its file, if anything does.
-    fn in_the_way(&mut self, drop: &RawPath, document: &Document, path: &RepoPath) -> Option<Problem> {
+    fn in_the_way(
+        &mut self,
+        drop: &RawPath,
+        document: &Document,
+        path: &RepoPath,
+    ) -> Option<Problem> {
         let place = |problem: Problem| problem.in_document(document.index).at(document.line, 1);
         if let Some(other) = self.holdings.occupants.get(path).filter(|it| **it != document.key) {
             let message = format!("{path} already holds {other}, so {} has no place", document.key);
-            let hint = format!("move {other} to its own file, commit that, and save this file again");
+            let hint =
+                format!("move {other} to its own file, commit that, and save this file again");
             return Some(place(Problem::error("path-taken", message).hint(hint)));
         }
         let edited = match &self.holdings.files.get(path)?.work {
@@ -307,7 +305,8 @@ impl Stage<'_> {
             OnUnsupported::Keep => self.stay(intake, foreign),
             OnUnsupported::Unmanaged => match self.to_unmanaged(&intake) {
                 Ok(_) => {
-                    let fate = Fate::Leaves { ending: Ending::Unmanaged, filed: vec![], notes: foreign };
+                    let fate =
+                        Fate::Leaves { ending: Ending::Unmanaged, filed: vec![], notes: foreign };
                     self.leave(intake, fate);
                 }
                 Err(why) => self.stay(intake, vec![no_place(&why)]),
@@ -326,7 +325,11 @@ impl Stage<'_> {
                     match path.with_suffix(super::REPORT_SUFFIX) {
                         Ok(path) => {
                             self.write(&path, Arc::from(text.into_bytes()));
-                            let fate = Fate::Leaves { ending: Ending::Rejected, filed: vec![], notes: problems };
+                            let fate = Fate::Leaves {
+                                ending: Ending::Rejected,
+                                filed: vec![],
+                                notes: problems,
+                            };
                             self.leave(intake, fate);
                         }
                         Err(why) => self.stay(intake, vec![no_place(&why)]),
@@ -413,7 +416,8 @@ fn leftover_paths(fabric: &Fabric, intake: &Intake) -> [Result<RepoPath, PathErr
 }
 
 fn no_place(why: &PathError) -> Problem {
-    Problem::error("no-place", why.to_string()).hint("give the file a shorter name of plain letters")
+    Problem::error("no-place", why.to_string())
+        .hint("give the file a shorter name of plain letters")
 }
 
 fn filed_as(document: &Document, path: &RepoPath, action: Action) -> Filed {

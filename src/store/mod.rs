@@ -251,7 +251,8 @@ impl Store {
                 .into_iter()
                 .map(|item| {
                     let (_, id) = item.map_err(read)?;
-                    let id = uuid::Uuid::from_slice(&id).map_err(|it| Error::Read(io::Error::other(it)))?;
+                    let id = uuid::Uuid::from_slice(&id)
+                        .map_err(|it| Error::Read(io::Error::other(it)))?;
                     Ok(ResourceId(id))
                 })
                 .collect();
@@ -288,12 +289,15 @@ impl Store {
                 }
                 Ok(())
             };
-            let held = |id: &ResourceId| -> Result<Option<Record>, ConflictableTransactionError<String>> {
-                match records.get(id.0.as_bytes())? {
-                    Some(bytes) => serde_json::from_slice(&bytes).or_else(|it| abort(it.to_string())),
-                    None => Ok(None),
-                }
-            };
+            let held =
+                |id: &ResourceId| -> Result<Option<Record>, ConflictableTransactionError<String>> {
+                    match records.get(id.0.as_bytes())? {
+                        Some(bytes) => {
+                            serde_json::from_slice(&bytes).or_else(|it| abort(it.to_string()))
+                        }
+                        None => Ok(None),
+                    }
+                };
             for id in &it.gone {
                 if let Some(old) = held(id)? {
                     forget(&old)?;

@@ -70,7 +70,8 @@ fn a_record_is_found_by_id_by_path_and_by_source() {
     assert_eq!(store.record_at(&fabric(), &b.path).unwrap().as_ref(), Some(&b));
     assert_eq!(store.records_from(&fabric(), &RawPath::new("w.yaml")).unwrap().len(), 2);
     assert_eq!(store.records(&fabric()).count(), 2);
-    let moved = Record { source: None, path: RepoPath::parse("f/managed/x.yaml").unwrap(), ..a.clone() };
+    let moved =
+        Record { source: None, path: RepoPath::parse("f/managed/x.yaml").unwrap(), ..a.clone() };
     settled(&store, vec![moved]);
     assert_eq!(store.record_at(&fabric(), &a.path).unwrap(), None, "the old place is forgotten");
     assert_eq!(store.records_from(&fabric(), &RawPath::new("w.yaml")).unwrap(), vec![b]);

@@ -1,0 +1,324 @@
+//! What every Kubernetes resource must say of itself: apiVersion, kind, and who it is.
+
+use crate::model::key::{DEFAULT_NAMESPACE, Key};
+use crate::yaml::value::{Value, is_boolean_word, resolve, scalar};
+use crate::yaml::{Content, Fault, Node, Style};
+use std::collections::BTreeMap;
+
+/// Fields that a cluster fills in. They say nothing about what is wanted, and would be wrong in git.
+const POPULATED: [&str; 9] = [
+    "creationTimestamp",
+    "generation",
+    "resourceVersion",
+    "uid",
+    "managedFields",
+    "selfLink",
+    "ownerReferences",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+];
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// More faults than this in one document are not worth anybody's time.
+const FAULTS_MAX: usize = 50;
+
+/// What a document says of itself.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Envelope {
+    pub api_version: String,
+    pub key: Key,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    /// Paths of the fields that must not be filed.
+    pub populated: Vec<Vec<&'static str>>,
+}
+
+/// Reads the envelope, or says everything that is wrong with it.
+pub(super) fn read(root: &Node) -> Result<Envelope, Vec<Fault>> {
+    let mut faults = Vec::new();
+    if !matches!(root.content, Content::Mapping(_)) {
+        let fault = Fault::new(
+            "not-a-mapping",
+            "this document is no mapping of keys to values",
+            root.span.start,
+        );
+        let hint = "a resource begins with apiVersion, kind and metadata";
+        return Err(vec![fault.hint(hint)]);
+    }
+    inside(root, &mut faults);
+    let api_version = text_at(root, root, "apiVersion", &mut faults);
+    let kind = text_at(root, root, "kind", &mut faults);
+    let (group, kind) = (group(api_version, &mut faults), kind_word(kind, &mut faults));
+    let empty = BTreeMap::new();
+    let metadata = match root.get("metadata") {
+        Some(it) if matches!(it.content, Content::Mapping(_)) => it,
+        other => {
+            let at = other.map_or(root.span.start, |it| it.span.start);
+            let fault = Fault::new("no-metadata", "`metadata` is missing", at);
+            faults.push(fault.hint("add metadata with a name"));
+            return Err(faults);
+        }
+    };
+    let name = name(metadata, &mut faults);
+    let namespace = namespace(metadata, &mut faults);
+    let labels = texts(metadata, "labels", &mut faults);
+    let annotations = texts(metadata, "annotations", &mut faults);
+    match (group, kind, name, namespace) {
+        (Some(group), Some(kind), Some(name), Some(namespace)) if faults.is_empty() => {
+            Ok(Envelope {
+                api_version: api_version.and_then(Node::text).unwrap_or_default().to_owned(),
+                key: Key { group, kind, namespace, name },
+                labels: labels.unwrap_or(empty),
+                annotations: annotations
+                    .unwrap_or_default()
+                    .into_iter()
+                    .filter(|it| it.0 != LAST_APPLIED)
+                    .collect(),
+                populated: populated(root),
+            })
+        }
+        _ => Err(faults),
+    }
+}
+
+/// Plain words that Kubernetes takes for truth values, though their writer may not: `no`, `on`, ...
+pub(super) fn boolean_words(node: &Node, found: &mut Vec<(usize, String)>) {
+    if found.len() >= FAULTS_MAX || node.alias {
+        return;
+    }
+    match &node.content {
+        Content::Scalar { text, style: Style::Plain, tag: None } if is_boolean_word(text) => {
+            found.push((node.span.start, text.clone()));
+        }
+        Content::Scalar { .. } => (),
+        Content::Sequence(items) => items.iter().for_each(|it| boolean_words(it, found)),
+        Content::Mapping(entries) => entries.iter().for_each(|(_, it)| boolean_words(it, found)),
+    }
+}
+
+fn populated(root: &Node) -> Vec<Vec<&'static str>> {
+    let mut paths = Vec::new();
+    if let Some(metadata) = root.get("metadata") {
+        let fields = POPULATED.iter().filter(|it| metadata.get(it).is_some());
+        paths.extend(fields.map(|it| vec!["metadata", *it]));
+        if metadata.get("annotations").is_some_and(|it| it.get(LAST_APPLIED).is_some()) {
+            paths.push(vec!["metadata", "annotations", LAST_APPLIED]);
+        }
+    }
+    if root.get("status").is_some() {
+        paths.push(vec!["status"]);
+    }
+    paths
+}
+
+/// Faults anywhere inside: keys that stand twice, and templates.
+fn inside(node: &Node, faults: &mut Vec<Fault>) {
+    if faults.len() >= FAULTS_MAX || node.alias {
+        return;
+    }
+    match &node.content {
+        Content::Scalar { text, .. } => {
+            if is_template(text) {
+                faults.push(crate::yaml::parse::template(node.span.start));
+            }
+        }
+        Content::Sequence(items) => items.iter().for_each(|it| inside(it, faults)),
+        Content::Mapping(entries) => {
+            let mut seen: BTreeMap<&str, &Node> = BTreeMap::new();
+            for (key, value) in entries {
+                let text = key.text().unwrap_or_default();
+                if text != "<<" && seen.insert(text, key).is_some() {
+                    let message = format!("the key `{}` stands here twice", shown(text));
+                    let fault = Fault::new("duplicate-key", message, key.span.start);
+                    faults
+                        .push(fault.hint(
+                            "keep one of the two; Kubernetes would take the last in silence",
+                        ));
+                }
+                inside(value, faults);
+            }
+        }
+    }
+}
+
+fn is_template(text: &str) -> bool {
+    let between = |open: &str, close: &str| {
+        text.find(open).is_some_and(|at| text[at + open.len()..].contains(close))
+    };
+    if between("{{", "}}") || text.contains("<no value>") {
+        return true;
+    }
+    // `$(NAME)` and `${NAME}`, with a name that a shell would take.
+    ["$(", "${"].iter().any(|open| {
+        text.find(open).is_some_and(|at| {
+            let rest = &text[at + 2..];
+            let name = rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');
+            name.len() < rest.len() && name.starts_with([')', '}'])
+        })
+    })
+}
+
+fn text_at<'a>(
+    root: &Node,
+    parent: &'a Node,
+    key: &'static str,
+    faults: &mut Vec<Fault>,
+) -> Option<&'a Node> {
+    match parent.get(key) {
+        Some(node) if matches!(scalar(node), Some(Value::Text(_))) => Some(node),
+        Some(node) if node.is_null() => {
+            faults.push(missing(key, node.span.start));
+            None
+        }
+        Some(node) => {
+            let message = format!("`{key}` is not text");
+            faults.push(Fault::new("not-text", message, node.span.start).hint("put it in quotes"));
+            None
+        }
+        None => {
+            faults.push(missing(key, root.span.start));
+            None
+        }
+    }
+}
+
+fn missing(key: &str, at: usize) -> Fault {
+    let (rule, hint) = match key {
+        "apiVersion" => {
+            ("no-api-version", "add apiVersion, for example vpc.githedgehog.com/v1beta1")
+        }
+        _ => ("no-kind", "add kind, for example VPC"),
+    };
+    Fault::new(rule, format!("`{key}` is missing"), at).hint(hint)
+}
+
+fn group(node: Option<&Node>, faults: &mut Vec<Fault>) -> Option<String> {
+    let node = node?;
+    let text = node.text()?;
+    let (group, version) = text.split_once('/').unwrap_or(("", text));
+    let word = |it: &str| {
+        !it.is_empty()
+            && it.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    if text.len() <= 300 && word(version) && (group.is_empty() || group.split('.').all(word)) {
+        return Some(group.to_owned());
+    }
+    let message = format!("`{}` is no apiVersion", shown(text));
+    let hint = "write group/version, for example wiring.githedgehog.com/v1beta1";
+    faults.push(Fault::new("bad-api-version", message, node.span.start).hint(hint));
+    None
+}
+
+fn kind_word(node: Option<&Node>, faults: &mut Vec<Fault>) -> Option<String> {
+    let node = node?;
+    let text = node.text()?;
+    let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphabetic());
+    if first && text.len() <= 63 && text.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        return Some(text.to_owned());
+    }
+    let message = format!("`{}` is no kind", shown(text));
+    faults.push(
+        Fault::new("bad-kind", message, node.span.start)
+            .hint("a kind is one word of letters, such as VPC"),
+    );
+    None
+}
+
+fn name(metadata: &Node, faults: &mut Vec<Fault>) -> Option<String> {
+    let node = match metadata.get("name") {
+        Some(it) if !it.is_null() => it,
+        _ if metadata.get("generateName").is_some() => {
+            let at =
+                metadata.entry("generateName").map_or(metadata.span.start, |it| it.0.span.start);
+            let message =
+                "`generateName` lets the cluster invent a name, but a file needs one of its own";
+            faults.push(Fault::new("generate-name", message, at).hint("write metadata.name"));
+            return None;
+        }
+        other => {
+            let at = other.map_or(metadata.span.start, |it| it.span.start);
+            faults.push(
+                Fault::new("no-name", "`metadata.name` is missing", at).hint("add metadata.name"),
+            );
+            return None;
+        }
+    };
+    let Some(Value::Text(text)) = scalar(node) else {
+        let message = "`metadata.name` is a number or a truth value, not text";
+        faults.push(Fault::new("not-text", message, node.span.start).hint("put it in quotes"));
+        return None;
+    };
+    if is_subdomain(&text) {
+        return Some(text);
+    }
+    let message = format!("`{}` cannot name a resource", shown(&text));
+    let hint = "use lower-case letters, digits, `-` and `.`, at most 253, with a letter or digit at both ends";
+    faults.push(Fault::new("bad-name", message, node.span.start).hint(hint));
+    None
+}
+
+fn namespace(metadata: &Node, faults: &mut Vec<Fault>) -> Option<String> {
+    let node = match metadata.get("namespace") {
+        Some(it) if !it.is_null() => it,
+        _ => return Some(DEFAULT_NAMESPACE.to_owned()),
+    };
+    match scalar(node) {
+        Some(Value::Text(text)) if text.is_empty() => Some(DEFAULT_NAMESPACE.to_owned()),
+        Some(Value::Text(text)) if is_label(&text) => Some(text),
+        _ => {
+            let text = node.text().unwrap_or("a collection");
+            let message = format!("`{}` cannot name a namespace", shown(text));
+            let hint = "use lower-case letters, digits and `-`, at most 63, with a letter or digit at both ends";
+            faults.push(Fault::new("bad-namespace", message, node.span.start).hint(hint));
+            None
+        }
+    }
+}
+
+/// `metadata.labels` or `metadata.annotations`.
+fn texts(metadata: &Node, key: &str, faults: &mut Vec<Fault>) -> Option<BTreeMap<String, String>> {
+    let node = metadata.get(key).filter(|it| !it.is_null())?;
+    let Value::Map(entries) = resolve(node) else {
+        let message = format!("`metadata.{key}` is no mapping");
+        let hint = format!("write one `name: value` a line below {key}");
+        faults.push(Fault::new("not-a-mapping", message, node.span.start).hint(hint));
+        return None;
+    };
+    let mut found = BTreeMap::new();
+    for (name, value) in entries {
+        match value {
+            Value::Text(text) => {
+                found.insert(name, text);
+            }
+            // Kubernetes takes an empty value for empty text.
+            Value::Null => {
+                found.insert(name, String::new());
+            }
+            _ => {
+                let at = node.get(&name).map_or(node.span.start, |it| it.span.start);
+                let message = format!("`metadata.{key}.{}` is not text", shown(&name));
+                faults.push(Fault::new("not-text", message, at).hint("put the value in quotes"));
+            }
+        }
+    }
+    Some(found)
+}
+
+/// A part of an RFC 1123 name: lower-case letters, digits and dashes, none at an end.
+fn is_part(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    !text.is_empty() && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
+}
+
+/// What Kubernetes takes for a namespace: an RFC 1123 label.
+fn is_label(text: &str) -> bool {
+    text.len() <= 63 && is_part(text)
+}
+
+/// What Kubernetes takes for a name: an RFC 1123 subdomain. It bounds the whole, not its parts.
+fn is_subdomain(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_part)
+}
+
+fn shown(text: &str) -> String {
+    crate::model::path::escape(text.as_bytes()).chars().take(80).collect()
+}

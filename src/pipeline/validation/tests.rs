@@ -1,0 +1,232 @@
+//! Files as people write them, and as nobody should.
+
+use super::*;
+use crate::model::path::RawPath;
+use proptest::prelude::*;
+
+const VPC: &str = "apiVersion: vpc.githedgehog.com/v1beta1\nkind: VPC\nmetadata:\n  name: vpc-1\n";
+
+fn judge(name: &str, bytes: &[u8]) -> Result<Validated, Rejected> {
+    validate(Intake::new(RawPath::new(name), bytes), &Limits::default())
+}
+
+fn good(text: &str) -> Vec<Document> {
+    match judge("a.yaml", text.as_bytes()) {
+        Ok(it) => it.documents,
+        Err(it) => panic!("{text}\n{:#?}", it.problems),
+    }
+}
+
+fn with(spec: &str) -> String {
+    format!("{VPC}spec:\n{spec}")
+}
+
+fn named(name: &str) -> String {
+    format!("apiVersion: vpc.githedgehog.com/v1beta1\nkind: VPC\nmetadata:\n  name: {name}\n")
+}
+
+#[test]
+fn every_document_keeps_its_own_words() {
+    let text = format!(
+        "# the first\n{VPC}spec: {{}} # empty\n---\n# only a comment\n---\n{}",
+        named("vpc-2")
+    );
+    let documents = good(&text);
+    assert_eq!(documents.len(), 2);
+    assert_eq!(documents[0].text, format!("# the first\n{VPC}spec: {{}} # empty\n"));
+    assert_eq!((documents[1].index, documents[1].line), (2, 10));
+    assert_eq!(documents[1].text, named("vpc-2"));
+    assert_eq!(documents[1].key.namespace, "default");
+}
+
+#[test]
+fn what_a_cluster_filled_in_is_cut_and_nothing_else() {
+    let text = "apiVersion: wiring.githedgehog.com/v1beta1\nkind: Switch\nmetadata:\n  annotations:\n    kubectl.kubernetes.io/last-applied-configuration: |\n      {\"a\": 1}\n  creationTimestamp: null\n  name: leaf-01 # ours\n  uid: abc\nspec:\n  role: spine\nstatus:\n  x:\n  - y\n";
+    let it = &good(text)[0];
+    assert_eq!(
+        it.text,
+        "apiVersion: wiring.githedgehog.com/v1beta1\nkind: Switch\nmetadata:\n  name: leaf-01 # ours\nspec:\n  role: spine\n"
+    );
+    assert_eq!(it.cut.len(), 4);
+}
+
+#[test]
+fn a_list_becomes_its_items() {
+    let text = "apiVersion: v1\nkind: List\nitems:\n# one\n- apiVersion: vpc.githedgehog.com/v1beta1\n  kind: VPC # c\n  metadata:\n    name: a\n  spec:\n    note: |\n      x\n        y\n- {apiVersion: vpc.githedgehog.com/v1beta1, kind: VPC, metadata: {name: b}}\n";
+    let documents = good(text);
+    assert_eq!(
+        documents[0].text,
+        "apiVersion: vpc.githedgehog.com/v1beta1\nkind: VPC # c\nmetadata:\n  name: a\nspec:\n  note: |\n    x\n      y\n"
+    );
+    assert_eq!(
+        documents[1].text,
+        "{apiVersion: vpc.githedgehog.com/v1beta1, kind: VPC, metadata: {name: b}}\n"
+    );
+    assert_eq!((documents[1].index, documents[1].line), (2, 13));
+}
+
+#[test]
+fn an_item_that_leans_on_another_is_written_out() {
+    let text = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: vpc.githedgehog.com/v1beta1\n  kind: VPC\n  metadata: {name: a}\n  spec: &s {mode: l3vni}\n- apiVersion: vpc.githedgehog.com/v1beta1\n  kind: VPC\n  metadata: {name: b}\n  spec: *s\n";
+    let it = judge("a.yaml", text.as_bytes()).unwrap();
+    assert_eq!(it.warnings[0].rule, "list-rewritten");
+    assert!(it.documents[1].text.contains("mode: l3vni"), "{}", it.documents[1].text);
+}
+
+#[test]
+fn json_is_kept_as_json() {
+    let text = "{\n  \"apiVersion\": \"vpc.githedgehog.com/v1beta1\",\n  \"kind\": \"VPC\",\n  \"metadata\": {\"uid\": \"x\", \"name\": \"a\"},\n  \"status\": {}\n}\n";
+    let it = judge("a.json", text.as_bytes()).unwrap();
+    assert_eq!(
+        it.documents[0].text,
+        "{\n  \"apiVersion\": \"vpc.githedgehog.com/v1beta1\",\n  \"kind\": \"VPC\",\n  \"metadata\": {\"name\": \"a\"}\n}\n"
+    );
+    assert_eq!(judge("a.json", VPC.as_bytes()).unwrap_err().problems[0].rule, "json");
+}
+
+#[test]
+fn a_file_of_comments_has_no_documents() {
+    assert_eq!(good("# apiVersion: x\n# kind: y\n").len(), 0);
+    assert_eq!(good("---\n# a\n---\n").len(), 0);
+}
+
+#[test]
+fn real_habits_are_fine() {
+    let texts = [
+        named("leaf-01.rack-2"),
+        with("  subnets:\n    \"1\": 10.0.0.0/8\n  key:\n"),
+        VPC.replace('\n', "\r\n"),
+        format!("\u{feff}{VPC}"),
+        format!("---\n{VPC}---\n"),
+        format!("{VPC}spec: &a\n  x: 1\nother: *a\n"),
+        VPC.trim_end().to_owned(),
+        named("'123'"),
+        format!("{VPC}  labels:\n    a:\n    b: \"1\"\n"),
+    ];
+    for text in texts {
+        assert_eq!(good(&text).len(), 1, "{text}");
+    }
+}
+
+#[test]
+fn each_mistake_has_its_rule_and_its_way_out() {
+    let twice = format!("{VPC}---\n{VPC}");
+    let long = "a".repeat(254);
+    let cases: Vec<(Vec<u8>, &str)> = vec![
+        (b"".to_vec(), "empty-file"),
+        (b" \n\n".to_vec(), "empty-file"),
+        (b"a: \xff".to_vec(), "not-utf-8"),
+        (b"\xff\xfea".to_vec(), "not-utf-16"),
+        (b"a: \0".to_vec(), "control-character"),
+        (b"a: \x1b[0m".to_vec(), "control-character"),
+        (b"hello".to_vec(), "not-a-mapping"),
+        (b"- a\n- b\n".to_vec(), "not-a-mapping"),
+        (b"a: b: c\n".to_vec(), "syntax"),
+        (b"a: [1, 2\n".to_vec(), "syntax"),
+        (b"a: \"x\n".to_vec(), "syntax"),
+        (b"a: 1\n b: 2\n".to_vec(), "syntax"),
+        (b"a:\n\tb: 1\n".to_vec(), "tab"),
+        (b"a: *b\n".to_vec(), "unknown-alias"),
+        (b"a: !secret x\n".to_vec(), "custom-tag"),
+        (b"a: !!python/object:x y\n".to_vec(), "custom-tag"),
+        (b"{a: 1}: b\n".to_vec(), "complex-key"),
+        (b"a: {{ .Values.x }}\n".to_vec(), "complex-key"),
+        (b"{{- if .x }}\na: 1\n{{- end }}\n".to_vec(), "template"),
+        (named("'{{ .name }}'").into_bytes(), "template"),
+        (with("  x: $(NAME)\n").into_bytes(), "template"),
+        (with("  x: a-${NAME}\n").into_bytes(), "template"),
+        (with("  x: <no value>\n").into_bytes(), "template"),
+        (with("  a: 1\n  a: 2\n").into_bytes(), "duplicate-key"),
+        (format!("{VPC}kind: VPC\n").into_bytes(), "duplicate-key"),
+        (b"kind: VPC\nmetadata: {name: a}\n".to_vec(), "no-api-version"),
+        (b"apiVersion: v1\nmetadata: {name: a}\n".to_vec(), "no-kind"),
+        (b"apiVersion: v1\nkind: VPC\n".to_vec(), "no-metadata"),
+        (b"apiVersion: v1\nkind: VPC\nmetadata: x\n".to_vec(), "no-metadata"),
+        (b"apiVersion: v1\nkind: VPC\nmetadata: {}\n".to_vec(), "no-name"),
+        (b"apiVersion: v1\nkind: VPC\nmetadata: {name: }\n".to_vec(), "no-name"),
+        (b"apiVersion: v1\nkind: VPC\nmetadata: {generateName: a-}\n".to_vec(), "generate-name"),
+        (b"apiVersion: [1]\nkind: VPC\nmetadata: {name: a}\n".to_vec(), "not-text"),
+        (b"apiVersion: a/b/c\nkind: VPC\nmetadata: {name: a}\n".to_vec(), "bad-api-version"),
+        (b"apiVersion: v1\nkind: ../x\nmetadata: {name: a}\n".to_vec(), "bad-kind"),
+        (named("123").into_bytes(), "not-text"),
+        (named("no").into_bytes(), "not-text"),
+        (named("../../etc/passwd").into_bytes(), "bad-name"),
+        (named("a/b").into_bytes(), "bad-name"),
+        (named("VPC-1").into_bytes(), "bad-name"),
+        (named("-a").into_bytes(), "bad-name"),
+        (named("a..b").into_bytes(), "bad-name"),
+        (named("\"a\\nb\"").into_bytes(), "bad-name"),
+        (named("\"a\\u202eb\"").into_bytes(), "bad-name"),
+        (named(&long).into_bytes(), "bad-name"),
+        (format!("{VPC}  namespace: a.b\n").into_bytes(), "bad-namespace"),
+        (format!("{VPC}  namespace: ../x\n").into_bytes(), "bad-namespace"),
+        (format!("{VPC}  labels: x\n").into_bytes(), "not-a-mapping"),
+        (format!("{VPC}  labels: {{a: 1}}\n").into_bytes(), "not-text"),
+        (twice.into_bytes(), "duplicate-resource"),
+        ("[".repeat(100_000).into_bytes(), "too-deep"),
+        ("- ".repeat(100_000).into_bytes(), "too-deep"),
+        ("---\n".repeat(20_000).into_bytes(), "too-many-documents"),
+        (format!("{VPC}  uid: &u x\nspec:\n  y: *u\n").into_bytes(), "cut-failed"),
+    ];
+    for (bytes, rule) in cases {
+        let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
+        match judge("a.yaml", &bytes) {
+            Ok(_) => panic!("{shown:?} passed, though it should be {rule}"),
+            Err(it) => {
+                let rules: Vec<&str> = it.problems.iter().map(|it| it.rule.as_str()).collect();
+                assert_eq!(rules[0], rule, "{shown:?}: {:#?}", it.problems);
+                assert!(it.problems.iter().all(|it| it.hint.is_some()), "{shown:?} has no way out");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_mistake_of_a_file_is_told_with_its_place() {
+    let text = format!("{VPC}---\nkind: VPC\nmetadata:\n  name: Bad\n---\n{}  x: [1\n", named("c"));
+    let it = judge("a.yaml", text.as_bytes()).unwrap_err();
+    let told: Vec<String> = it
+        .problems
+        .iter()
+        .map(|it| format!("{} {:?} {:?}:{:?}", it.rule, it.document, it.line, it.column))
+        .collect();
+    assert_eq!(told[0], "no-api-version Some(2) Some(6):Some(1)");
+    assert_eq!(told[1], "bad-name Some(2) Some(8):Some(9)");
+    assert_eq!(it.problems[1].excerpt.as_deref(), Some("  name: Bad"));
+    assert!(told[2].starts_with("syntax Some(3)"), "{told:?}");
+}
+
+#[test]
+fn a_word_that_kubernetes_takes_for_a_truth_value_is_told() {
+    let it = judge("a.yaml", with("  x: no\n").as_bytes()).unwrap();
+    assert_eq!((it.warnings[0].rule.as_str(), it.warnings[0].line), ("yaml-1.1-boolean", Some(6)));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = judge("a.yaml", &bytes);
+    }
+
+    #[test]
+    fn no_text_makes_it_panic(text in "[a-c:\\-\\[\\]{}#&*!|>'\" \n\t,]{0,80}") {
+        let _ = judge("a.yaml", text.as_bytes());
+    }
+
+    #[test]
+    fn what_is_filed_is_read_as_the_same_and_filed_again_as_it_is(
+        comment in "[a-z ]{0,10}",
+        spec in "( {2}[a-z]{1,5}: [a-z0-9]{1,6}( # [a-z]+)?\n){0,4}",
+        uid in any::<bool>(),
+    ) {
+        let uid = if uid { "  uid: x\n" } else { "" };
+        let text = format!("# {comment}\n{VPC}{uid}spec:\n{spec}status: {{a: 1}}\n");
+        if let Ok(it) = judge("a.yaml", text.as_bytes()) {
+            let once = &it.documents[0];
+            let again = &read_managed(once.text.as_bytes(), &Limits::default()).unwrap();
+            prop_assert_eq!(&once.text, &again.text);
+            prop_assert_eq!(once.content, again.content);
+            prop_assert!(text.contains(&spec) && once.text.contains(&spec));
+        }
+    }
+}

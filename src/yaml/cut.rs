@@ -1,0 +1,170 @@
+//! Cutting fields out of a text, and items out of a list, by their place.
+//!
+//! Whatever is cut is parsed again by the caller and compared with the value wanted: a cut that
+//! would change anything else is not made.
+
+use super::{Content, Node, line_end, line_start};
+use std::ops::Range;
+
+/// Removes the entries at `paths` (keys from the root down) and gives the text without them.
+///
+/// In block style whole lines go, comments above and below stay; in braces the comma goes along.
+/// A mapping that is left empty goes as well, below the first key of its path.
+pub fn without(text: &str, root: &Node, paths: &[Vec<&str>]) -> String {
+    let mut spans: Vec<Range<usize>> =
+        widen(root, paths).iter().filter_map(|it| entry_span(text, root, it)).collect();
+    spans.sort_by_key(|it| (it.start, it.end));
+    let mut kept = String::with_capacity(text.len());
+    let mut at = 0;
+    for span in spans {
+        if span.start >= at {
+            kept.push_str(&text[at..span.start]);
+        }
+        at = at.max(span.end);
+    }
+    kept.push_str(&text[at..]);
+    kept
+}
+
+/// Replaces paths by their parent where all entries of the parent go.
+fn widen<'a>(root: &Node, paths: &[Vec<&'a str>]) -> Vec<Vec<&'a str>> {
+    let mut widened: Vec<Vec<&str>> = Vec::new();
+    for path in paths {
+        let (last, parent) = match path.split_last() {
+            Some((last, parent)) if parent.len() >= 2 => (last, parent),
+            _ => {
+                widened.push(path.clone());
+                continue;
+            }
+        };
+        let entries =
+            parent.iter().try_fold(root, |it, key| it.get(key)).map_or(&[][..], Node::entries);
+        let goes = |key: Option<&str>| {
+            key == Some(last)
+                || paths.iter().any(|it| it[..it.len() - 1] == *parent && it.last().copied() == key)
+        };
+        let all = entries.iter().all(|(key, _)| goes(key.text()));
+        widened.push(if all { parent.to_vec() } else { path.clone() });
+    }
+    widened
+}
+
+fn entry_span(text: &str, root: &Node, path: &[&str]) -> Option<Range<usize>> {
+    let (last, parents) = path.split_last()?;
+    let parent = parents.iter().try_fold(root, |it, key| it.get(key))?;
+    if parent.alias {
+        return None;
+    }
+    let entries = parent.entries();
+    let n = entries.iter().position(|(key, _)| key.text() == Some(last))?;
+    let (key, value) = &entries[n];
+    if parent.flow {
+        return Some(match (entries.get(n + 1), n.checked_sub(1).map(|it| &entries[it])) {
+            (Some((next, _)), _) => key.span.start..next.span.start,
+            (None, Some((_, before))) => {
+                before.content_end()..value.content_end().max(key.span.end)
+            }
+            (None, None) => key.span.start..value.content_end().max(key.span.end),
+        });
+    }
+    let end = value.content_end().max(key.span.end);
+    // A block scalar ends at the beginning of a line already.
+    let end = match text[..end].ends_with('\n') {
+        true => end,
+        false => line_end(text, end),
+    };
+    Some(line_start(text, key.span.start)..end)
+}
+
+/// The text of the `n`-th item of a list, as a document of its own: moved to the left margin.
+pub fn item(text: &str, items: &[Node], n: usize, flow: bool) -> String {
+    let node = &items[n];
+    if flow || node.flow || node.alias {
+        return format!("{}\n", &text[node.span.clone()]);
+    }
+    let start = line_start(text, node.span.start);
+    let column = text[start..node.span.start].chars().count();
+    // Up to the line of the next item's dash; the last item ends where its content does.
+    let end = match items.get(n + 1) {
+        Some(next) => line_start(text, next.span.start),
+        None => line_end(text, node.content_end().max(node.span.start + 1) - 1),
+    };
+    let mut own = String::new();
+    for (k, line) in
+        text[node.span.start..end.max(node.span.start)].split_inclusive('\n').enumerate()
+    {
+        let blank = line.len() - line.trim_start_matches(' ').len();
+        let dedent = if k == 0 { 0 } else { blank.min(column) };
+        own.push_str(&line[dedent..]);
+    }
+    own
+}
+
+/// The text of a document as it is filed: from its comments to its end, with one line end last.
+pub fn tidy(preface: &str, region: &str) -> String {
+    // Directives stand before the `---` too, and mean nothing without it.
+    let comments: Vec<&str> = preface
+        .lines()
+        .filter(|it| it.trim_start().starts_with('#') || it.trim().is_empty())
+        .collect();
+    let mut text = comments.join("\n");
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    text.push_str(region);
+    let from = text.len() - text.trim_start_matches('\n').len();
+    let mut text = text[from..].trim_end_matches(['\n', ' ', '\t']).to_owned();
+    text.push('\n');
+    text
+}
+
+/// Says whether a node is a list.
+pub fn as_list(node: &Node) -> Option<&[Node]> {
+    match &node.content {
+        Content::Sequence(items) => Some(items),
+        Content::Scalar { .. } | Content::Mapping(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::yaml::Limits;
+    use crate::yaml::parse::parse;
+
+    fn cut(text: &str, paths: &[&[&str]]) -> String {
+        let (documents, fault) = parse(text, Limits::default());
+        assert_eq!(fault, None);
+        let paths: Vec<Vec<&str>> = paths.iter().map(|it| it.to_vec()).collect();
+        without(text, documents[0].root.as_ref().unwrap(), &paths)
+    }
+
+    #[test]
+    fn a_cut_leaves_every_other_line() {
+        let text = "# top\nmetadata:\n  # who\n  name: a # me\n  uid: 1 # cut\n  labels:\n    x: y\n\n# tail\nstatus:\n  a:\n  - b\n  - c: |\n      d\n\n      e\n# end\nspec: {}\n";
+        let kept = "# top\nmetadata:\n  # who\n  name: a # me\n  labels:\n    x: y\n\n# tail\n# end\nspec: {}\n";
+        assert_eq!(cut(text, &[&["metadata", "uid"], &["status"]]), kept);
+    }
+
+    #[test]
+    fn a_cut_in_braces_takes_its_comma() {
+        let text = "{\"a\": 1, \"status\": {\"x\": [1, 2]}, \"b\": 2}\n";
+        assert_eq!(cut(text, &[&["status"]]), "{\"a\": 1, \"b\": 2}\n");
+        assert_eq!(cut(text, &[&["b"]]), "{\"a\": 1, \"status\": {\"x\": [1, 2]}}\n");
+        assert_eq!(cut("{\n  \"a\": 1,\n  \"b\": 2\n}\n", &[&["a"]]), "{\n  \"b\": 2\n}\n");
+    }
+
+    #[test]
+    fn a_mapping_left_empty_goes_as_well() {
+        let text = "metadata:\n  annotations:\n    k: |\n      {}\n  name: a\n";
+        assert_eq!(cut(text, &[&["metadata", "annotations", "k"]]), "metadata:\n  name: a\n");
+    }
+
+    #[test]
+    fn a_key_without_a_value_is_cut() {
+        assert_eq!(
+            cut("metadata:\n  uid:\n  name: a\nstatus:\n", &[&["metadata", "uid"], &["status"]]),
+            "metadata:\n  name: a\n"
+        );
+    }
+}

@@ -1,0 +1,73 @@
+//! Bytes become text: byte order marks, UTF-16, line ends; what is no text is told with its place.
+
+use super::Fault;
+
+/// Decodes a file: UTF-8 (with or without a byte order mark) or UTF-16 with one.
+/// Line ends become LF; nothing else changes, so lines and columns are those of the file.
+pub fn decode(bytes: &[u8]) -> Result<String, Fault> {
+    let text = match bytes {
+        [0xef, 0xbb, 0xbf, rest @ ..] => utf8(rest)?,
+        [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes)?,
+        [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes)?,
+        _ => utf8(bytes)?,
+    };
+    let text = match text.contains('\r') {
+        true => text.replace("\r\n", "\n").replace('\r', "\n"),
+        false => text,
+    };
+    let strange =
+        |c: char| (c.is_control() && !matches!(c, '\n' | '\t' | '\u{85}')) || c == '\u{feff}';
+    if let Some((at, c)) = text.char_indices().find(|(_, c)| strange(*c)) {
+        let message = format!("there is a control character here (U+{:04X})", u32::from(c));
+        let hint = "remove it; YAML takes no control characters but tabs and line ends";
+        return Err(Fault::new("control-character", message, at).hint(hint));
+    }
+    Ok(text)
+}
+
+fn utf8(bytes: &[u8]) -> Result<String, Fault> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(error) => {
+            let at = error.valid_up_to();
+            let byte = bytes.get(at).copied().unwrap_or_default();
+            // Lines are counted in the text before, which is all that can be shown.
+            let message = format!("byte {at} of the file (0x{byte:02x}) is not UTF-8");
+            let hint = "save the file as UTF-8 (in most editors: Save with Encoding)";
+            Err(Fault::new("not-utf-8", message, at).hint(hint))
+        }
+    }
+}
+
+fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, Fault> {
+    let wrong = || {
+        Fault::new("not-utf-16", "the byte order mark says UTF-16, but the rest is not", 0)
+            .hint("save the file as UTF-8")
+    };
+    if !bytes.len().is_multiple_of(2) {
+        return Err(wrong());
+    }
+    let units = bytes.chunks_exact(2).map(|it| unit([it[0], it[1]]));
+    char::decode_utf16(units).collect::<Result<String, _>>().map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_and_line_ends_are_taken_off() {
+        assert_eq!(decode(b"\xef\xbb\xbfa: 1\r\nb: 2\r\n").unwrap(), "a: 1\nb: 2\n");
+        assert_eq!(decode(b"\xff\xfea\0:\0 \x001\0").unwrap(), "a: 1");
+        assert_eq!(decode(b"\xfe\xff\0a").unwrap(), "a");
+    }
+
+    #[test]
+    fn what_is_no_text_is_told_with_its_place() {
+        assert_eq!(decode(b"ab\xff").unwrap_err().at, 2);
+        assert_eq!(decode(b"ab\xff").unwrap_err().rule, "not-utf-8");
+        assert_eq!(decode(b"a: \0").unwrap_err().rule, "control-character");
+        assert_eq!(decode(b"a: \x1b[31m").unwrap_err().rule, "control-character");
+        assert_eq!(decode(b"\xff\xfea").unwrap_err().rule, "not-utf-16");
+    }
+}

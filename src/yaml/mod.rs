@@ -1,0 +1,167 @@
+//! Documents with positions: decode, split, read and cut without disturbing the rest.
+//!
+//! The grammar is libyaml's, whose port is what Kubernetes itself reads with: what passes here
+//! passes there. Everything is under limits before anything is built, because a parser that builds
+//! first can be made to hang, to fill the memory or to overflow the stack by a file of 100 KB.
+
+pub mod cut;
+pub mod decode;
+pub mod parse;
+pub mod value;
+
+use std::ops::Range;
+
+/// How much one file may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Documents in one file.
+    pub documents_max: usize,
+    /// How deep collections may nest.
+    pub depth_max: usize,
+    /// Scalars and collections in one document, aliases counted as often as they are used.
+    pub nodes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { documents_max: 10_000, depth_max: 100, nodes_max: 500_000 }
+    }
+}
+
+/// Something in the text that keeps it from being read, with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// A stable name, see [`crate::pipeline::validation`].
+    pub rule: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+    /// Where, as an offset in bytes into the decoded text.
+    pub at: usize,
+}
+
+impl Fault {
+    pub(crate) fn new(rule: &'static str, message: impl Into<String>, at: usize) -> Fault {
+        Fault { rule, message: message.into(), hint: None, at }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Fault {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// How a scalar was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Without quotes: its text decides its type.
+    Plain,
+    /// In quotes, or as a block: text.
+    Text,
+}
+
+/// What a node holds.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Content {
+    /// One value.
+    Scalar {
+        /// Its text, without quotes.
+        text: String,
+        /// How it was written.
+        style: Style,
+        /// A tag of YAML's core, such as `!!str`, by its last word.
+        tag: Option<String>,
+    },
+    /// A list.
+    Sequence(Vec<Node>),
+    /// Keys and values in the order written.
+    Mapping(Vec<(Node, Node)>),
+}
+
+/// One value with its place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// What it holds; an alias holds what it stands for.
+    pub content: Content,
+    /// Where it is written, in bytes of the text it was parsed from.
+    pub span: Range<usize>,
+    /// In braces or brackets.
+    pub flow: bool,
+    /// Written as `*name`: the content lies elsewhere.
+    pub alias: bool,
+}
+
+impl Node {
+    /// The value under `key`, where this is a mapping that has it.
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        self.entry(key).map(|(_, value)| value)
+    }
+
+    /// Key and value under `key`.
+    pub fn entry(&self, key: &str) -> Option<&(Node, Node)> {
+        self.entries().iter().find(|(it, _)| it.text() == Some(key))
+    }
+
+    /// The entries, where this is a mapping.
+    pub fn entries(&self) -> &[(Node, Node)] {
+        match &self.content {
+            Content::Mapping(entries) => entries,
+            Content::Scalar { .. } | Content::Sequence(_) => &[],
+        }
+    }
+
+    /// The text, where this is a scalar.
+    pub fn text(&self) -> Option<&str> {
+        match &self.content {
+            Content::Scalar { text, .. } => Some(text),
+            Content::Sequence(_) | Content::Mapping(_) => None,
+        }
+    }
+
+    /// Says whether nothing is written here.
+    pub fn is_null(&self) -> bool {
+        value::scalar(self) == Some(value::Value::Null)
+    }
+
+    /// Where the last character of its content ends. The parser lets a block end only where the
+    /// next thing begins, which would take the comments between along.
+    pub fn content_end(&self) -> usize {
+        if self.flow || self.alias {
+            return self.span.end;
+        }
+        match &self.content {
+            Content::Scalar { .. } => self.span.end,
+            Content::Sequence(items) => items.last().map_or(self.span.end, Node::content_end),
+            Content::Mapping(entries) => match entries.last() {
+                // A key without a value ends behind its colon.
+                Some((key, value)) if value.span.is_empty() => value.span.end.max(key.span.end),
+                Some((_, value)) => value.content_end(),
+                None => self.span.end,
+            },
+        }
+    }
+}
+
+/// Line and column of an offset, both counted from 1, the column in characters.
+pub fn position(text: &str, at: usize) -> (u32, u32) {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    let before = &text[..at];
+    let line = before.bytes().filter(|it| *it == b'\n').count() + 1;
+    let start = before.rfind('\n').map_or(0, |it| it + 1);
+    let column = before[start..].chars().count() + 1;
+    (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
+}
+
+/// Where the line that holds `at` begins.
+pub fn line_start(text: &str, at: usize) -> usize {
+    text[..at].rfind('\n').map_or(0, |it| it + 1)
+}
+
+/// Where the line that holds `at` ends, behind its line feed.
+pub fn line_end(text: &str, at: usize) -> usize {
+    text[at..].find('\n').map_or(text.len(), |it| at + it + 1)
+}

@@ -1,0 +1,233 @@
+//! What a node means: its resolved value, by which contents are compared.
+
+use super::{Content, Node, Style};
+use crate::model::digest::Xxh3;
+use std::collections::BTreeMap;
+
+/// A resolved value. Formatting, key order, aliases and merge keys are gone; types are not.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// Nothing.
+    Null,
+    /// A truth value. As Kubernetes reads them: `yes`, `no`, `on` and `off` are ones.
+    Bool(bool),
+    /// A whole number, in decimal.
+    Int(i128),
+    /// Any other number, by its bits, so that it can be compared.
+    Float(u64),
+    /// Text.
+    Text(String),
+    /// A list.
+    List(Vec<Value>),
+    /// Entries by key.
+    Map(BTreeMap<String, Value>),
+}
+
+/// Resolves a scalar; none for a collection.
+pub fn scalar(node: &Node) -> Option<Value> {
+    let Content::Scalar { text, style, tag } = &node.content else { return None };
+    Some(match (tag.as_deref(), style) {
+        (Some("str"), _) | (None, Style::Text) => Value::Text(text.clone()),
+        _ => plain(text),
+    })
+}
+
+/// Resolves a node. Merge keys (`<<`) are filled in, as Kubernetes does.
+pub fn resolve(node: &Node) -> Value {
+    match &node.content {
+        Content::Scalar { .. } => scalar(node).unwrap_or(Value::Null),
+        Content::Sequence(items) => Value::List(items.iter().map(resolve).collect()),
+        Content::Mapping(entries) => {
+            let mut map = BTreeMap::new();
+            for (key, value) in entries {
+                match key.text() {
+                    Some("<<") if is_plain(key) => merge(&mut map, value),
+                    Some(text) => {
+                        map.insert(text.to_owned(), resolve(value));
+                    }
+                    None => (),
+                }
+            }
+            Value::Map(map)
+        }
+    }
+}
+
+/// Fills in what is merged, below what is written out: earlier maps win, written keys always.
+fn merge(map: &mut BTreeMap<String, Value>, merged: &Node) {
+    let merged: Vec<&Node> = match &merged.content {
+        Content::Sequence(items) => items.iter().collect(),
+        _ => vec![merged],
+    };
+    for it in merged {
+        if let Value::Map(entries) = resolve(it) {
+            for (key, value) in entries {
+                map.entry(key).or_insert(value);
+            }
+        }
+    }
+}
+
+fn is_plain(node: &Node) -> bool {
+    matches!(&node.content, Content::Scalar { style: Style::Plain, .. })
+}
+
+/// Says whether YAML 1.1, and so Kubernetes, reads this plain text as a truth value though many
+/// take it for a word.
+pub fn is_boolean_word(text: &str) -> bool {
+    matches!(
+        text,
+        "yes" | "Yes" | "YES" | "no" | "No" | "NO" | "on" | "On" | "ON" | "off" | "Off" | "OFF"
+    )
+}
+
+fn plain(text: &str) -> Value {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
+        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => {
+            return Value::Bool(true);
+        }
+        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => {
+            return Value::Bool(false);
+        }
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => {
+            return Value::Float(f64::INFINITY.to_bits());
+        }
+        "-.inf" | "-.Inf" | "-.INF" => return Value::Float(f64::NEG_INFINITY.to_bits()),
+        ".nan" | ".NaN" | ".NAN" => return Value::Float(f64::NAN.to_bits()),
+        _ => (),
+    }
+    let first = text.as_bytes()[0];
+    if !(first.is_ascii_digit() || matches!(first, b'-' | b'+' | b'.')) {
+        return Value::Text(text.to_owned());
+    }
+    if let Some(number) = whole(text) {
+        return Value::Int(number);
+    }
+    let digits = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE_".contains(&b));
+    match text.replace('_', "").parse::<f64>() {
+        Ok(number) if digits && text.bytes().any(|b| b.is_ascii_digit()) => {
+            Value::Float(number.to_bits())
+        }
+        _ => Value::Text(text.to_owned()),
+    }
+}
+
+fn whole(text: &str) -> Option<i128> {
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(rest) => (-1, rest),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let digits = digits.replace('_', "");
+    if digits.starts_with(['+', '-']) {
+        return None;
+    }
+    let number = match digits.as_bytes() {
+        [b'0', b'x', ..] => i128::from_str_radix(&digits[2..], 16).ok()?,
+        [b'0', b'b', ..] => i128::from_str_radix(&digits[2..], 2).ok()?,
+        [b'0', b'o', ..] => i128::from_str_radix(&digits[2..], 8).ok()?,
+        // As YAML 1.1 and Kubernetes have it: a leading zero means octal, if it can.
+        [b'0', _, ..] => i128::from_str_radix(&digits, 8).ok()?,
+        _ => digits.parse().ok()?,
+    };
+    Some(sign * number)
+}
+
+impl Value {
+    /// XXH3 of the value: the same for every way of writing it.
+    pub fn digest(&self) -> Xxh3 {
+        let mut bytes = Vec::new();
+        self.flatten(&mut bytes);
+        Xxh3::of(&bytes)
+    }
+
+    /// Writes the value so that no two values share their bytes: a letter for the type, lengths
+    /// before what varies.
+    fn flatten(&self, out: &mut Vec<u8>) {
+        match self {
+            Value::Null => out.push(b'n'),
+            Value::Bool(it) => out.extend([b'b', u8::from(*it)]),
+            Value::Int(it) => {
+                out.push(b'i');
+                out.extend(it.to_be_bytes());
+            }
+            Value::Float(it) => {
+                out.push(b'f');
+                out.extend(it.to_be_bytes());
+            }
+            Value::Text(it) => text(b't', it, out),
+            Value::List(items) => {
+                out.push(b'l');
+                out.extend((items.len() as u64).to_be_bytes());
+                items.iter().for_each(|it| it.flatten(out));
+            }
+            Value::Map(entries) => {
+                out.push(b'm');
+                out.extend((entries.len() as u64).to_be_bytes());
+                for (key, value) in entries {
+                    text(b'k', key, out);
+                    value.flatten(out);
+                }
+            }
+        }
+    }
+
+    /// The same value for serde_yaml, for text that has to be written anew.
+    pub fn to_yaml(&self) -> serde_yaml::Value {
+        match self {
+            Value::Null => serde_yaml::Value::Null,
+            Value::Bool(it) => serde_yaml::Value::Bool(*it),
+            Value::Int(it) => match (i64::try_from(*it), u64::try_from(*it)) {
+                (Ok(it), _) => it.into(),
+                (_, Ok(it)) => it.into(),
+                _ => it.to_string().into(),
+            },
+            Value::Float(it) => f64::from_bits(*it).into(),
+            Value::Text(it) => it.as_str().into(),
+            Value::List(items) => items.iter().map(Value::to_yaml).collect::<Vec<_>>().into(),
+            Value::Map(entries) => {
+                let pairs =
+                    entries.iter().map(|(key, value)| (key.as_str().into(), value.to_yaml()));
+                serde_yaml::Value::Mapping(pairs.collect())
+            }
+        }
+    }
+}
+
+fn text(letter: u8, it: &str, out: &mut Vec<u8>) {
+    out.push(letter);
+    out.extend((it.len() as u64).to_be_bytes());
+    out.extend(it.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::yaml::Limits;
+    use crate::yaml::parse::parse;
+
+    fn value(text: &str) -> Value {
+        let (documents, fault) = parse(text, Limits::default());
+        assert_eq!(fault, None);
+        resolve(documents[0].root.as_ref().unwrap())
+    }
+
+    #[test]
+    fn writing_does_not_matter_but_types_do() {
+        assert_eq!(value("{b: [1, 'x'], a: null}"), value("a:\nb:\n- 0x1 # c\n- \"x\"\n"));
+        assert_ne!(value("a: 1"), value("a: '1'"));
+        assert_ne!(value("a: 1").digest(), value("a: '1'").digest());
+        assert_eq!(value("a: yes"), value("a: true"));
+        assert_ne!(value("a: 1.0"), value("a: 1"));
+        assert_eq!(value("a: 010"), value("a: 8"));
+        assert_eq!(value("a: 12:30"), value("a: '12:30'"));
+    }
+
+    #[test]
+    fn merge_keys_are_filled_in_below_what_is_written() {
+        assert_eq!(
+            value("x: &x {a: 1, b: 2}\ny:\n  <<: *x\n  b: 3\n"),
+            value("x: {a: 1, b: 2}\ny: {a: 1, b: 3}")
+        );
+    }
+}
