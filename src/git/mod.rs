@@ -1,0 +1,167 @@
+//! The hand on the history: one work tree's repository, read and changed with gix.
+//!
+//! Trees are edited from the commit we saw, along the changed paths only; the branch moves only
+//! from the value we saw. New objects become one pack, synced before any ref names it, because gix
+//! itself never syncs. People's index, locks and other refs are theirs.
+
+mod commit;
+mod index;
+mod pack;
+mod read;
+mod replay;
+//mod remote;
+
+pub use commit::{ArchiveDraft, Author, CommitDraft, CommitOutcome};
+pub use index::IndexOutcome;
+pub use read::{Busy, Head, Log};
+//pub use remote::{FetchOutcome, PushOutcome, Remote};
+pub use replay::{Follow, Overlap, Replay};
+
+use crate::model::path::RepoPath;
+use crate::step::Steps;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Whether it is worth trying again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// Later, by itself.
+    Later,
+    /// Not before a person acted.
+    Never,
+}
+
+/// What the hand on the history could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No repository, or none we may open.
+    #[error("cannot open a git repository at {path}")]
+    Open {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A repository without a work tree has no `raw/`.
+    #[error("{path} is a bare repository, which has no work tree to watch")]
+    Bare {
+        /// Where.
+        path: PathBuf,
+    },
+    /// An object, a ref or the index.
+    #[error("cannot {verb}")]
+    Git {
+        /// What, in words.
+        verb: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The disk.
+    #[error("cannot {verb}")]
+    Io {
+        /// What, in words.
+        verb: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// HEAD has something else where a file of ours belongs.
+    #[error("{path} is {what} in the last commit, so no file can go there")]
+    InTheWay {
+        /// Where.
+        path: RepoPath,
+        /// A directory, a symbolic link, a submodule.
+        what: &'static str,
+    },
+    /// No remote of that name.
+    #[error("there is no remote `{name}`")]
+    NoRemote {
+        /// The name.
+        name: String,
+    },
+    /// A secret could not be read.
+    #[error("cannot read the token in {path}")]
+    Token {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Our commits cannot be made again on top of another's.
+    #[error("cannot replay commit {commit}: {why}")]
+    CannotReplay {
+        /// Which.
+        commit: String,
+        /// Why.
+        why: &'static str,
+    },
+}
+
+impl Error {
+    pub(crate) fn git(
+        verb: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Error {
+        Error::Git { verb: verb.into(), source: source.into() }
+    }
+
+    pub(crate) fn io(verb: impl Into<String>, source: io::Error) -> Error {
+        Error::Io { verb: verb.into(), source }
+    }
+
+    /// Says whether it is worth trying again.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Error::Git { .. } | Error::Io { .. } | Error::Token { .. } => Retry::Later,
+            Error::Open { .. }
+            | Error::Bare { .. }
+            | Error::InTheWay { .. }
+            | Error::NoRemote { .. }
+            | Error::CannotReplay { .. } => Retry::Never,
+        }
+    }
+}
+
+/// One work tree and its repository. One thread uses it at a time.
+#[derive(Debug)]
+pub struct Repo {
+    gix: gix::Repository,
+    work_tree: PathBuf,
+    steps: Steps,
+}
+
+impl Repo {
+    /// Finds the repository that `path` lies in.
+    pub fn discover(path: &Path, steps: Steps) -> Result<Repo, Error> {
+        let failed = |source| Error::Open { path: path.to_owned(), source };
+        // Room for the packs that appear while we run: gix keeps as many places as it began with.
+        let slots = gix::odb::store::init::Slots::Given(4096);
+        let options = gix::open::Options::default().object_store_slots(slots);
+        let (found, _) = gix::discover::upwards(path).map_err(|it| failed(it.into()))?;
+        let (git_dir, _) = found.into_repository_and_work_tree_directories();
+        let mut gix = gix::open_opts(git_dir, options).map_err(|it| failed(it.into()))?;
+        gix.object_cache_size_if_unset(16 << 20);
+        let Some(work_tree) = gix.workdir() else {
+            return Err(Error::Bare { path: gix.git_dir().to_owned() });
+        };
+        let work_tree = work_tree.canonicalize().map_err(|it| failed(it.into()))?;
+        Ok(Repo { gix, work_tree, steps })
+    }
+
+    /// The top of the work tree, as an absolute path.
+    pub fn work_tree(&self) -> &Path {
+        &self.work_tree
+    }
+
+    /// The git directory of this work tree; of a linked one, its own.
+    pub fn git_dir(&self) -> &Path {
+        self.gix.git_dir()
+    }
+
+    /// Another handle on the same repository, for another thread.
+    pub fn another(&self) -> Repo {
+        Repo { gix: self.gix.clone(), work_tree: self.work_tree.clone(), steps: self.steps.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,277 @@
+//! New objects become one pack, on the disk before any ref names them.
+//!
+//! gix writes loose objects without syncing them: after a power cut an empty file can stand where
+//! an object should be, and git takes it for the object. A pack appears whole, by renaming, and
+//! costs three syncs however many objects it holds.
+//! Formats: git's `gitformat-pack(5)`, pack version 2 and index version 2.
+
+use super::{Error, Repo};
+use crate::step::Step;
+use gix::ObjectId;
+use gix::objs::Kind;
+use std::fs::{File, Permissions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// From so many objects on, compression uses all cores.
+const PARALLEL_MIN: usize = 64;
+/// Our small packs are folded into one when there are so many.
+const FOLD_AT: usize = 64;
+/// A pack with more objects than this is left as it is.
+const FOLD_OBJECTS_MAX: u32 = 256;
+/// The list of packs that we may fold, in the repository's own intake directory.
+const LIST: &str = "intake/packs";
+
+pub(super) type Objects = Vec<(ObjectId, Kind, Vec<u8>)>;
+
+/// One object in the pack, for its index.
+struct Place {
+    id: ObjectId,
+    crc: u32,
+    offset: u64,
+}
+
+impl Repo {
+    /// Writes objects as one pack with its index, both synced.
+    pub(super) fn write_pack(&self, mut objects: Objects) -> Result<(), Error> {
+        if objects.is_empty() {
+            return Ok(());
+        }
+        let failed = |it: io::Error| Error::io("write a pack of new objects", it);
+        self.steps.pass(Step::WritePack).map_err(failed)?;
+        // In the order of git's own packs; ids make it the same every time.
+        let rank = |kind: &Kind| match kind {
+            Kind::Commit => 0,
+            Kind::Tag => 1,
+            Kind::Tree => 2,
+            Kind::Blob => 3,
+        };
+        objects.sort_by(|a, b| rank(&a.1).cmp(&rank(&b.1)).then(a.0.cmp(&b.0)));
+        let dir = self.gix.objects.store_ref().path().join("pack");
+        std::fs::create_dir_all(&dir).map_err(failed)?;
+        let level = self.gix.pack_compression().unwrap_or_default();
+        let n = u32::try_from(objects.len()).map_err(|it| failed(io::Error::other(it)))?;
+        let name = self.write_both(&dir, &objects, n, level).map_err(failed)?;
+        if n <= FOLD_OBJECTS_MAX {
+            self.note_pack(&name).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn write_both(
+        &self,
+        dir: &Path,
+        objects: &Objects,
+        n: u32,
+        level: gix::zlib::Compression,
+    ) -> io::Result<String> {
+        let temp = tempfile::Builder::new().prefix("tmp_pack_").tempfile_in(dir)?;
+        let mut out = Hashed::new(BufWriter::with_capacity(1 << 18, temp), self.gix.object_hash());
+        out.put(&gix_pack::data::header::encode(gix_pack::data::Version::V2, n))?;
+        let mut places = Vec::with_capacity(objects.len());
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        for batch in objects.chunks(1024 * threads) {
+            for ((id, _, _), entry) in batch.iter().zip(compress(batch, level, threads)?) {
+                places.push(Place { id: *id, crc: crc32fast::hash(&entry), offset: out.written });
+                out.put(&entry)?;
+            }
+        }
+        let (temp, pack_hash) = out.finish()?;
+        self.steps.pass(Step::Sync)?;
+        temp.as_file().sync_all()?;
+
+        places.sort_by_key(|it| it.id);
+        let index = tempfile::Builder::new().prefix("tmp_idx_").tempfile_in(dir)?;
+        let mut out = Hashed::new(BufWriter::new(index), self.gix.object_hash());
+        write_index(&mut out, &places, &pack_hash)?;
+        let (index, _) = out.finish()?;
+        self.steps.pass(Step::Sync)?;
+        index.as_file().sync_all()?;
+
+        let name = format!("pack-{pack_hash}");
+        self.steps.pass(Step::Rename)?;
+        // The pack first: only its index makes it visible.
+        for (temp, extension) in [(temp, "pack"), (index, "idx")] {
+            temp.as_file().set_permissions(Permissions::from_mode(0o444))?;
+            temp.persist(dir.join(format!("{name}.{extension}")))?;
+        }
+        self.steps.pass(Step::Sync)?;
+        File::open(dir)?.sync_all()?;
+        Ok(name)
+    }
+
+    /// Folds our small packs into one, when there are many: every lookup asks each pack.
+    pub fn fold_packs(&self) -> Result<(), Error> {
+        let failed = |it: io::Error| Error::io("fold small packs", it);
+        let list = self.gix.common_dir().join(LIST);
+        let noted = match std::fs::read_to_string(&list) {
+            Ok(it) => it,
+            Err(it) if it.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(it) => return Err(failed(it)),
+        };
+        let names: Vec<&str> = noted.lines().filter(|it| it.starts_with("pack-")).collect();
+        if names.len() < FOLD_AT {
+            return Ok(());
+        }
+        let dir = self.gix.objects.store_ref().path().join("pack");
+        let mut ids = std::collections::BTreeSet::new();
+        for name in &names {
+            let path = dir.join(format!("{name}.idx"));
+            // git may have repacked meanwhile; then there is nothing left to fold.
+            if let Ok(index) = gix_pack::index::File::at(&path, self.gix.object_hash()) {
+                ids.extend(index.iter().map(|it| it.oid));
+            }
+        }
+        let mut objects = Vec::with_capacity(ids.len());
+        for id in ids {
+            let object =
+                self.gix.find_object(id).map_err(|it| Error::git("fold small packs", it))?;
+            objects.push((id, object.kind, object.detach().data));
+        }
+        remove(&list).map_err(failed)?;
+        let n = objects.len();
+        self.write_pack(objects)?;
+        for name in names {
+            // A pack with the same objects has the same name: the new one must stay.
+            if n > 0 && dir.join(format!("{name}.idx")).exists() && !self.is_noted(name) {
+                self.steps.pass(Step::Remove).map_err(failed)?;
+                // The index first: a pack without one is not looked at.
+                remove(&dir.join(format!("{name}.idx"))).map_err(failed)?;
+                remove(&dir.join(format!("{name}.pack"))).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_noted(&self, name: &str) -> bool {
+        let list = std::fs::read_to_string(self.gix.common_dir().join(LIST));
+        list.is_ok_and(|it| it.lines().any(|it| it == name))
+    }
+
+    fn note_pack(&self, name: &str) -> io::Result<()> {
+        let list = self.gix.common_dir().join(LIST);
+        if let Some(parent) = list.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        let mut file = File::options().create(true).append(true).open(list)?;
+        writeln!(file, "{name}")
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the caller has passed the step")]
+fn remove(path: &PathBuf) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(it) if it.kind() != io::ErrorKind::NotFound => Err(it),
+        _ => Ok(()),
+    }
+}
+
+fn compress(
+    batch: &[(ObjectId, Kind, Vec<u8>)],
+    level: gix::zlib::Compression,
+    threads: usize,
+) -> io::Result<Vec<Vec<u8>>> {
+    let one = |(_, kind, data): &(ObjectId, Kind, Vec<u8>)| entry(*kind, data, level);
+    if batch.len() < PARALLEL_MIN || threads == 1 {
+        return batch.iter().map(one).collect();
+    }
+    std::thread::scope(|scope| {
+        let parts = batch.chunks(batch.len().div_ceil(threads));
+        let workers: Vec<_> = parts
+            .map(|part| scope.spawn(move || part.iter().map(one).collect::<io::Result<Vec<_>>>()))
+            .collect();
+        let mut entries = Vec::with_capacity(batch.len());
+        for worker in workers {
+            let part =
+                worker.join().map_err(|_| io::Error::other("a compressing thread panicked"))?;
+            entries.extend(part?);
+        }
+        Ok(entries)
+    })
+}
+
+/// One entry of a pack: its header and the compressed object.
+fn entry(kind: Kind, data: &[u8], level: gix::zlib::Compression) -> io::Result<Vec<u8>> {
+    use gix_pack::data::entry::Header;
+    let header = match kind {
+        Kind::Commit => Header::Commit,
+        Kind::Tree => Header::Tree,
+        Kind::Blob => Header::Blob,
+        Kind::Tag => Header::Tag,
+    };
+    let mut out = Vec::with_capacity(data.len() / 2 + 32);
+    header.write_to(data.len() as u64, &mut out)?;
+    let mut deflate = gix_zlib::stream::deflate::Write::new(out, level);
+    deflate.write_all(data)?;
+    deflate.flush()?;
+    Ok(deflate.into_inner())
+}
+
+fn write_index<W: Write>(
+    out: &mut Hashed<W>,
+    places: &[Place],
+    pack_hash: &ObjectId,
+) -> io::Result<()> {
+    out.put(b"\xfftOc\0\0\0\x02")?;
+    let mut fan = [0u32; 256];
+    for it in places {
+        fan[usize::from(it.id.as_slice()[0])] += 1;
+    }
+    let mut sum = 0;
+    for n in fan {
+        sum += n;
+        out.put(&sum.to_be_bytes())?;
+    }
+    for it in places {
+        out.put(it.id.as_slice())?;
+    }
+    for it in places {
+        out.put(&it.crc.to_be_bytes())?;
+    }
+    // Offsets beyond 2 GiB stand in a table of their own.
+    let mut far = Vec::new();
+    for it in places {
+        match u32::try_from(it.offset) {
+            Ok(offset) if offset < 1 << 31 => out.put(&offset.to_be_bytes())?,
+            _ => {
+                let n = u32::try_from(far.len()).map_err(io::Error::other)?;
+                out.put(&(n | 1 << 31).to_be_bytes())?;
+                far.push(it.offset);
+            }
+        }
+    }
+    for offset in far {
+        out.put(&offset.to_be_bytes())?;
+    }
+    out.put(pack_hash.as_slice())
+}
+
+/// Counts and hashes what goes through.
+struct Hashed<W> {
+    inner: W,
+    hasher: gix::hash::Hasher,
+    written: u64,
+}
+
+impl<W: Write> Hashed<W> {
+    fn new(inner: W, hash: gix::hash::Kind) -> Hashed<W> {
+        Hashed { inner, hasher: gix::hash::hasher(hash), written: 0 }
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.hasher.update(bytes);
+        self.written += bytes.len() as u64;
+        self.inner.write_all(bytes)
+    }
+}
+
+impl Hashed<BufWriter<tempfile::NamedTempFile>> {
+    /// Writes the hash of all that went through behind it.
+    fn finish(mut self) -> io::Result<(tempfile::NamedTempFile, ObjectId)> {
+        let id = self.hasher.try_finalize().map_err(io::Error::other)?;
+        self.inner.write_all(id.as_slice())?;
+        let inner = self.inner.into_inner().map_err(|it| it.into_error())?;
+        Ok((inner, id))
+    }
+}

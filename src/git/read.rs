@@ -1,0 +1,267 @@
+//! What the repository holds: HEAD, blobs, trees and the log.
+
+use super::{Error, Repo};
+use crate::model::ids::{BlobId, CommitId};
+use crate::model::path::RepoPath;
+use bstr::BString;
+use gix::objs::tree::EntryKind;
+use gix::prelude::FindExt;
+use std::fmt;
+
+/// Why nobody but the person at work should commit now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Busy {
+    /// HEAD names a commit and no branch.
+    Detached,
+    /// A merge, a rebase or the like is half done.
+    InProgress(&'static str),
+}
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Busy::Detached => f.write_str(
+                "HEAD is detached; check a branch out (git switch BRANCH), and the agent goes on by itself",
+            ),
+            Busy::InProgress(what) => write!(
+                f,
+                "{what} is under way; finish or abort it (see git status), and the agent goes on by itself"
+            ),
+        }
+    }
+}
+
+/// Where HEAD stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The branch, by its full name.
+    pub branch: Option<String>,
+    /// The commit; none on an unborn branch.
+    pub commit: Option<CommitId>,
+    /// What keeps us from committing.
+    pub busy: Option<Busy>,
+}
+
+/// One commit, as far as the records need it.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// Its id.
+    pub commit_id: CommitId,
+    /// Its first parent.
+    pub parent: Option<CommitId>,
+    /// Its message.
+    pub message: String,
+}
+
+/// A path that differs between two commits: what was there, and what is.
+pub type Changed = (BString, Option<BlobId>, Option<BlobId>);
+
+impl Repo {
+    /// Where HEAD stands now.
+    pub fn head(&self) -> Result<Head, Error> {
+        let failed = |it: Box<dyn std::error::Error + Send + Sync>| Error::git("read HEAD", it);
+        let head = self.gix.head().map_err(|it| failed(it.into()))?;
+        let branch = head.referent_name().map(|it| it.as_bstr().to_string());
+        let commit = head.id().map(|it| CommitId(it.detach()));
+        let busy = match self.gix.state() {
+            Some(state) => Some(Busy::InProgress(in_progress(state))),
+            None if head.is_detached() => Some(Busy::Detached),
+            None => None,
+        };
+        Ok(Head { branch, commit, busy })
+    }
+
+    /// The commit that a ref (by its full name) names.
+    pub fn tip(&self, name: &str) -> Result<Option<CommitId>, Error> {
+        let verb = || format!("read {name}");
+        let found = self.gix.try_find_reference(name).map_err(|it| Error::git(verb(), it))?;
+        let Some(mut found) = found else { return Ok(None) };
+        let id = found.peel_to_id().map_err(|it| Error::git(verb(), it))?;
+        Ok(Some(CommitId(id.detach())))
+    }
+
+    /// The blob at a path of a commit; none where there is no file.
+    pub fn blob_at(&self, commit: Option<CommitId>, path: &[u8]) -> Result<Option<BlobId>, Error> {
+        let Some(commit) = commit else { return Ok(None) };
+        let tree = self.tree_of(commit)?;
+        let components = path.split(|it| *it == b'/');
+        let entry = tree.lookup_entry(components).map_err(|it| Error::git("read a tree", it))?;
+        Ok(entry.filter(|it| it.mode().is_blob()).map(|it| BlobId(it.object_id())))
+    }
+
+    /// The content of a blob.
+    pub fn blob(&self, id: BlobId) -> Result<Vec<u8>, Error> {
+        let found = self.gix.find_blob(id.0);
+        found.map(|mut it| it.take_data()).map_err(|it| Error::git(format!("read blob {id}"), it))
+    }
+
+    /// The blob that `bytes` would be.
+    pub fn blob_id_of(&self, bytes: &[u8]) -> Result<BlobId, Error> {
+        let id = gix::objs::compute_hash(self.gix.object_hash(), gix::objs::Kind::Blob, bytes);
+        id.map(BlobId).map_err(|it| Error::git("hash a file", it))
+    }
+
+    /// Every file below `dir` in a commit, in git's order.
+    pub fn files_below(
+        &self,
+        commit: CommitId,
+        dir: &RepoPath,
+    ) -> Result<Vec<(BString, BlobId)>, Error> {
+        let failed = |it: Box<dyn std::error::Error + Send + Sync>| Error::git("list a tree", it);
+        let mut tree = self.tree_of(commit)?;
+        if !dir.is_top() {
+            let Some(entry) =
+                tree.lookup_entry_by_path(dir.as_path()).map_err(|it| failed(it.into()))?
+            else {
+                return Ok(Vec::new());
+            };
+            if !entry.mode().is_tree() {
+                return Ok(Vec::new());
+            }
+            tree = entry.object().map_err(|it| failed(it.into()))?.into_tree();
+        }
+        let mut found = Vec::new();
+        let mut todo = vec![(BString::from(dir.as_str()), tree.id)];
+        let mut buffer = Vec::new();
+        while let Some((at, id)) = todo.pop() {
+            let tree = self.gix.objects.find_tree_iter(&id, &mut buffer);
+            for entry in tree.map_err(|it| failed(it.into()))? {
+                let entry = entry.map_err(|it| failed(it.into()))?;
+                let mut path = at.clone();
+                if !path.is_empty() {
+                    path.push(b'/');
+                }
+                path.extend_from_slice(entry.filename);
+                match entry.mode.kind() {
+                    EntryKind::Tree => todo.push((path, entry.oid.to_owned())),
+                    EntryKind::Blob | EntryKind::BlobExecutable => {
+                        found.push((path, BlobId(entry.oid.to_owned())));
+                    }
+                    EntryKind::Link | EntryKind::Commit => (),
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// What differs between two commits below `dir`.
+    pub fn changes_between(
+        &self,
+        from: Option<CommitId>,
+        to: CommitId,
+        dir: &RepoPath,
+    ) -> Result<Vec<Changed>, Error> {
+        use gix::object::tree::diff::ChangeDetached as Change;
+        let failed =
+            |it: Box<dyn std::error::Error + Send + Sync>| Error::git("compare two commits", it);
+        let old = from.map(|it| self.tree_of(it)).transpose()?;
+        let new = self.tree_of(to)?;
+        let options = gix::diff::Options::default().with_rewrites(None);
+        let changes = self.gix.diff_tree_to_tree(old.as_ref(), Some(&new), options);
+        let mut found = Vec::new();
+        for change in changes.map_err(|it| failed(it.into()))? {
+            let (path, old, new) = match change {
+                Change::Addition { location, entry_mode, id, .. } => {
+                    (location, None, entry_mode.is_blob().then_some(BlobId(id)))
+                }
+                Change::Deletion { location, entry_mode, id, .. } => {
+                    (location, entry_mode.is_blob().then_some(BlobId(id)), None)
+                }
+                Change::Modification {
+                    location,
+                    previous_entry_mode,
+                    previous_id,
+                    entry_mode,
+                    id,
+                } => (
+                    location,
+                    previous_entry_mode.is_blob().then_some(BlobId(previous_id)),
+                    entry_mode.is_blob().then_some(BlobId(id)),
+                ),
+                // Rewrites are not looked for.
+                Change::Rewrite { .. } => continue,
+            };
+            let below = dir.is_top()
+                || path
+                    .strip_prefix(dir.as_str().as_bytes())
+                    .is_some_and(|it| it.starts_with(b"/"));
+            if below && (old.is_some() || new.is_some()) {
+                found.push((path, old, new));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The commits from `tip` back to, and without, `until`; the newest first, at most `limit`.
+    pub fn log(
+        &self,
+        tip: CommitId,
+        until: Option<CommitId>,
+        limit: usize,
+    ) -> Result<Vec<Log>, Error> {
+        let failed =
+            |it: Box<dyn std::error::Error + Send + Sync>| Error::git("walk the history", it);
+        let walk = self.gix.rev_walk([tip.0]).with_hidden(until.map(|it| it.0));
+        let mut found = Vec::new();
+        for info in walk.all().map_err(|it| failed(it.into()))?.take(limit) {
+            let info = info.map_err(|it| failed(it.into()))?;
+            let commit = info.object().map_err(|it| failed(it.into()))?;
+            found.push(Log {
+                commit_id: CommitId(info.id),
+                parent: commit.parent_ids().next().map(|it| CommitId(it.detach())),
+                message: commit.message_raw_sloppy().to_string(),
+            });
+        }
+        Ok(found)
+    }
+
+    /// How many commits `tip` has that `of` lacks, counted up to `limit`.
+    pub fn ahead(&self, tip: CommitId, of: Option<CommitId>, limit: usize) -> Result<u64, Error> {
+        if Some(tip) == of {
+            return Ok(0);
+        }
+        let failed =
+            |it: Box<dyn std::error::Error + Send + Sync>| Error::git("walk the history", it);
+        // What the remote has may be unknown here, if others pushed it.
+        let of = of.filter(|it| self.gix.has_object(it.0));
+        let walk = self.gix.rev_walk([tip.0]).with_hidden(of.map(|it| it.0));
+        Ok(walk.all().map_err(|it| failed(it.into()))?.take(limit).count() as u64)
+    }
+
+    /// Says whether `old` is `new` or one of its ancestors.
+    pub fn is_ancestor(&self, old: CommitId, new: CommitId) -> Result<bool, Error> {
+        if old == new {
+            return Ok(true);
+        }
+        if !self.gix.has_object(old.0) {
+            return Ok(false);
+        }
+        Ok(self.merge_base(old, new)? == Some(old))
+    }
+
+    /// The best common ancestor of two commits.
+    pub fn merge_base(&self, a: CommitId, b: CommitId) -> Result<Option<CommitId>, Error> {
+        let bases = self.gix.merge_bases_many(a.0, &[b.0]);
+        let bases = bases.map_err(|it| Error::git("find a common ancestor", it))?;
+        Ok(bases.first().map(|it| CommitId(it.detach())))
+    }
+
+    pub(super) fn tree_of(&self, commit: CommitId) -> Result<gix::Tree<'_>, Error> {
+        let verb = || format!("read commit {commit}");
+        let found = self.gix.find_commit(commit.0).map_err(|it| Error::git(verb(), it))?;
+        found.tree().map_err(|it| Error::git(verb(), it))
+    }
+}
+
+fn in_progress(state: gix::state::InProgress) -> &'static str {
+    use gix::state::InProgress as State;
+    match state {
+        State::ApplyMailbox | State::ApplyMailboxRebase => "applying patches (git am)",
+        State::Bisect => "a bisect",
+        State::CherryPick | State::CherryPickSequence => "a cherry-pick",
+        State::Merge => "a merge",
+        State::Rebase | State::RebaseInteractive => "a rebase",
+        State::Revert | State::RevertSequence => "a revert",
+    }
+}

@@ -1,0 +1,1 @@
+//! placeholder until the push room is wired
