@@ -5,6 +5,7 @@
 //! Begin with `agent/turn.rs`: one file, from `raw/` to the remote, in order.
 
 pub mod worktree;
+pub mod config;
 pub mod git;
 pub mod store;
 pub mod pipeline;

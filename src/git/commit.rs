@@ -4,6 +4,7 @@
 
 use super::pack::Objects;
 use super::{Error, Repo};
+use crate::model::fabric::Author;
 use crate::model::ids::CommitId;
 use crate::model::path::RepoPath;
 use crate::step::Step;
@@ -12,21 +13,10 @@ use gix::ObjectId;
 use gix::objs::tree::EntryKind;
 use gix::refs::Target;
 use gix::refs::transaction::{Change, LogChange, PreviousValue, RefEdit, RefLog};
-use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// Who commits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Author {
-    /// The name.
-    pub name: String,
-    /// The mail address.
-    pub email: String,
-}
 
 /// What a commit changes and says.
 #[derive(Debug, Clone)]

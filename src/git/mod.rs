@@ -11,7 +11,7 @@ mod read;
 mod replay;
 //mod remote;
 
-pub use commit::{ArchiveDraft, Author, CommitDraft, CommitOutcome};
+pub use commit::{ArchiveDraft, CommitDraft, CommitOutcome};
 pub use index::IndexOutcome;
 pub use read::{Busy, Head, Log};
 //pub use remote::{FetchOutcome, PushOutcome, Remote};

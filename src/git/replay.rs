@@ -6,6 +6,7 @@
 //! by [`Repo::move_branch`], from the value that was seen.
 
 use super::{Error, Repo};
+use crate::model::fabric::Author;
 use crate::model::ids::{BlobId, CommitId};
 use crate::step::Step;
 use bstr::{BString, ByteSlice};
@@ -159,7 +160,7 @@ impl Repo {
         branch: &str,
         from: Option<CommitId>,
         to: CommitId,
-        author: &super::Author,
+        author: &Author,
         why: &str,
     ) -> Result<Follow, Error> {
         let failed = |it: io::Error| Error::io("move the branch", it);

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods)]
 
 use super::*;
+use crate::model::fabric::Author;
 use crate::model::ids::CommitId;
 use bstr::BString;
 use std::fs;

@@ -53,6 +53,16 @@ impl From<FabricName> for String {
     }
 }
 
+/// Whose name a commit bears.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Author {
+    /// The name.
+    pub name: String,
+    /// The mail address.
+    pub email: String,
+}
+
 /// One GitOps directory in a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fabric {

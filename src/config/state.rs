@@ -1,0 +1,84 @@
+//! Where an agent keeps what is not in git: the store, the lock and the socket.
+
+use crate::model::digest::Sha256;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// The longest path of a Unix socket that Linux takes, in bytes (`unix(7)`).
+const SOCKET_BYTES_MAX: usize = 107;
+
+/// The state directory of one work tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateDir {
+    dir: PathBuf,
+}
+
+impl StateDir {
+    /// The state directory that the agent of a work tree uses, or would use.
+    ///
+    /// `configured` is the `state_dir` setting, else what systemd gives. A pointer in the git
+    /// directory tells those who do not know the agent's settings.
+    pub fn of(git_dir: &Path, work_tree: &Path, configured: Option<&Path>) -> StateDir {
+        let pointer = std::fs::read_to_string(pointer(git_dir)).ok();
+        let dir = match (configured, pointer) {
+            (Some(dir), _) => dir.join(name(work_tree)),
+            (None, Some(text)) if Path::new(text.trim()).is_absolute() => {
+                PathBuf::from(text.trim())
+            }
+            (None, _) => git_dir.join("intake/state"),
+        };
+        StateDir { dir }
+    }
+
+    /// Makes the directory, for the agent's user alone, and leaves the pointer.
+    pub fn create(&self, git_dir: &Path) -> io::Result<()> {
+        use io::Write as _;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        let intake = git_dir.join("intake");
+        std::fs::create_dir_all(&intake)?;
+        let dir = self.dir.canonicalize()?;
+        if std::fs::read_to_string(pointer(git_dir)).is_ok_and(|it| Path::new(it.trim()) == dir) {
+            return Ok(());
+        }
+        let mut temp = tempfile::NamedTempFile::new_in(&intake)?;
+        temp.write_all(dir.as_os_str().as_bytes())?;
+        temp.persist(pointer(git_dir)).map(drop).map_err(|it| it.error)
+    }
+
+    /// The sled store.
+    pub fn store(&self) -> PathBuf {
+        self.dir.join("store")
+    }
+
+    /// The file whose lock says that an agent or a command is at work on this tree.
+    pub fn lock(&self) -> PathBuf {
+        self.dir.join("lock")
+    }
+
+    /// The socket of a running agent. A path that is too long for the system goes to a short one.
+    pub fn socket(&self) -> PathBuf {
+        let socket = self.dir.join("agent.sock");
+        if socket.as_os_str().len() <= SOCKET_BYTES_MAX {
+            return socket;
+        }
+        let digest = Sha256::of(socket.as_os_str().as_bytes()).short();
+        PathBuf::from(format!(
+            "/tmp/git-intake-{}-{digest}/agent.sock",
+            rustix::process::getuid().as_raw()
+        ))
+    }
+}
+
+fn pointer(git_dir: &Path) -> PathBuf {
+    git_dir.join("intake/where")
+}
+
+fn name(work_tree: &Path) -> String {
+    let base = work_tree.file_name().map_or(&b"tree"[..], OsStrExt::as_bytes);
+    let base = crate::model::path::RawPath::new(base).safe_name();
+    let digest: String =
+        Sha256::of(work_tree.as_os_str().as_bytes()).short().chars().take(8).collect();
+    format!("{base}-{digest}")
+}
