@@ -1,1 +1,5 @@
 //! The world: the agent over real repositories and real remotes. Modules stand in reading order.
+
+mod remote;
+
+mod push;
