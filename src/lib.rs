@@ -5,12 +5,13 @@
 //! Begin with `agent/turn.rs`: one file, from `raw/` to the remote, in order.
 
 pub mod worktree;
-pub mod config;
 pub mod git;
 pub mod store;
+pub mod config;
 pub mod pipeline;
 pub mod catalog;
 pub mod yaml;
 pub mod model;
+pub mod push;
 pub mod clock;
 pub mod step;
