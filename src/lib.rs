@@ -4,6 +4,7 @@
 //! The rooms stand from the roof down; a room names only rooms below it (`tests/walls.rs`).
 //! Begin with `agent/turn.rs`: one file, from `raw/` to the remote, in order.
 
+pub mod agent;
 pub mod worktree;
 pub mod git;
 pub mod store;

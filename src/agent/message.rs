@@ -21,12 +21,22 @@ const SOURCE: &str = "Intake-Source";
 const ACTOR: &str = "Intake-Actor";
 
 /// The message of the commit that carries out `plan`.
-pub fn commit_message(fabric: &FabricName, plan: &Plan, operation: OperationId, actor: &str) -> String {
+pub fn commit_message(
+    fabric: &FabricName,
+    plan: &Plan,
+    operation: OperationId,
+    actor: &str,
+) -> String {
     let mut text = format!("{fabric}: {}\n\n", subject(plan));
     for disposal in &plan.disposals {
         if let Fate::Leaves { filed, .. } = &disposal.fate {
             let changed = filed.iter().filter(|it| it.action != Action::Unchanged).count();
-            let _ = writeln!(text, "{}: {changed} of {} documents changed", disposal.intake.path, filed.len());
+            let _ = writeln!(
+                text,
+                "{}: {changed} of {} documents changed",
+                disposal.intake.path,
+                filed.len()
+            );
         }
         if text.len() > 8 * 1024 {
             text.push_str("and more\n");
@@ -46,7 +56,8 @@ pub fn commit_message(fabric: &FabricName, plan: &Plan, operation: OperationId, 
 /// The message of the archive's commit: which original lies where, all of them.
 pub fn archive_message(fabric: &FabricName, plan: &Plan, operation: OperationId) -> String {
     let n = plan.originals.len();
-    let mut text = format!("{fabric}: keep {n} {}\n\n", if n == 1 { "original" } else { "originals" });
+    let mut text =
+        format!("{fabric}: keep {n} {}\n\n", if n == 1 { "original" } else { "originals" });
     for it in &plan.originals {
         let _ = writeln!(text, "{} {}", it.drop_id, it.path);
     }

@@ -14,11 +14,11 @@ use crate::model::document::{Classified, Intake, Rejected};
 use crate::model::ids::{CommitId, OperationId};
 use crate::model::operation::{Operation, Purpose, State, Trigger};
 use crate::model::path::{RawPath, RepoPath};
-use crate::model::plan::{Change, Fate, Plan, Planned, Taken};
+use crate::model::plan::{Change, Disposal, Fate, Plan, Planned, Taken};
 use crate::model::problem::Problem;
 use crate::model::report::{Ending, FileReport, StageReport};
 use crate::pipeline::processing::Processed;
-use crate::pipeline::{archive, classification, discovery, processing, validation};
+use crate::pipeline::{archive, classification, processing, validation};
 use crate::worktree::ReadRaw;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -58,17 +58,27 @@ pub fn turn(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Turned, Error> {
     if judged.plan.is_empty() {
         return Ok(judged.into_turned(None));
     }
-    let fabric = &lane.fabrics[n];
-    let mut operation = begin(lane, fabric, &judged, cause)?;
-    if let Err(error) = apply(lane, &judged.plan, &mut operation) {
-        return Err(super::recovery::undo(lane, operation, error));
-    }
-    match commit(lane, fabric, &judged.plan, &mut operation) {
-        Ok(()) => (),
-        Err(error) => return Err(super::recovery::undo(lane, operation, error)),
-    }
-    settle::settle(lane, n, &mut judged.plan, &judged.conflicts, &mut operation)?;
+    let mut operation = operation(lane, n, &judged, cause);
+    carry_out(lane, n, &mut judged.plan, &judged.conflicts, &mut operation)?;
     Ok(judged.into_turned(Some(operation)))
+}
+
+/// Rows 8 to 10 and 12: the plan is in the journal, durable, before anything moves; then the files,
+/// the commit, and what follows it. What fails before the commit is undone.
+pub(super) fn carry_out(
+    lane: &mut Lane,
+    n: usize,
+    plan: &mut Plan,
+    conflicts: &[processing::Met],
+    operation: &mut Operation,
+) -> Result<(), Error> {
+    operation.changes = plan.changes.iter().map(planned).collect();
+    lane.store.begin(operation)?;
+    let done = apply(lane, plan, operation).and_then(|()| commit(lane, n, plan, operation));
+    if let Err(error) = done {
+        return Err(super::recovery::undo(lane, operation.clone(), error));
+    }
+    settle::settle(lane, n, plan, conflicts, operation)
 }
 
 /// Says what a turn would do, and does nothing.
@@ -127,6 +137,7 @@ fn judge(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Judged, Error> {
     let conflicts = processed.conflicts.clone();
     let plan = finish(processed, fabric);
 
+    let mut plan = plan;
     let files: Vec<FileReport> = plan.disposals.iter().map(report).collect();
     let stayed = files.iter().filter(|it| it.ending == Ending::Rejected).count();
     let stages = vec![
@@ -136,6 +147,7 @@ fn judge(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Judged, Error> {
         stage("processing", good, stayed.saturating_sub(bad)),
         stage("archive", plan.disposals.len() - stayed, 0),
     ];
+    forget_known(lane, n, &mut plan)?;
     Ok(Judged {
         base: head.commit,
         branch: head.branch,
@@ -146,6 +158,27 @@ fn judge(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Judged, Error> {
         next_look: found.next_look,
         more: found.more,
     })
+}
+
+/// Drops that stay for the reasons they stayed for before are no news.
+fn forget_known(lane: &mut Lane, n: usize, plan: &mut Plan) -> Result<(), Error> {
+    let fabric = lane.fabrics[n].fabric.name.clone();
+    let mut news = Vec::with_capacity(plan.disposals.len());
+    for it in std::mem::take(&mut plan.disposals) {
+        let known = match &it.fate {
+            Fate::Stays { problems } => lane
+                .store
+                .reject(&fabric, &it.intake.path)?
+                .is_some_and(|old| old.drop_id == it.intake.drop_id && old.problems == *problems),
+            Fate::Leaves { .. } | Fate::Quarantined { .. } => false,
+        };
+        match (&it.fate, known) {
+            (Fate::Stays { problems }, true) => settle::stay(lane, n, &it.intake, problems)?,
+            _ => news.push(it),
+        }
+    }
+    plan.disposals = news;
+    Ok(())
 }
 
 fn finish(processed: Processed, fabric: &FabricLane) -> Plan {
@@ -160,7 +193,11 @@ struct Found {
 }
 
 /// Rows 1 to 3 of the line: list, discover, read.
-fn discover_and_read(lane: &mut Lane, n: usize, cause: &Cause) -> Result<(Vec<Intake>, Found), Error> {
+fn discover_and_read(
+    lane: &mut Lane,
+    n: usize,
+    cause: &Cause,
+) -> Result<(Vec<Intake>, Found), Error> {
     let quiet = lane.settings.quiet;
     let mut hints = cause.hints.clone();
     let mut found = lane.discover(n, &hints)?;
@@ -200,24 +237,32 @@ fn discover_and_read(lane: &mut Lane, n: usize, cause: &Cause) -> Result<(Vec<In
                 next_look = Some(next_look.map_or(soon, |at| at.min(soon)));
             }
             ReadRaw::Gone => (),
-            ReadRaw::TooLarge { bytes, max } => unreadable.push(refuse(path, too_large(bytes, max))),
+            ReadRaw::TooLarge { bytes, max } => {
+                unreadable.push(refuse(path, too_large(bytes, max)))
+            }
             ReadRaw::NotRegular => (),
             ReadRaw::Denied => unreadable.push(refuse(path, denied())),
         }
     }
-    lane.skip_known_rejects(n, &mut intakes, &mut unreadable)?;
+    lane.keep_conflicts(n, &mut intakes, &mut unreadable)?;
     Ok((intakes, Found { unreadable, next_look, more }))
 }
 
 const PATIENT_LOOKS_MAX: usize = 20;
 
-/// Row 8: the plan is in the journal, durable, before anything moves.
-fn begin(lane: &Lane, fabric: &FabricLane, judged: &Judged, cause: &Cause) -> Result<Operation, Error> {
+/// The journal's entry for a turn.
+fn operation(lane: &Lane, n: usize, judged: &Judged, cause: &Cause) -> Operation {
     let now = clock::now();
-    let leaves = |it: &&crate::model::plan::Disposal| !matches!(it.fate, Fate::Stays { .. });
-    let operation = Operation {
+    let leaves = |it: &&Disposal| !matches!(it.fate, Fate::Stays { .. });
+    let taken = judged
+        .plan
+        .disposals
+        .iter()
+        .filter(leaves)
+        .map(|it| Taken { path: it.intake.path.clone(), drop_id: it.intake.drop_id });
+    Operation {
         id: OperationId::new(now),
-        fabric: fabric.fabric.name.clone(),
+        fabric: lane.fabrics[n].fabric.name.clone(),
         purpose: Purpose::Ingestion,
         trigger: cause.trigger,
         actor: cause.actor.clone(),
@@ -226,45 +271,29 @@ fn begin(lane: &Lane, fabric: &FabricLane, judged: &Judged, cause: &Cause) -> Re
         state: State::Planned,
         base: judged.base,
         branch: judged.branch.clone(),
-        changes: judged.plan.changes.iter().map(planned).collect(),
-        taken: judged
-            .plan
-            .disposals
-            .iter()
-            .filter(leaves)
-            .map(|it| Taken { path: it.intake.path.clone(), drop_id: it.intake.drop_id })
-            .collect(),
+        changes: Vec::new(),
+        taken: taken.collect(),
         files: judged.files.clone(),
         stages: judged.stages.clone(),
-    };
-    lane.store.begin(&operation)?;
-    Ok(operation)
+    }
 }
 
 /// Row 9: files in place, each whole or not at all, and on the disk.
-pub(super) fn apply(lane: &Lane, plan: &Plan, operation: &mut Operation) -> Result<(), Error> {
+fn apply(lane: &Lane, plan: &Plan, operation: &mut Operation) -> Result<(), Error> {
     let mut writes: Vec<(RepoPath, Arc<[u8]>)> = Vec::new();
-    let mut touched: Vec<Vec<u8>> = Vec::new();
     for change in &plan.changes {
         // What leaves raw/ does so in the last step, when the branch is safe.
         if let Change::Write { path, bytes, .. } = change {
-            touched.push(path.as_str().into());
             writes.push((path.clone(), bytes.clone()));
         }
     }
     lane.tree.write_all(&writes)?;
-    lane.tree.sync(&touched)?;
     operation.state = State::Applied;
     Ok(())
 }
 
 /// Row 10: the branch moves, only from the value that the plan was made on.
-pub(super) fn commit(
-    lane: &Lane,
-    fabric: &FabricLane,
-    plan: &Plan,
-    operation: &mut Operation,
-) -> Result<(), Error> {
+fn commit(lane: &Lane, n: usize, plan: &Plan, operation: &mut Operation) -> Result<(), Error> {
     let mut draft = CommitDraft {
         branch: operation.branch.clone(),
         base: operation.base,
@@ -284,7 +313,7 @@ pub(super) fn commit(
     if !plan.originals.is_empty() {
         let entries = plan.originals.iter().map(|it| (original_path(it), it.bytes.clone()));
         draft.archive = Some(ArchiveDraft {
-            ref_name: fabric.fabric.archive_ref(),
+            ref_name: lane.fabrics[n].fabric.archive_ref(),
             entries: entries.collect(),
             message: message::archive_message(&operation.fabric, plan, operation.id),
         });
@@ -312,15 +341,13 @@ fn planned(change: &Change) -> Planned {
             digest: Some(crate::model::digest::Sha256::of(bytes)),
             was: *was,
         },
-        Change::Remove { path, was } => Planned {
-            path: RawPath::new(path.to_vec()),
-            digest: None,
-            was: Some(*was),
-        },
+        Change::Remove { path, was } => {
+            Planned { path: RawPath::new(path.to_vec()), digest: None, was: Some(*was) }
+        }
     }
 }
 
-fn report(it: &crate::model::plan::Disposal) -> FileReport {
+fn report(it: &Disposal) -> FileReport {
     let (ending, documents, problems) = match &it.fate {
         Fate::Leaves { ending, filed, notes } => (*ending, filed.clone(), notes.clone()),
         Fate::Stays { problems } | Fate::Quarantined { problems } => {

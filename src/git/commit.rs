@@ -3,6 +3,7 @@
 //! Knows nothing of remotes: a commit is ours before it is anyone's.
 
 use super::pack::Objects;
+use super::read::entries_at;
 use super::{Error, Repo};
 use crate::model::fabric::Author;
 use crate::model::ids::CommitId;
@@ -13,6 +14,7 @@ use gix::ObjectId;
 use gix::objs::tree::EntryKind;
 use gix::refs::Target;
 use gix::refs::transaction::{Change, LogChange, PreviousValue, RefEdit, RefLog};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
@@ -185,10 +187,15 @@ fn commit_of(
         None => None,
     };
     let mut editor = repo.edit_tree(tree_id).map_err(|it| failed(it.into()))?;
+    let held = match &tree {
+        Some(tree) => entries_at(tree, writes.iter().map(|it| it.0.as_str().as_bytes()))?,
+        None => HashMap::new(),
+    };
     for (path, bytes) in writes {
-        let kind = match &tree {
-            Some(tree) => file_kind(tree, path)?,
-            None => EntryKind::Blob,
+        let kind = match (&tree, held.get(path.as_str().as_bytes())) {
+            (_, Some((mode, _))) => file_kind(*mode, path)?,
+            (Some(tree), None) => new_file(tree, path)?,
+            (None, None) => EntryKind::Blob,
         };
         let blob = repo.write_blob(bytes).map_err(|it| failed(it.into()))?;
         editor.upsert(path.as_str(), kind, blob).map_err(|it| failed(it.into()))?;
@@ -215,30 +222,33 @@ fn commit_of(
     Ok(Some(CommitId(made.id)))
 }
 
-/// The kind of file at `path`, which keeps its executable bit; something else there is in the way.
-fn file_kind(tree: &gix::Tree<'_>, path: &RepoPath) -> Result<EntryKind, Error> {
+/// The kind of the file at `path`, which keeps its executable bit; something else is in the way.
+fn file_kind(mode: gix::objs::tree::EntryMode, path: &RepoPath) -> Result<EntryKind, Error> {
+    let in_the_way = |what| Err(Error::InTheWay { path: path.clone(), what });
+    match mode.kind() {
+        kind @ (EntryKind::Blob | EntryKind::BlobExecutable) => Ok(kind),
+        EntryKind::Tree => in_the_way("a directory"),
+        EntryKind::Link => in_the_way("a symbolic link"),
+        EntryKind::Commit => in_the_way("a submodule"),
+    }
+}
+
+/// A new file: everything above it must be a directory, or not be there.
+fn new_file(tree: &gix::Tree<'_>, path: &RepoPath) -> Result<EntryKind, Error> {
     let failed = |it: Box<dyn std::error::Error + Send + Sync>| Error::git("read a tree", it);
-    let in_the_way = |what| Error::InTheWay { path: path.clone(), what };
-    let found = tree.lookup_entry_by_path(path.as_path()).map_err(|it| failed(it.into()))?;
-    match found.map(|it| it.mode().kind()) {
-        Some(kind @ (EntryKind::Blob | EntryKind::BlobExecutable)) => Ok(kind),
-        Some(EntryKind::Tree) => Err(in_the_way("a directory")),
-        Some(EntryKind::Link) => Err(in_the_way("a symbolic link")),
-        Some(EntryKind::Commit) => Err(in_the_way("a submodule")),
-        None => {
-            let mut above = path.parent();
-            while let Some(dir) = above.filter(|it| !it.is_top()) {
-                let found =
-                    tree.lookup_entry_by_path(dir.as_path()).map_err(|it| failed(it.into()))?;
-                match found.map(|it| it.mode().is_tree()) {
-                    Some(true) => break,
-                    Some(false) => return Err(in_the_way("below something that is no directory")),
-                    None => above = dir.parent(),
-                }
+    let mut above = path.parent();
+    while let Some(dir) = above.filter(|it| !it.is_top()) {
+        let found = tree.lookup_entry_by_path(dir.as_path()).map_err(|it| failed(it.into()))?;
+        match found.map(|it| it.mode().is_tree()) {
+            Some(true) => break,
+            Some(false) => {
+                let what = "below something that is no directory";
+                return Err(Error::InTheWay { path: path.clone(), what });
             }
-            Ok(EntryKind::Blob)
+            None => above = dir.parent(),
         }
     }
+    Ok(EntryKind::Blob)
 }
 
 pub(super) fn edit(

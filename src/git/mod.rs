@@ -9,12 +9,12 @@ mod index;
 mod pack;
 mod read;
 mod replay;
-//mod remote;
+mod remote;
 
 pub use commit::{ArchiveDraft, CommitDraft, CommitOutcome};
 pub use index::IndexOutcome;
 pub use read::{Busy, Head, Log};
-//pub use remote::{FetchOutcome, PushOutcome, Remote};
+pub use remote::{FetchOutcome, PushOutcome, Remote};
 pub use replay::{Follow, Overlap, Replay};
 
 use crate::model::path::RepoPath;
@@ -94,6 +94,9 @@ pub enum Error {
         /// Why.
         why: &'static str,
     },
+    /// Something on the way to the remote.
+    #[error("cannot push")]
+    Push(#[source] crate::push::Error),
 }
 
 impl Error {
@@ -112,6 +115,10 @@ impl Error {
     pub fn retry(&self) -> Retry {
         match self {
             Error::Git { .. } | Error::Io { .. } | Error::Token { .. } => Retry::Later,
+            Error::Push(it) => match it.retry() {
+                crate::push::Retry::Later => Retry::Later,
+                crate::push::Retry::Never => Retry::Never,
+            },
             Error::Open { .. }
             | Error::Bare { .. }
             | Error::InTheWay { .. }

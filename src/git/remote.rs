@@ -1,1 +1,330 @@
-//! placeholder until the push room is wired
+//! The way to the remote: push what is ours, fetch what is theirs.
+//!
+//! A rejected push is an outcome, not an error, and never answered with force.
+
+use super::{Error, Repo};
+use crate::model::ids::CommitId;
+use crate::push::{self, Expect, RefStatus, RefUpdate, Rejection};
+use crate::step::Step;
+use bstr::ByteSlice;
+use gix::refs::Target;
+use gix::refs::transaction::{Change, LogChange, PreviousValue, RefEdit, RefLog};
+use gix::remote::Direction;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// A token is short; a longer file is some other file.
+const TOKEN_BYTES_MAX: u64 = 64 << 10;
+
+/// How to reach a remote.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    /// Its name in the repository's configuration.
+    pub name: String,
+    /// The name beside a token.
+    pub username: Option<String>,
+    /// A file that holds a token, read at each use; none asks git's credential helpers.
+    pub token_file: Option<PathBuf>,
+    /// Certificates to trust beside the built-in ones.
+    pub ca_file: Option<PathBuf>,
+    /// For a connection.
+    pub connect: Duration,
+    /// Between two bytes.
+    pub idle: Duration,
+    /// For all of it.
+    pub wall: Duration,
+    /// Set when the process wants to end.
+    pub interrupt: Arc<AtomicBool>,
+}
+
+/// How the remote answered a push.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PushOutcome {
+    /// It has the commit.
+    Pushed,
+    /// It has commits that we lack.
+    Behind,
+    /// It does not want it: a hook, a protected branch.
+    Refused {
+        /// In its words.
+        reason: String,
+    },
+}
+
+/// What a fetch found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FetchOutcome {
+    /// Where the remote's branch is; none where it has no such branch.
+    pub tip: Option<CommitId>,
+}
+
+impl Repo {
+    /// The address of a remote, without any secret; none where there is no such remote.
+    pub fn remote_shown(&self, name: &str) -> Option<String> {
+        let remote = self.gix.try_find_remote(name)?.ok()?;
+        let url = remote.url(Direction::Push).or_else(|| remote.url(Direction::Fetch))?;
+        Some(push::url::shown(url))
+    }
+
+    /// Where the remote's branch was when we last heard of it.
+    pub fn tracking(&self, remote: &str, branch: &str) -> Result<Option<CommitId>, Error> {
+        self.tip(&tracking_name(remote, branch))
+    }
+
+    /// Sends `tip` to a branch of the remote, by a fast-forward or not at all.
+    pub fn push(&self, to: &Remote, branch: &str, tip: CommitId) -> Result<PushOutcome, Error> {
+        self.steps.pass(Step::Push).map_err(|it| Error::io("push", it))?;
+        let outcome = self.send(to, branch, tip, false)?;
+        let Some(result) = outcome.refs.first() else {
+            return Ok(PushOutcome::Refused { reason: "the remote did not say why".to_owned() });
+        };
+        match &result.status {
+            RefStatus::Ok | RefStatus::UpToDate => {
+                self.note_tracking(to, branch, tip)?;
+                Ok(PushOutcome::Pushed)
+            }
+            RefStatus::Rejected(Rejection::FetchFirst | Rejection::NonFastForward) => {
+                Ok(PushOutcome::Behind)
+            }
+            RefStatus::Rejected(why) => Ok(PushOutcome::Refused { reason: format!("{why:?}") }),
+            RefStatus::Refused(reason) if is_race(reason) => Ok(PushOutcome::Behind),
+            RefStatus::Refused(reason) => {
+                let mut words = reason.to_string();
+                for line in outcome.messages.iter().take(10) {
+                    words.push_str(&format!("; {}", crate::model::path::escape(line)));
+                }
+                Ok(PushOutcome::Refused { reason: words })
+            }
+            // The remote may have taken it and lost the answer, so ask before sending again.
+            RefStatus::Unknown => {
+                let asked = self.send(to, branch, tip, true)?;
+                if asked.refs.first().is_some_and(|it| it.status == RefStatus::UpToDate) {
+                    self.note_tracking(to, branch, tip)?;
+                    return Ok(PushOutcome::Pushed);
+                }
+                let lost = outcome.lost.unwrap_or(push::Error::Interrupted);
+                Err(Error::Push(lost))
+            }
+        }
+    }
+
+    fn send(
+        &self,
+        to: &Remote,
+        branch: &str,
+        tip: CommitId,
+        ask: bool,
+    ) -> Result<push::Outcome, Error> {
+        let remote = self.find_remote(&to.name)?;
+        let url = remote
+            .url(Direction::Push)
+            .or_else(|| remote.url(Direction::Fetch))
+            .ok_or_else(|| Error::NoRemote { name: to.name.clone() })?
+            .clone();
+        let mut credentials: Box<dyn push::Credentials> = match self.login(to)? {
+            Some(login) => Box::new(push::credentials::Token(login)),
+            None => Box::new(push::credentials::Helpers::new(&self.gix)),
+        };
+        let update = RefUpdate { name: branch.into(), new: tip.0, expect: Expect::FastForward };
+        let mut options = push::Options {
+            dry_run: ask,
+            credentials: Some(&mut *credentials),
+            deadlines: push::Deadlines { connect: to.connect, idle: to.idle, wall: to.wall },
+            client: push::http::ClientOptions {
+                ca_file: to.ca_file.clone(),
+                connect: Some(to.connect),
+                ..push::http::ClientOptions::default()
+            },
+            interrupt: Some(to.interrupt.clone()),
+            ..push::Options::default()
+        };
+        push::push(&self.gix, &url, &[update], &mut options).map_err(Error::Push)
+    }
+
+    /// Asks the remote where its branch is, without sending or fetching anything.
+    pub fn ask(&self, to: &Remote, branch: &str, tip: CommitId) -> Result<Option<CommitId>, Error> {
+        let outcome = self.send(to, branch, tip, true)?;
+        let found = outcome.advertised.get(branch.as_bytes().as_bstr());
+        Ok(found.map(|it| CommitId(*it)))
+    }
+
+    /// Fetches a branch of the remote.
+    pub fn fetch(&self, from: &Remote, branch: &str) -> Result<FetchOutcome, Error> {
+        let failed = |it: Box<dyn std::error::Error + Send + Sync>| {
+            Error::git(format!("fetch from `{}`", from.name), it)
+        };
+        self.steps.pass(Step::Fetch).map_err(|it| Error::io("fetch", it))?;
+        let spec = format!("+{branch}:{}", tracking_name(&from.name, branch));
+        let remote = self.find_remote(&from.name)?.with_fetch_tags(gix::remote::fetch::Tags::None);
+        let remote = remote
+            .with_refspecs([spec.as_str()], Direction::Fetch)
+            .map_err(|it| failed(it.into()))?;
+        let url = remote.url(Direction::Fetch).map(ToOwned::to_owned);
+        let mut connection = remote.connect(Direction::Fetch).map_err(|it| failed(it.into()))?;
+        if let Some(options) = self.http_options(from, url.as_ref())? {
+            connection.set_transport_options(options);
+        }
+        let login = self.login(from)?;
+        let repo = self.gix.clone();
+        connection.set_credentials(move |action| answer(&repo, login.as_ref(), action));
+        let prepared = connection
+            .prepare_fetch(gix::progress::Discard, gix::remote::ref_map::Options::default());
+        let prepared = match prepared {
+            Ok(it) => it,
+            Err(it) if says_no_branch(&it) => return Ok(FetchOutcome { tip: None }),
+            Err(it) => return Err(failed(it.into())),
+        };
+        match prepared.receive(gix::progress::Discard, &from.interrupt) {
+            Ok(_) => Ok(FetchOutcome { tip: self.tracking(&from.name, branch)? }),
+            Err(it) if says_no_branch(&it) => Ok(FetchOutcome { tip: None }),
+            Err(it) => Err(failed(it.into())),
+        }
+    }
+
+    fn find_remote(&self, name: &str) -> Result<gix::Remote<'_>, Error> {
+        match self.gix.try_find_remote(name) {
+            Some(Ok(it)) => Ok(it),
+            Some(Err(it)) => Err(Error::git(format!("read the settings of remote `{name}`"), it)),
+            None => Err(Error::NoRemote { name: name.to_owned() }),
+        }
+    }
+
+    fn login(&self, to: &Remote) -> Result<Option<push::credentials::Login>, Error> {
+        use std::io::Read as _;
+        let Some(path) = &to.token_file else { return Ok(None) };
+        let failed = |source| Error::Token { path: path.clone(), source };
+        let mut token = String::new();
+        let file = std::fs::File::open(path).map_err(failed)?;
+        file.take(TOKEN_BYTES_MAX).read_to_string(&mut token).map_err(failed)?;
+        // Forges take a token as the password of any user; `x-access-token` is what they document.
+        let user = to.username.clone().unwrap_or_else(|| "x-access-token".to_owned());
+        let password = token.trim().to_owned();
+        Ok(Some(push::credentials::Login::Basic { user, password }))
+    }
+
+    /// gix's own client has a total time-out of 30 seconds and ignores `http.sslCAInfo`.
+    fn http_options(
+        &self,
+        from: &Remote,
+        url: Option<&gix::Url>,
+    ) -> Result<Option<Box<dyn std::any::Any>>, Error> {
+        use gix_transport::client::blocking_io::http;
+        let Some(url) = url.filter(|it| it.scheme.as_str().starts_with("http")) else {
+            return Ok(None);
+        };
+        // Whoever comes second finds the provider in place, which is all that is asked.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let options =
+            self.gix.transport_options(url.to_bstring().as_bstr(), Some(from.name.as_str().into()));
+        let options = options.map_err(|it| Error::git("read the http settings", it))?;
+        let Some(Ok(mut options)) = options.map(|it| it.downcast::<http::Options>()) else {
+            return Ok(None);
+        };
+        let (ca, wall, connect) = (from.ca_file.clone(), from.wall, from.connect);
+        let backend = http::reqwest::Options {
+            configure_client: Some(Box::new(
+                move |mut builder: reqwest::blocking::ClientBuilder| {
+                    builder = builder.timeout(wall).connect_timeout(connect);
+                    if let Some(path) = &ca {
+                        let pem = std::fs::read(path).map_err(gix::Error::from_error)?;
+                        for it in reqwest::Certificate::from_pem_bundle(&pem)
+                            .map_err(gix::Error::from_error)?
+                        {
+                            builder = builder.add_root_certificate(it);
+                        }
+                    }
+                    Ok(builder)
+                },
+            )),
+            configure_request: None,
+        };
+        options.backend = Some(Arc::new(std::sync::Mutex::new(backend)));
+        Ok(Some(options))
+    }
+
+    /// What the remote has now, as git notes it after a push.
+    fn note_tracking(&self, to: &Remote, branch: &str, tip: CommitId) -> Result<(), Error> {
+        let name = tracking_name(&to.name, branch);
+        if self.tip(&name)? == Some(tip) {
+            return Ok(());
+        }
+        let failed = |it: Box<dyn std::error::Error + Send + Sync>| Error::git("note the push", it);
+        let edit = RefEdit {
+            change: Change::Update {
+                log: LogChange {
+                    mode: RefLog::AndReference,
+                    force_create_reflog: false,
+                    message: "update by push".into(),
+                },
+                expected: PreviousValue::Any,
+                new: Target::Object(tip.0),
+            },
+            name: name
+                .as_str()
+                .try_into()
+                .map_err(|it: gix::refs::name::Error| failed(it.into()))?,
+            deref: false,
+        };
+        let mut buffer = gix::date::parse::TimeBuf::default();
+        let author =
+            crate::model::fabric::Author { name: "git-intake".into(), email: String::new() };
+        let time = gix::date::Time::new(crate::clock::now().as_second(), 0);
+        let signature = super::commit::signature(&author, time);
+        let edited = self.gix.edit_references_as([edit], Some(signature.to_ref(&mut buffer)));
+        edited.map(drop).map_err(|it| failed(it.into()))
+    }
+}
+
+fn tracking_name(remote: &str, branch: &str) -> String {
+    let short = branch.strip_prefix("refs/heads/").unwrap_or(branch);
+    format!("refs/remotes/{remote}/{short}")
+}
+
+/// Somebody else moved the branch between the remote's telling and our asking.
+fn is_race(reason: &[u8]) -> bool {
+    ["fetch first", "non-fast-forward", "failed to update ref", "cannot lock ref", "failed to lock"]
+        .iter()
+        .any(|it| reason.contains_str(it))
+}
+
+/// gix tells of a branch that the remote lacks only in words.
+fn says_no_branch(error: &dyn std::fmt::Display) -> bool {
+    let words = format!("{error:#}");
+    words.contains("didn't have any ref")
+        || words.contains("matched no")
+        || words.contains("No ref")
+}
+
+/// Answers gix's question for credentials: the token, or git's helpers; never a prompt.
+fn answer(
+    repo: &gix::Repository,
+    login: Option<&push::credentials::Login>,
+    action: gix::credentials::helper::Action,
+) -> gix::Result<Option<gix::credentials::protocol::Outcome>> {
+    use gix::credentials::helper::Action;
+    use gix::credentials::protocol::Outcome;
+    if let Some(push::credentials::Login::Basic { user, password }) = login {
+        return Ok(match action {
+            Action::Get(context) => Some(Outcome {
+                identity: gix::sec::identity::Account {
+                    username: user.clone(),
+                    password: password.clone(),
+                    oauth_refresh_token: None,
+                },
+                next: context.into(),
+            }),
+            _ => None,
+        });
+    }
+    let url = match &action {
+        Action::Get(context) => context.url.clone().unwrap_or_default(),
+        _ => return Ok(None),
+    };
+    let url = gix::url::parse(url.as_bstr())?;
+    let (mut cascade, _, mut prompt) = repo.config_snapshot().credential_helpers(url)?;
+    prompt.mode = gix::prompt::Mode::Disable;
+    prompt.askpass = None;
+    cascade.invoke(action, prompt)
+}

@@ -59,11 +59,7 @@ fn null() -> ObjectId {
 }
 
 fn update(name: &str, new: ObjectId, expect: Expect) -> RefUpdate {
-    RefUpdate {
-        name: name.into(),
-        new,
-        expect,
-    }
+    RefUpdate { name: name.into(), new, expect }
 }
 
 fn fast_forward(name: &str, new: ObjectId) -> RefUpdate {
@@ -79,10 +75,7 @@ fn try_push(
 ) -> Result<Outcome, Error> {
     let mut token = match remote.auth {
         Auth::None => None,
-        Auth::Basic => Some(Login::Basic {
-            user: USER.into(),
-            password: PASSWORD.into(),
-        }),
+        Auth::Basic => Some(Login::Basic { user: USER.into(), password: PASSWORD.into() }),
         Auth::Bearer => Some(Login::Bearer(TOKEN.into())),
     }
     .map(Token);
@@ -98,10 +91,7 @@ fn try_push(
     change(&mut options);
     let url = gix::url::parse(remote.url.as_bytes().as_bstr()).unwrap();
     let before = |name: &str| remote.value(name);
-    let held: Vec<_> = updates
-        .iter()
-        .map(|it| before(it.name.to_str().unwrap()))
-        .collect();
+    let held: Vec<_> = updates.iter().map(|it| before(it.name.to_str().unwrap())).collect();
     let outcome = git_intake::push::push(&local.repo(), &url, updates, &mut options)?;
     assert_eq!(outcome.refs.len(), updates.len());
     for (result, held) in outcome.refs.iter().zip(held) {

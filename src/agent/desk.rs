@@ -1,0 +1,403 @@
+//! Every question and command that the doors may bring to a lane, and its answer.
+//!
+//! A running agent answers over its socket, a command without one opens the lane itself: both come
+//! through here, so both say the same.
+
+use super::lane::Lane;
+use super::sync::{self, Sent};
+use super::turn::{self, Cause, Turned};
+use super::{Error, verify};
+use crate::git;
+use crate::model::digest::Sha256;
+use crate::model::fabric::FabricName;
+use crate::model::ids::{CommitId, OperationId};
+use crate::model::operation::{Operation, State, Trigger};
+use crate::model::path::RawPath;
+use crate::model::problem::Problem;
+use crate::model::record::{Conflict, Record};
+use crate::model::report::{
+    Delivery, FabricStatus, FileReport, IngestReport, RejectedFile, RepositoryStatus, VerifyReport,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+
+/// How many entries an answer lists at most.
+const LISTED_MAX: usize = 100_000;
+/// How many commits ahead of the remote are counted.
+const AHEAD_MAX: usize = 10_000;
+/// How many operations are searched for a drop.
+const SEARCHED_MAX: usize = 1_000;
+/// How many turns one `ingest` makes at most; what is left is named.
+const TURNS_MAX: usize = 1_000;
+
+/// A question or a command.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case")]
+pub enum Request {
+    /// How things stand.
+    Status,
+    /// Take what is in `raw/` now, push included.
+    Ingest {
+        /// Only say what would happen.
+        dry_run: bool,
+    },
+    /// Records.
+    Records {
+        /// Of this kind only.
+        kind: Option<String>,
+    },
+    /// One record: by its id, its path, or `Kind/name`.
+    Record {
+        /// Which.
+        name: String,
+    },
+    /// Operations, the newest first.
+    Operations {
+        /// How many.
+        limit: usize,
+    },
+    /// One operation, by its id or the beginning of it.
+    Operation {
+        /// Which.
+        id: String,
+    },
+    /// What waits for a person.
+    Conflicts,
+    /// Whether everything agrees.
+    Verify,
+    /// Make the records again from git.
+    Rebuild,
+    /// What became of one drop.
+    Whereabouts {
+        /// Where it was put.
+        path: RawPath,
+        /// What it is.
+        drop_id: Sha256,
+        /// In which fabric.
+        fabric: FabricName,
+    },
+}
+
+/// The answer to a [`Request`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "answer", content = "value", rename_all = "snake_case")]
+pub enum Answer {
+    /// To `status`.
+    Status(Box<RepositoryStatus>),
+    /// To `ingest`: one report a fabric.
+    Ingest(Vec<IngestReport>),
+    /// To `records`.
+    Records(Vec<Record>),
+    /// To `record`.
+    Record(Box<Record>),
+    /// To `operations`.
+    Operations(Vec<Operation>),
+    /// To `operation`.
+    Operation(Box<Operation>),
+    /// To `conflicts`.
+    Conflicts(Vec<Conflict>),
+    /// To `verify`.
+    Verify(VerifyReport),
+    /// To `rebuild`: how many records there are now.
+    Rebuilt(u64),
+    /// To `whereabouts`.
+    Whereabouts(Whereabouts),
+    /// It could not be done.
+    Refused {
+        /// Why, the whole chain.
+        message: String,
+        /// Trying again by itself can help.
+        later: bool,
+    },
+}
+
+/// What became of one drop.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Whereabouts {
+    /// It has not been taken yet.
+    Waiting,
+    /// It stays, for these reasons.
+    Rejected {
+        /// Every reason.
+        problems: Vec<Problem>,
+    },
+    /// The branch has it, the remote does not yet.
+    Committed {
+        /// The commit; none where nothing changed.
+        commit_id: Option<CommitId>,
+        /// What became of it.
+        report: Box<FileReport>,
+    },
+    /// The remote has it.
+    Pushed {
+        /// The commit.
+        commit_id: CommitId,
+        /// What became of it.
+        report: Box<FileReport>,
+    },
+}
+
+/// What a running agent knows beside its lane.
+#[derive(Debug, Clone, Default)]
+pub struct Live {
+    /// An agent is running.
+    pub running: bool,
+    /// Why the lane stands still.
+    pub held: Option<String>,
+    /// Why the last push did not arrive.
+    pub waiting: Option<String>,
+}
+
+/// Answers a question, or does what is asked.
+pub fn answer(lane: &mut Lane, request: &Request, live: &Live) -> Answer {
+    match try_answer(lane, request, live) {
+        Ok(it) => it,
+        Err(error) => {
+            Answer::Refused { message: error.chain(), later: error.retry() == git::Retry::Later }
+        }
+    }
+}
+
+fn try_answer(lane: &mut Lane, request: &Request, live: &Live) -> Result<Answer, Error> {
+    Ok(match request {
+        Request::Status => Answer::Status(Box::new(status(lane, live)?)),
+        Request::Ingest { dry_run } => Answer::Ingest(ingest(lane, *dry_run)?),
+        Request::Records { kind } => Answer::Records(records(lane, kind.as_deref())?),
+        Request::Record { name } => Answer::Record(Box::new(record(lane, name)?)),
+        Request::Operations { limit } => {
+            Answer::Operations(lane.store.operations((*limit).min(LISTED_MAX))?)
+        }
+        Request::Operation { id } => Answer::Operation(Box::new(operation(lane, id)?)),
+        Request::Conflicts => Answer::Conflicts(lane.store.conflicts()?),
+        Request::Verify => Answer::Verify(verify::verify(lane, lane.settings.remote.is_some())?),
+        Request::Rebuild => Answer::Rebuilt(verify::rebuild(lane)?),
+        Request::Whereabouts { path, drop_id, fabric } => {
+            Answer::Whereabouts(whereabouts(lane, path, drop_id, fabric)?)
+        }
+    })
+}
+
+/// Takes what is in `raw/` of every fabric, and sends it.
+pub fn ingest(lane: &mut Lane, dry_run: bool) -> Result<Vec<IngestReport>, Error> {
+    let cause = Cause {
+        trigger: Trigger::Cli,
+        actor: lane.settings.author.name.clone(),
+        hints: HashSet::new(),
+        patient: true,
+    };
+    let mut reports = Vec::new();
+    for n in 0..lane.fabrics.len() {
+        if dry_run {
+            let turned = turn::rehearse(lane, n, &cause)?;
+            reports.push(report(lane, n, turned, true));
+            continue;
+        }
+        super::structure::ensure(lane, n)?;
+        let mut all: Option<IngestReport> = None;
+        for _ in 0..TURNS_MAX {
+            let turned = turn::turn(lane, n, &cause)?;
+            let more = turned.more;
+            let report = report(lane, n, turned, false);
+            match &mut all {
+                None => all = Some(report),
+                Some(all) => {
+                    all.operation = report.operation.or(all.operation);
+                    all.commit_id = report.commit_id.or(all.commit_id);
+                    all.files.extend(report.files);
+                    all.stages = report.stages;
+                }
+            }
+            if !more {
+                break;
+            }
+        }
+        reports.extend(all);
+    }
+    if !dry_run {
+        let delivery = delivery(lane);
+        for it in &mut reports {
+            it.delivery = delivery.clone();
+            // Others may have been first; then the commit was made again on top of theirs.
+            if let (Some(id), Some(_)) = (it.operation, it.commit_id) {
+                it.commit_id = lane.store.operation(&id)?.and_then(|it| it.state.commit_id());
+            }
+        }
+    }
+    Ok(reports)
+}
+
+fn delivery(lane: &mut Lane) -> Delivery {
+    if lane.settings.remote.is_none() {
+        return Delivery::Local;
+    }
+    match sync::deliver(lane) {
+        Ok(Sent::Nothing) => Delivery::Nothing,
+        Ok(Sent::Pushed(commit_id)) => Delivery::Pushed { commit_id },
+        Ok(Sent::Refused(reason)) => {
+            Delivery::Held { reason: format!("the remote refuses the push: {reason}") }
+        }
+        Err(error) => match error.retry() {
+            git::Retry::Later => Delivery::Waiting { reason: error.chain() },
+            git::Retry::Never => Delivery::Held { reason: error.chain() },
+        },
+    }
+}
+
+fn report(lane: &Lane, n: usize, turned: Turned, dry_run: bool) -> IngestReport {
+    IngestReport {
+        fabric: lane.fabrics[n].fabric.name.clone(),
+        operation: turned.operation.as_ref().map(|it| it.id),
+        commit_id: turned.operation.and_then(|it| it.state.commit_id()),
+        files: turned.files,
+        stages: turned.stages,
+        delivery: Delivery::Nothing,
+        dry_run,
+    }
+}
+
+/// How things stand.
+pub fn status(lane: &Lane, live: &Live) -> Result<RepositoryStatus, Error> {
+    let head = lane.repo.head()?;
+    let held = match lane.head_to_commit_on() {
+        Err(Error::Held { reason }) => Some(reason),
+        Err(error) => return Err(error),
+        Ok(_) => live.held.clone(),
+    };
+    let mut fabrics = Vec::new();
+    for it in &lane.fabrics {
+        let fabric = &it.fabric;
+        let rejects = lane.store.rejects(&fabric.name)?;
+        let listing = lane.tree.list_raw(&fabric.raw(), lane.settings.list)?;
+        let there: HashSet<&RawPath> = listing.entries.iter().map(|it| &it.path).collect();
+        let rejected: Vec<RejectedFile> = rejects
+            .into_iter()
+            .filter(|it| there.contains(&it.path))
+            .map(|it| RejectedFile { problem: it.problems.into_iter().next(), path: it.path })
+            .collect();
+        fabrics.push(FabricStatus {
+            name: fabric.name.clone(),
+            dir: fabric.dir.clone(),
+            records: lane.store.records_count(&fabric.name),
+            pending: (there.len() - rejected.len()) as u64,
+            rejected,
+            conflicts: lane
+                .store
+                .conflicts()?
+                .into_iter()
+                .filter(|it| it.fabric == fabric.name)
+                .collect(),
+        });
+    }
+    let (mut remote_shown, mut remote_head, mut unpushed) = (None, None, 0);
+    if let (Some(remote), Some(branch)) = (&lane.settings.remote, &head.branch) {
+        let url = lane.repo.remote_shown(&remote.name);
+        remote_shown = Some(match url {
+            Some(url) => format!("{} ({url})", remote.name),
+            None => format!("{} (not configured)", remote.name),
+        });
+        remote_head = lane.repo.tracking(&remote.name, branch)?;
+        if let Some(tip) = head.commit {
+            unpushed = lane.repo.ahead(tip, remote_head, AHEAD_MAX)?;
+        }
+    }
+    Ok(RepositoryStatus {
+        work_tree: lane.repo.work_tree().display().to_string(),
+        running: live.running,
+        branch: head.branch,
+        head: head.commit,
+        remote: remote_shown,
+        remote_head,
+        unpushed,
+        held,
+        waiting: live.waiting.clone(),
+        fabrics,
+    })
+}
+
+fn records(lane: &Lane, kind: Option<&str>) -> Result<Vec<Record>, Error> {
+    let mut found = Vec::new();
+    for it in &lane.fabrics {
+        for record in lane.store.records(&it.fabric.name) {
+            let record = record?;
+            if kind.is_none_or(|it| it.eq_ignore_ascii_case(&record.key.kind))
+                && found.len() < LISTED_MAX
+            {
+                found.push(record);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn record(lane: &Lane, name: &str) -> Result<Record, Error> {
+    if let Ok(id) = name.parse()
+        && let Some(it) = lane.store.record(&crate::model::key::ResourceId(id))?
+    {
+        return Ok(it);
+    }
+    let slash = name.split_once('/');
+    let matches = |it: &Record| {
+        it.path.as_str() == name
+            || it.key.name == name
+            || slash.is_some_and(|(kind, name)| {
+                it.key.kind.eq_ignore_ascii_case(kind) && it.key.name == name
+            })
+    };
+    let mut found = records(lane, None)?.into_iter().filter(matches);
+    match (found.next(), found.next()) {
+        (Some(it), None) => Ok(it),
+        (Some(_), Some(_)) => {
+            Err(Error::NotFound { what: format!("single record `{name}`; write Kind/name") })
+        }
+        (None, _) => Err(Error::NotFound {
+            what: format!("record `{name}`; git-intake records list shows all"),
+        }),
+    }
+}
+
+fn operation(lane: &Lane, id: &str) -> Result<Operation, Error> {
+    if let Ok(id) = id.parse::<OperationId>()
+        && let Some(it) = lane.store.operation(&id)?
+    {
+        return Ok(it);
+    }
+    let found = lane.store.operations(LISTED_MAX)?;
+    let mut found =
+        found.into_iter().filter(|it| it.id.to_string().starts_with(id) && !id.is_empty());
+    match (found.next(), found.next()) {
+        (Some(it), None) => Ok(it),
+        (Some(_), Some(_)) => {
+            Err(Error::NotFound { what: format!("single operation {id}; write more of its id") })
+        }
+        (None, _) => Err(Error::NotFound {
+            what: format!("operation {id}; git-intake operations list shows the newest"),
+        }),
+    }
+}
+
+fn whereabouts(
+    lane: &Lane,
+    path: &RawPath,
+    drop_id: &Sha256,
+    fabric: &FabricName,
+) -> Result<Whereabouts, Error> {
+    if let Some(it) = lane.store.reject(fabric, path)?.filter(|it| it.drop_id == *drop_id) {
+        return Ok(Whereabouts::Rejected { problems: it.problems });
+    }
+    let newest = lane.store.operations(SEARCHED_MAX)?;
+    let took = |it: &&Operation| it.taken.iter().any(|it| it.drop_id == *drop_id);
+    let Some(operation) = newest.iter().find(took) else { return Ok(Whereabouts::Waiting) };
+    let report = operation.files.iter().find(|it| it.path == *path);
+    let Some(report) = report.cloned().map(Box::new) else { return Ok(Whereabouts::Waiting) };
+    Ok(match &operation.state {
+        State::Pushed { commit_id } => Whereabouts::Pushed { commit_id: *commit_id, report },
+        State::Committed { commit_id, .. } => {
+            Whereabouts::Committed { commit_id: Some(*commit_id), report }
+        }
+        State::Done => Whereabouts::Committed { commit_id: None, report },
+        State::Planned | State::Applied | State::Undone { .. } | State::Held { .. } => {
+            Whereabouts::Waiting
+        }
+    })
+}

@@ -1,0 +1,65 @@
+//! What the fourth stage needs to know of the world, looked up in one go.
+
+use super::Error;
+use super::lane::{FabricLane, Lane};
+use crate::model::document::{Classified, Rejected, Verdict};
+use crate::model::ids::CommitId;
+use crate::model::key::ResourceId;
+use crate::model::path::RawPath;
+use crate::pipeline::processing::{Held, Holdings, InWorkTree, wanted};
+use std::sync::Arc;
+
+/// Looks up where the resources of a turn live, and what git and the work tree hold there.
+pub(super) fn holdings(
+    lane: &Lane,
+    it: &FabricLane,
+    head: Option<CommitId>,
+    classified: &[Classified],
+    rejected: &[Rejected],
+) -> Result<Holdings, Error> {
+    let fabric = &it.fabric;
+    let mut holdings = Holdings::default();
+    for judged in classified.iter().flat_map(|it| &it.judged) {
+        if let Verdict::Managed { .. } = judged.verdict {
+            let key = &judged.document.key;
+            if let Some(record) = lane.store.record(&ResourceId::of(&fabric.name, key))? {
+                holdings.places.insert(key.clone(), record.path);
+            }
+        }
+    }
+    let paths = wanted(classified, rejected, fabric, &holdings.places);
+    let blobs = lane.repo.blobs_at(head, paths.iter().map(|it| it.as_str().as_bytes()))?;
+    for path in &paths {
+        let blob = blobs.get(path.as_str().as_bytes());
+        let head = match blob {
+            Some(id) => Some((*id, Arc::<[u8]>::from(lane.repo.blob(*id)?))),
+            None => None,
+        };
+        let work = lane.tree.read(path, lane.settings.bytes_max)?;
+        let work = match (&head, work) {
+            (Some((_, held)), Some(found)) if **held == *found => InWorkTree::AsHead,
+            (None, None) => InWorkTree::AsHead,
+            (Some(_), None) => InWorkTree::Missing,
+            (_, Some(found)) => InWorkTree::Edited(Arc::from(found)),
+        };
+        if head.is_some()
+            && let Some(record) = lane.store.record_at(&fabric.name, path)?
+        {
+            holdings.occupants.insert(path.clone(), record.key);
+        }
+        holdings.files.insert(path.clone(), Held { head, work });
+    }
+    let drops: Vec<(&RawPath, Vec<u8>)> = classified
+        .iter()
+        .map(|it| &it.intake.path)
+        .chain(rejected.iter().map(|it| &it.intake.path))
+        .map(|path| (path, path.in_repository(&fabric.raw()).into()))
+        .collect();
+    let tracked = lane.repo.blobs_at(head, drops.iter().map(|it| it.1.as_slice()))?;
+    for (path, full) in &drops {
+        if let Some(id) = tracked.get(full.as_slice()) {
+            holdings.tracked.insert((*path).clone(), *id);
+        }
+    }
+    Ok(holdings)
+}

@@ -1,0 +1,143 @@
+//! Work that a crash left half done: finished where the branch has it, undone where it has not.
+//!
+//! Git is asked, not the journal: a commit that names the operation is the operation's success.
+//! Recovery can itself be cut off at any point and begun again.
+
+use super::Error;
+use super::lane::Lane;
+use crate::clock;
+use crate::model::digest::Sha256;
+use crate::model::ids::CommitId;
+use crate::model::operation::{Operation, State};
+use crate::model::path::RepoPath;
+use crate::store::Settlement;
+
+/// How far back a commit of an open operation is looked for.
+const COMMITS_MAX: usize = 10_000;
+
+/// Sweeps up after a crash and brings every open operation to rest.
+pub fn recover(lane: &mut Lane) -> Result<(), Error> {
+    for n in 0..lane.fabrics.len() {
+        let fabric = lane.fabrics[n].fabric.clone();
+        if !lane.tree.check_directory(&fabric.dir)? {
+            continue;
+        }
+        let swept = lane.tree.sweep_temporaries(&fabric.dir)?;
+        if swept > 0 {
+            tracing::info!(fabric.name = %fabric.name, swept, "removed temporary files of an earlier run");
+        }
+    }
+    for operation in lane.store.open_operations()? {
+        match operation.state {
+            State::Planned | State::Applied => recover_one(lane, operation)?,
+            // Only the remote is missing, and the next push sends it.
+            _ => (),
+        }
+    }
+    // Last, because a drop whose commit is safe must not come back.
+    for n in 0..lane.fabrics.len() {
+        let raw = lane.fabrics[n].fabric.raw();
+        if lane.tree.check_directory(&raw)? {
+            lane.tree.restore_claims(&raw)?;
+        }
+    }
+    Ok(())
+}
+
+fn recover_one(lane: &mut Lane, mut operation: Operation) -> Result<(), Error> {
+    match commit_of(lane, &operation)? {
+        Some(commit_id) => {
+            tracing::info!(operation.id = %operation.id, %commit_id, "finishing an operation that was cut off");
+            let raw = lane.fabrics.iter().find(|it| it.fabric.name == operation.fabric);
+            let mut settlement = Settlement::default();
+            if let Some(raw) = raw.map(|it| it.fabric.raw()) {
+                // Claims first: their names are what the journal knows.
+                lane.tree.restore_claims(&raw)?;
+                for it in &operation.taken {
+                    lane.tree.remove_raw(&raw, &it.path, &it.drop_id, lane.settings.bytes_max)?;
+                    lane.tree.remove_report(&raw, &it.path)?;
+                    settlement.cleared.push((operation.fabric.clone(), it.path.clone()));
+                }
+                lane.tree.sync_directories([&raw].into_iter())?;
+            }
+            // The records follow when HEAD is compared with what they were made from.
+            operation.state = State::Committed { commit_id, settled: true };
+            settlement.operation = Some(operation.clone());
+            lane.store.settle(settlement)?;
+            let paths: Vec<_> =
+                operation.changes.iter().map(|it| it.path.as_bytes().into()).collect();
+            lane.repo.refresh_index(&paths, operation.base, commit_id)?;
+            Ok(())
+        }
+        None => {
+            tracing::info!(operation.id = %operation.id, "undoing an operation that was cut off before its commit");
+            put_back(lane, &operation)?;
+            close(lane, operation, "it was cut off before its commit; its drops are taken again")
+        }
+    }
+}
+
+/// The commit that carries out an operation, if the branch has one.
+fn commit_of(lane: &Lane, operation: &Operation) -> Result<Option<CommitId>, Error> {
+    let Some(tip) = lane.repo.tip(&operation.branch)? else { return Ok(None) };
+    let log = lane.repo.log(tip, operation.base, COMMITS_MAX)?;
+    let ours = |message: &str| super::message::trailers(message).operation == Some(operation.id);
+    Ok(log.into_iter().find(|it| ours(&it.message)).map(|it| it.commit_id))
+}
+
+/// Undoes what an operation did to the work tree and gives back the error that made it necessary.
+///
+/// When even that fails, the journal still has the operation, and the next start tries again.
+pub(super) fn undo(lane: &Lane, operation: Operation, error: Error) -> Error {
+    let reason = error.chain();
+    let undone = match commit_of(lane, &operation) {
+        // The branch has moved after all: that is for the next start to finish.
+        Ok(Some(_)) => return error,
+        Ok(None) => put_back(lane, &operation).and_then(|()| close(lane, operation, &reason)),
+        Err(it) => Err(it),
+    };
+    if let Err(it) = undone {
+        tracing::warn!(error = %it.chain(), "cannot undo a turn that failed; the next start tries again");
+    }
+    error
+}
+
+/// Puts back what HEAD holds, wherever the work tree holds what the operation wrote.
+fn put_back(lane: &Lane, operation: &Operation) -> Result<(), Error> {
+    let Some(it) = lane.fabrics.iter().find(|it| it.fabric.name == operation.fabric) else {
+        return Ok(());
+    };
+    let mut files = Vec::new();
+    let mut gone = std::collections::BTreeSet::new();
+    for planned in &operation.changes {
+        let (Some(digest), Ok(text)) =
+            (planned.digest, std::str::from_utf8(planned.path.as_bytes()))
+        else {
+            // Removals happen after the commit only.
+            continue;
+        };
+        let Ok(path) = RepoPath::parse(text) else { continue };
+        let found = lane.tree.read(&path, u64::from(u32::MAX))?;
+        // What a person wrote meanwhile is theirs.
+        if found.is_none_or(|it| Sha256::of(&it) != digest) {
+            continue;
+        }
+        match planned.was {
+            Some(blob) => files.push((path, lane.repo.blob(blob)?.into())),
+            None => {
+                lane.tree.remove(&path, &it.fabric.dir)?;
+                gone.extend(path.parent());
+            }
+        }
+    }
+    lane.tree.write_all(&files)?;
+    lane.tree.sync_directories(gone.iter())?;
+    Ok(())
+}
+
+fn close(lane: &Lane, mut operation: Operation, reason: &str) -> Result<(), Error> {
+    operation.state = State::Undone { reason: reason.to_owned() };
+    operation.completed_at = Some(clock::now());
+    lane.store.settle(Settlement { operation: Some(operation), ..Settlement::default() })?;
+    Ok(())
+}

@@ -1,0 +1,312 @@
+//! The loop: one lane, one thread, a closed set of events.
+//!
+//! A lane sleeps until something wakes it: a kernel event, a question, a clock. While a commit is
+//! being pushed, what arrives gathers and becomes the next commit: an idle agent answers at once, a
+//! flooded one commits in groups, and there is no timer to tune.
+
+use super::desk::{self, Answer, Live, Request};
+use super::lane::Lane;
+use super::sync::{self, Sent};
+use super::turn::{self, Cause};
+use super::{Error, schedule};
+use crate::clock;
+use crate::git;
+use crate::model::operation::Trigger;
+use crate::model::path::RawPath;
+use crate::worktree::watch::{Wake, Watcher};
+use crossbeam_channel::{Receiver, Sender};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// How many wakes wait in the queue; what is beyond is a rescan.
+const WAKES_MAX: usize = 4_096;
+/// How many hints one turn remembers; what is beyond settles by the quiet period.
+const HINTS_MAX: usize = 100_000;
+/// How many questions wait in the queue.
+const ASKED_MAX: usize = 64;
+/// A lane that has nothing to do looks up this often, so that the watchdog hears of it.
+const PULSE_MAX: Duration = Duration::from_secs(5);
+
+/// A question with the way back for its answer.
+pub struct Asked {
+    /// The question.
+    pub request: Request,
+    /// Where the answer goes; nobody may be there any more.
+    pub reply: Box<dyn FnOnce(Answer) + Send>,
+}
+
+/// The ends that the supervisor holds of a running lane.
+pub struct Ends {
+    /// Questions go in here.
+    pub asked: Sender<Asked>,
+    /// Told to end: the turn under way is finished first.
+    pub stop: Sender<()>,
+    /// Goes up with every pass of the loop.
+    pub pulse: Arc<AtomicU64>,
+}
+
+/// The other ends, which the loop takes.
+pub struct Inside {
+    asked: Receiver<Asked>,
+    stop: Receiver<()>,
+    pulse: Arc<AtomicU64>,
+}
+
+/// Makes the channels of a lane.
+pub fn channels() -> (Ends, Inside) {
+    let (ask, asked) = crossbeam_channel::bounded(ASKED_MAX);
+    let (stop, stopped) = crossbeam_channel::bounded(1);
+    let pulse = Arc::new(AtomicU64::new(0));
+    let ends = Ends { asked: ask, stop, pulse: pulse.clone() };
+    (ends, Inside { asked, stop: stopped, pulse })
+}
+
+/// What the loop remembers between two passes.
+struct Loop {
+    live: Live,
+    /// Hints by fabric.
+    hints: Vec<HashSet<RawPath>>,
+    /// A look at `raw/` is due.
+    due: bool,
+    trigger: Trigger,
+    look_at: Instant,
+    fetch_at: Option<Instant>,
+    push_at: Instant,
+    push_failures: u32,
+    turn_failures: u32,
+    unsent: bool,
+}
+
+/// Works for one repository until it is told to stop. `ready` is called once, when recovery is done
+/// and the watch stands.
+pub fn work(lane: &mut Lane, inside: &Inside, ready: impl FnOnce()) -> Result<(), Error> {
+    let (sender, wakes) = crossbeam_channel::bounded(WAKES_MAX);
+    let raws: Vec<_> = lane.fabrics.iter().map(|it| it.fabric.raw()).collect();
+    let now = clock::instant();
+    let mut it = Loop {
+        live: Live { running: true, ..Live::default() },
+        hints: vec![HashSet::new(); lane.fabrics.len()],
+        due: true,
+        trigger: Trigger::Startup,
+        look_at: now,
+        fetch_at: lane.settings.fetch_every.map(|every| now + every),
+        push_at: now,
+        push_failures: 0,
+        turn_failures: 0,
+        unsent: true,
+    };
+    if let Err(error) = lane.prepare() {
+        it.stand_still(&error);
+    }
+    let top = lane.repo.work_tree().to_owned();
+    let mut watcher = match Watcher::new(&top, &raws, sender) {
+        Ok(it) => Some(it),
+        Err(error) => {
+            tracing::warn!(error = %Error::from(error).chain(), "cannot watch raw/; looking at it every {:?} instead (raise fs.inotify.max_user_watches?)", lane.settings.rescan);
+            None
+        }
+    };
+    ready();
+    loop {
+        inside.pulse.fetch_add(1, Ordering::Relaxed);
+        let pause = it.pause(lane, clock::instant());
+        crossbeam_channel::select! {
+            recv(inside.stop) -> _ => return Ok(()),
+            recv(inside.asked) -> asked => match asked {
+                Ok(asked) => it.serve(lane, asked),
+                Err(_) => return Ok(()),
+            },
+            recv(wakes) -> wake => if let Ok(wake) = wake {
+                it.hear(wake, watcher.as_mut());
+                // All that is there already belongs to the same turn.
+                for wake in wakes.try_iter().take(WAKES_MAX) {
+                    it.hear(wake, watcher.as_mut());
+                }
+            },
+            default(pause) => (),
+        }
+        if watcher.as_ref().is_some_and(Watcher::lost_wakes) {
+            it.hear(Wake::Rescan, watcher.as_mut());
+        }
+        it.pass(lane);
+    }
+}
+
+impl Loop {
+    /// One pass: a turn for each fabric if a look is due, then the way to the remote.
+    fn pass(&mut self, lane: &mut Lane) {
+        let now = clock::instant();
+        if now >= self.look_at {
+            self.due = true;
+        }
+        if self.due {
+            self.due = false;
+            self.look_at = now + lane.settings.rescan;
+            match self.turns(lane) {
+                Ok(()) => {
+                    self.turn_failures = 0;
+                    self.live.held = None;
+                }
+                Err(error) => {
+                    self.turn_failures += 1;
+                    self.stand_still(&error);
+                    let wait = schedule::wait(lane.settings.patience, self.turn_failures, seed());
+                    self.look_at = clock::instant() + wait;
+                }
+            }
+            self.trigger = Trigger::Schedule;
+        }
+        if self.unsent && clock::instant() >= self.push_at {
+            self.send(lane);
+        }
+        if self.fetch_at.is_some_and(|at| clock::instant() >= at) {
+            self.fetch(lane);
+        }
+    }
+
+    fn turns(&mut self, lane: &mut Lane) -> Result<(), Error> {
+        for n in 0..lane.fabrics.len() {
+            super::structure::ensure(lane, n)?;
+            let cause = Cause {
+                trigger: self.trigger,
+                actor: lane.settings.author.name.clone(),
+                hints: std::mem::take(&mut self.hints[n]),
+                patient: false,
+            };
+            let turned = match turn::turn(lane, n, &cause) {
+                Ok(it) => it,
+                Err(error) => {
+                    // What was closed stays closed: the next try need not wait for it to settle.
+                    self.hints[n] = cause.hints;
+                    return Err(error);
+                }
+            };
+            self.due |= turned.more;
+            if let Some(at) = turned.next_look {
+                self.look_at = self.look_at.min(at);
+            }
+            if let Some(operation) = turned.operation {
+                let commit = operation.state.commit_id().map(|it| it.short());
+                let (fabric, files) = (&operation.fabric, operation.files.len());
+                tracing::info!(fabric.name = %fabric, operation.id = %operation.id, commit_id = commit, files, "a turn took {files} files");
+                self.unsent = true;
+                self.push_at = self.push_at.min(clock::instant());
+                if self.push_failures > 0 {
+                    // The remote is away: keep to the schedule, one try sends everything.
+                    self.push_at = self.push_at.max(clock::instant());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, lane: &mut Lane) {
+        let failure = match sync::deliver(lane) {
+            Ok(Sent::Nothing) => None,
+            Ok(Sent::Pushed(commit_id)) => {
+                tracing::info!(commit_id = %commit_id.short(), "pushed");
+                None
+            }
+            Ok(Sent::Refused(reason)) => {
+                Some((format!("the remote refuses the push: {reason}"), git::Retry::Later))
+            }
+            Err(error) => Some((error.chain(), error.retry())),
+        };
+        match failure {
+            None => {
+                self.unsent = false;
+                self.push_failures = 0;
+                self.live.waiting = None;
+            }
+            Some((reason, retry)) => {
+                self.push_failures += 1;
+                let n = match retry {
+                    git::Retry::Later => self.push_failures,
+                    // A person must act; a look now and then notices that somebody did.
+                    git::Retry::Never => u32::MAX,
+                };
+                let wait = schedule::wait(lane.settings.patience, n, seed());
+                self.push_at = clock::instant() + wait;
+                if self.live.waiting.as_deref() != Some(&reason) {
+                    tracing::warn!(
+                        reason,
+                        attempt = self.push_failures,
+                        "cannot push, trying again in {wait:?}"
+                    );
+                }
+                self.live.waiting = Some(reason);
+            }
+        }
+    }
+
+    fn fetch(&mut self, lane: &mut Lane) {
+        self.fetch_at = lane.settings.fetch_every.map(|every| clock::instant() + every);
+        if lane.settings.remote.is_none() || self.push_failures > 0 {
+            return;
+        }
+        match sync::take_in(lane) {
+            Ok(()) => {
+                // What was replayed has to be sent.
+                self.unsent = true;
+                self.push_at = clock::instant();
+                self.due = true;
+            }
+            Err(error) => self.stand_still(&error),
+        }
+    }
+
+    fn serve(&mut self, lane: &mut Lane, asked: Asked) {
+        (asked.reply)(desk::answer(lane, &asked.request, &self.live));
+        if let Request::Ingest { dry_run: false } = asked.request {
+            self.unsent = true;
+        }
+    }
+
+    fn hear(&mut self, wake: Wake, watcher: Option<&mut Watcher>) {
+        self.due = true;
+        self.trigger = Trigger::Watch;
+        match wake {
+            Wake::Closed { fabric, path } => {
+                if let Some(hints) = self.hints.get_mut(fabric).filter(|it| it.len() < HINTS_MAX) {
+                    hints.insert(path);
+                }
+            }
+            Wake::Touched { .. } => (),
+            Wake::Rescan => {
+                if let Some(Err(error)) = watcher.map(Watcher::catch_up) {
+                    tracing::warn!(error = %Error::from(error).chain(), "cannot watch a new directory; it is looked at now and then instead (raise fs.inotify.max_user_watches?)");
+                }
+            }
+        }
+    }
+
+    fn stand_still(&mut self, error: &Error) {
+        let reason = error.chain();
+        if self.live.held.as_deref() != Some(&reason) {
+            tracing::warn!(reason, "the lane stands still and looks again by itself");
+        }
+        self.live.held = Some(reason);
+    }
+
+    /// How long until the next thing is due.
+    fn pause(&self, lane: &Lane, now: Instant) -> Duration {
+        if self.due {
+            return Duration::ZERO;
+        }
+        let mut at = self.look_at;
+        if self.unsent && lane.settings.remote.is_some() {
+            at = at.min(self.push_at);
+        }
+        if let Some(fetch) = self.fetch_at {
+            at = at.min(fetch);
+        }
+        at.saturating_duration_since(now).min(PULSE_MAX)
+    }
+}
+
+/// A number that differs between agents and tries, for the jitter.
+fn seed() -> u64 {
+    clock::now().subsec_nanosecond().unsigned_abs().into()
+}

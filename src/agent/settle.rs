@@ -1,0 +1,219 @@
+//! The last row of the line: `raw/`, reports, records and index follow the commit.
+//!
+//! Everything here can be done again: whatever a crash leaves undone, the next start or the next
+//! turn does.
+
+use super::Error;
+use super::lane::{Lane, depends_on_the_world};
+use crate::clock;
+use crate::git::IndexOutcome;
+use crate::model::digest::Sha256;
+use crate::model::document::Intake;
+use crate::model::ids::CommitId;
+use crate::model::key::ResourceId;
+use crate::model::operation::{Operation, State};
+use crate::model::path::{RawPath, RepoPath};
+use crate::model::plan::{Disposal, Fate, Plan, Recorded};
+use crate::model::problem::Problem;
+use crate::model::record::{Conflict, Record, Reject, Source};
+use crate::pipeline::explain;
+use crate::pipeline::processing::Met;
+use crate::store::Settlement;
+use bstr::BString;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Brings everything along that follows a commit, and closes the operation as far as it goes.
+pub(super) fn settle(
+    lane: &mut Lane,
+    n: usize,
+    plan: &mut Plan,
+    conflicts: &[Met],
+    operation: &mut Operation,
+) -> Result<(), Error> {
+    let raw = lane.fabrics[n].fabric.raw();
+    let now = clock::now();
+    let mut settlement = Settlement::default();
+    let mut emptied = BTreeSet::new();
+    for it in &plan.disposals {
+        dispose(lane, n, it, now, &mut settlement, &mut emptied)?;
+    }
+    lane.tree.sync_directories(emptied.iter())?;
+    settlement.conflicts.extend(conflicts.iter().map(|it| conflict(lane, n, it, now)));
+    for it in &plan.recorded {
+        settlement.resolved.push(ResourceId::of(&operation.fabric, &it.document.key));
+    }
+    settlement.resolved.retain(|id| settlement.conflicts.iter().all(|it| it.id != *id));
+    match operation.state.clone() {
+        State::Committed { commit_id, .. } => {
+            settlement.records = records(lane, plan, Some(commit_id), operation)?;
+            settlement.synced = Some((operation.fabric.clone(), commit_id));
+            operation.state = State::Committed { commit_id, settled: true };
+        }
+        _ => {
+            settlement.records = records(lane, plan, None, operation)?;
+            operation.completed_at = Some(now);
+        }
+    }
+    settlement.operation = Some(operation.clone());
+    lane.store.settle(settlement)?;
+    if let Some(commit_id) = operation.state.commit_id() {
+        refresh_index(lane, plan, operation.base, commit_id)?;
+        lane.repo.fold_packs()?;
+    }
+    tracing::debug!(%raw, operation.id = %operation.id, "settled");
+    Ok(())
+}
+
+/// One drop: it leaves `raw/`, or a report says why it stays.
+fn dispose(
+    lane: &mut Lane,
+    n: usize,
+    it: &Disposal,
+    now: jiff::Timestamp,
+    settlement: &mut Settlement,
+    emptied: &mut BTreeSet<RepoPath>,
+) -> Result<(), Error> {
+    let fabric = lane.fabrics[n].fabric.clone();
+    let raw = fabric.raw();
+    match &it.fate {
+        Fate::Leaves { .. } => {
+            lane.tree.remove_raw(
+                &raw,
+                &it.intake.path,
+                &it.intake.drop_id,
+                lane.settings.bytes_max,
+            )?;
+            lane.tree.remove_report(&raw, &it.intake.path)?;
+            emptied.insert(raw);
+            settlement.cleared.push((fabric.name, it.intake.path.clone()));
+        }
+        Fate::Stays { problems } => {
+            stay(lane, n, &it.intake, problems)?;
+            settlement.rejects.push(Reject {
+                fabric: fabric.name,
+                path: it.intake.path.clone(),
+                drop_id: it.intake.drop_id,
+                problems: problems.clone(),
+                since: now,
+            });
+        }
+        Fate::Quarantined { problems } => {
+            let name = format!("{}.{}", it.intake.drop_id.short(), it.intake.path.safe_name());
+            let report = explain::report(&it.intake.path, problems);
+            let files: [(String, Arc<[u8]>); 2] = [
+                (format!("errors/{name}"), it.intake.bytes.clone()),
+                (
+                    format!("errors/{name}{}", crate::pipeline::REPORT_SUFFIX),
+                    report.into_bytes().into(),
+                ),
+            ];
+            let files =
+                files.into_iter().filter_map(|(at, bytes)| Some((raw.join(&at).ok()?, bytes)));
+            lane.tree.write_all(&files.collect::<Vec<_>>())?;
+            lane.tree.remove_raw(
+                &raw,
+                &it.intake.path,
+                &it.intake.drop_id,
+                lane.settings.bytes_max,
+            )?;
+            lane.tree.remove_report(&raw, &it.intake.path)?;
+            emptied.insert(raw);
+            settlement.cleared.push((fabric.name, it.intake.path.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// Writes the report of a drop that stays, and remembers that it was judged.
+pub(super) fn stay(
+    lane: &mut Lane,
+    n: usize,
+    intake: &Intake,
+    problems: &[Problem],
+) -> Result<(), Error> {
+    let raw = lane.fabrics[n].fabric.raw();
+    lane.tree.write_report(&raw, &intake.path, &explain::report(&intake.path, problems))?;
+    if !depends_on_the_world(problems) {
+        lane.fabrics[n].seen.judged(&intake.path);
+    }
+    Ok(())
+}
+
+fn conflict(lane: &Lane, n: usize, it: &Met, now: jiff::Timestamp) -> Conflict {
+    let fabric = lane.fabrics[n].fabric.name.clone();
+    Conflict {
+        id: ResourceId::of(&fabric, &it.key),
+        fabric,
+        path: it.path.clone(),
+        kind: it.kind,
+        raw_path: Some(it.drop.clone()),
+        message: it.message.clone(),
+        detected_at: now,
+    }
+}
+
+/// The records that follow from the plan. Without a commit the files were there already, and only
+/// where the resource came from is new.
+fn records(
+    lane: &Lane,
+    plan: &Plan,
+    commit_id: Option<CommitId>,
+    operation: &Operation,
+) -> Result<Vec<Record>, Error> {
+    let mut records = Vec::with_capacity(plan.recorded.len());
+    for it in &plan.recorded {
+        let id = ResourceId::of(&operation.fabric, &it.document.key);
+        let blob_id = lane.repo.blob_id_of(it.document.text.as_bytes())?;
+        let old = lane.store.record(&id)?;
+        let commit_id = match &old {
+            Some(old) if old.blob_id == blob_id && old.commit_id.is_some() => old.commit_id,
+            _ => commit_id.or(operation.base),
+        };
+        if let Some(old) = old.filter(|it| it.blob_id == blob_id && it.source.is_some()) {
+            // The same content again changes nothing, not even where it came from first.
+            records.push(old);
+            continue;
+        }
+        records.push(record(it, operation, blob_id, commit_id));
+    }
+    Ok(records)
+}
+
+fn record(
+    it: &Recorded,
+    operation: &Operation,
+    blob_id: crate::model::ids::BlobId,
+    commit_id: Option<CommitId>,
+) -> Record {
+    let source = Source {
+        path: it.source.clone(),
+        document: it.document.index,
+        line: it.document.line,
+        operation: Some(operation.id),
+    };
+    let fabric = operation.fabric.clone();
+    super::sync::record_of(fabric, &it.document, it.path.clone(), blob_id, commit_id, Some(source))
+}
+
+fn refresh_index(
+    lane: &Lane,
+    plan: &Plan,
+    from: Option<CommitId>,
+    to: CommitId,
+) -> Result<(), Error> {
+    let paths: Vec<BString> = plan.changes.iter().map(|it| BString::from(it.path())).collect();
+    if lane.repo.refresh_index(&paths, from, to)? == IndexOutcome::Locked {
+        tracing::warn!(
+            "the index is locked by another process; git status shows our files as changed until it is refreshed (git reset -q)"
+        );
+    }
+    Ok(())
+}
+
+/// A drop of ours, for what has to lie in `raw/` as if a person had put it there.
+pub(super) fn returned(path: RawPath, bytes: Vec<u8>) -> (Intake, Sha256) {
+    let intake = Intake::new(path, bytes);
+    let id = intake.drop_id;
+    (intake, id)
+}

@@ -1,0 +1,102 @@
+//! The three directories of a fabric: made, tracked and repaired, by the one way that changes a
+//! repository.
+
+use super::lane::Lane;
+use super::{Error, turn};
+use crate::clock;
+use crate::model::ids::OperationId;
+use crate::model::operation::{Operation, Purpose, State, Trigger};
+use crate::model::path::RepoPath;
+use crate::model::plan::{Change, Plan};
+use std::sync::Arc;
+
+const RAW: &str = "\
+# raw/
+
+Drop Kubernetes-style YAML or JSON here. Within a second each file is checked, filed in `managed/`,
+committed and pushed, and leaves this directory.
+
+A file that cannot be taken stays, with a report beside it (`NAME.rejected.txt`) that says what is
+wrong and where. Mend the file and save it: it is taken by itself.
+
+Files are told to be complete when they are closed; names ending in `.tmp` or `.part`, and hidden
+ones, are left alone. Subdirectories are welcome.
+";
+
+const MANAGED: &str = "\
+# managed/
+
+One resource, one file: `<plural>/<name>.yaml`, or `<plural>/<namespace>/<name>.yaml` outside of the
+namespace `default`. Point Argo CD, Flux or `git pull` at this directory.
+
+The files are what was dropped in `raw/`, less what a cluster had filled in. You may edit them and
+commit; the records follow.
+";
+
+const UNMANAGED: &str = "\
+# unmanaged/
+
+What is here is never read, moved or rewritten by git-intake. Dropped files of kinds that are not
+this fabric's come here as they are.
+";
+
+/// Makes sure that a fabric has its directories, in the work tree and in HEAD. One commit, or none.
+///
+/// # Errors
+/// When one of them is a link or a file: nothing is done then, and a person must look.
+pub fn ensure(lane: &mut Lane, n: usize) -> Result<Option<Operation>, Error> {
+    let fabric = lane.fabrics[n].fabric.clone();
+    for dir in [fabric.dir.clone(), fabric.raw(), fabric.managed(), fabric.unmanaged()] {
+        lane.tree.check_directory(&dir)?;
+    }
+    let texts = [(fabric.raw(), RAW), (fabric.managed(), MANAGED), (fabric.unmanaged(), UNMANAGED)];
+    let files: Vec<(RepoPath, &str)> =
+        texts.iter().map(|(dir, text)| (dir.join_fixed("README.md"), *text)).collect();
+    let standing = lane.head_to_commit_on()?;
+    let held =
+        lane.repo.blobs_at(standing.commit, files.iter().map(|it| it.0.as_str().as_bytes()))?;
+    let mut plan = Plan::default();
+    let mut lost = Vec::new();
+    for (path, text) in &files {
+        match held.get(path.as_str().as_bytes()) {
+            // Whatever it says: people may write their own.
+            Some(blob) => {
+                if !lane.tree.exists(path)? {
+                    lost.push((path.clone(), Arc::from(lane.repo.blob(*blob)?)));
+                }
+            }
+            None => {
+                // A file that nobody committed yet is somebody's own text.
+                let bytes =
+                    lane.tree.read(path, 1 << 20)?.unwrap_or_else(|| text.as_bytes().to_vec());
+                let change =
+                    Change::Write { path: path.clone(), bytes: Arc::from(bytes), was: None };
+                plan.changes.push(change);
+            }
+        }
+    }
+    // Removed but not committed (git clean, rm -r): put back, without a commit.
+    lane.tree.write_all(&lost)?;
+    if plan.changes.is_empty() {
+        return Ok(None);
+    }
+    let now = clock::now();
+    let mut operation = Operation {
+        id: OperationId::new(now),
+        fabric: fabric.name.clone(),
+        purpose: Purpose::DirectoryInit,
+        trigger: Trigger::Startup,
+        actor: lane.settings.author.name.clone(),
+        started_at: now,
+        completed_at: None,
+        state: State::Planned,
+        base: standing.commit,
+        branch: standing.branch,
+        changes: Vec::new(),
+        taken: Vec::new(),
+        files: Vec::new(),
+        stages: Vec::new(),
+    };
+    turn::carry_out(lane, n, &mut plan, &[], &mut operation)?;
+    Ok(Some(operation))
+}

@@ -1,0 +1,382 @@
+//! The other way: what came in from git meets the records, and our work meets theirs.
+
+use super::lane::{Lane, MERGE_CONFLICT};
+use super::{Error, message, settle};
+use crate::clock;
+use crate::git::{FetchOutcome, Follow, PushOutcome};
+use crate::model::digest::Sha256;
+use crate::model::document::Document;
+use crate::model::fabric::FabricName;
+use crate::model::ids::{BlobId, CommitId};
+use crate::model::key::ResourceId;
+use crate::model::operation::State;
+use crate::model::path::{RawPath, RepoPath, escape};
+use crate::model::problem::Problem;
+use crate::model::record::{Conflict, ConflictKind, Record, Reject, Source};
+use crate::pipeline::validation;
+use crate::store::Settlement;
+use bstr::BString;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// How many commits are read for where files came from.
+const COMMITS_MAX: usize = 100_000;
+/// The largest file of others that is brought along in memory, in bytes.
+const FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// Makes the record of a document as it stands in the tree.
+pub(super) fn record_of(
+    fabric: FabricName,
+    document: &Document,
+    path: RepoPath,
+    blob_id: BlobId,
+    commit_id: Option<CommitId>,
+    source: Option<Source>,
+) -> Record {
+    Record {
+        id: ResourceId::of(&fabric, &document.key),
+        fabric,
+        key: document.key.clone(),
+        api_version: document.api_version.clone(),
+        path,
+        blob_id,
+        sha256: Sha256::of(document.text.as_bytes()),
+        content: document.content,
+        commit_id,
+        labels: document.labels.clone(),
+        annotations: document.annotations.clone(),
+        source,
+    }
+}
+
+/// Brings a fabric's records up to `head`: only what changed since they were made is read.
+pub fn records_follow_head(lane: &Lane, n: usize, head: Option<CommitId>) -> Result<(), Error> {
+    let fabric = &lane.fabrics[n].fabric;
+    let Some(head) = head else { return Ok(()) };
+    let synced = lane.store.synced(&fabric.name)?;
+    if synced == Some(head) {
+        return Ok(());
+    }
+    // A history that was rewritten, or a store that forgot: everything again.
+    let from = match synced {
+        Some(it) if lane.repo.is_ancestor(it, head)? => Some(it),
+        _ => {
+            lane.store.forget_records(&fabric.name)?;
+            None
+        }
+    };
+    let sources = sources(lane, head, from)?;
+    let changes = match from {
+        Some(_) => lane.repo.changes_between(from, head, &fabric.managed())?,
+        None => {
+            let files = lane.repo.files_below(head, &fabric.managed())?;
+            files.into_iter().map(|(path, id)| (path, None, Some(id))).collect()
+        }
+    };
+    let mut settlement =
+        Settlement { synced: Some((fabric.name.clone(), head)), ..Settlement::default() };
+    let mut kept = BTreeSet::new();
+    for (path, _, new) in changes {
+        let Some(path) = manifest_path(&path) else { continue };
+        let old = lane.store.record_at(&fabric.name, &path)?;
+        let record = match new {
+            Some(blob) => adopt(lane, n, &path, blob, head, &sources)?,
+            None => None,
+        };
+        if let Some(old) = old.filter(|old| record.as_ref().is_none_or(|it| it.id != old.id)) {
+            settlement.gone.push(old.id);
+        }
+        if let Some(record) = record {
+            kept.insert(record.id);
+            settlement.records.push(record);
+        }
+    }
+    settlement.gone.retain(|id| !kept.contains(id));
+    if from.is_none() {
+        sources_from_archive(lane, n, &mut settlement.records)?;
+    }
+    lane.store.settle(settlement)?;
+    Ok(())
+}
+
+fn adopt(
+    lane: &Lane,
+    n: usize,
+    path: &RepoPath,
+    blob: BlobId,
+    head: CommitId,
+    sources: &BTreeMap<RepoPath, (Source, CommitId)>,
+) -> Result<Option<Record>, Error> {
+    let fabric = &lane.fabrics[n].fabric;
+    let bytes = lane.repo.blob(blob)?;
+    let document = match validation::read_managed(&bytes, &lane.settings.limits) {
+        Ok(it) => it,
+        Err(problems) => {
+            let why = problems.first().map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(%path, why, "a file in managed/ is no resource; it is left as it is, without a record");
+            return Ok(None);
+        }
+    };
+    let id = ResourceId::of(&fabric.name, &document.key);
+    if let Some(twin) = lane.store.record(&id)?.filter(|it| it.path != *path)
+        && lane.repo.blob_at(Some(head), twin.path.as_str().as_bytes())? == Some(twin.blob_id)
+    {
+        tracing::warn!(%path, twin = %twin.path, "two files hold one resource; the record stays with the first");
+        return Ok(None);
+    }
+    let (source, commit_id) = match sources.get(path) {
+        Some((source, commit_id)) => (Some(source.clone()), Some(*commit_id)),
+        None => (None, Some(head)),
+    };
+    let mut record =
+        record_of(fabric.name.clone(), &document, path.clone(), blob, commit_id, source);
+    record.sha256 = Sha256::of(&bytes);
+    Ok(Some(record))
+}
+
+/// Where files came from, by the trailers of our commits; the newest word counts.
+fn sources(
+    lane: &Lane,
+    head: CommitId,
+    from: Option<CommitId>,
+) -> Result<BTreeMap<RepoPath, (Source, CommitId)>, Error> {
+    let mut found = BTreeMap::new();
+    for commit in lane.repo.log(head, from, COMMITS_MAX)? {
+        for (path, source) in message::trailers(&commit.message).sources {
+            found.entry(path).or_insert((source, commit.commit_id));
+        }
+    }
+    Ok(found)
+}
+
+/// A commit names its first sources only; the archive knows every drop, and a drop read again says
+/// which resources came in it.
+fn sources_from_archive(lane: &Lane, n: usize, records: &mut [Record]) -> Result<(), Error> {
+    let fabric = &lane.fabrics[n].fabric;
+    if records.iter().all(|it| it.source.is_some()) {
+        return Ok(());
+    }
+    let Some(tip) = lane.repo.tip(&fabric.archive_ref())? else { return Ok(()) };
+    let mut missing: BTreeMap<ResourceId, usize> = BTreeMap::new();
+    for (at, it) in records.iter().enumerate().filter(|(_, it)| it.source.is_none()) {
+        missing.insert(it.id, at);
+    }
+    let mut names: BTreeMap<String, (RawPath, Option<crate::model::ids::OperationId>)> =
+        BTreeMap::new();
+    for commit in lane.repo.log(tip, None, COMMITS_MAX)? {
+        let operation = message::trailers(&commit.message).operation;
+        for (id, path) in commit.message.lines().filter_map(|it| it.split_once(' ')) {
+            if id.len() == 64 {
+                names.entry(id.to_owned()).or_insert((RawPath::unescape(path), operation));
+            }
+        }
+    }
+    for (path, blob) in lane.repo.files_below(tip, &RepoPath::top())? {
+        let Some(drop_id) =
+            path.split(|it| *it == b'/').nth(1).and_then(|it| std::str::from_utf8(it).ok())
+        else {
+            continue;
+        };
+        let Some((raw_path, operation)) = names.get(drop_id) else { continue };
+        let intake = crate::model::document::Intake::new(raw_path.clone(), lane.repo.blob(blob)?);
+        let Ok(valid) = validation::validate(intake, &lane.settings.limits) else { continue };
+        for it in valid.documents {
+            let Some(at) = missing.get(&ResourceId::of(&fabric.name, &it.key)) else { continue };
+            if records[*at].content == it.content {
+                records[*at].source = Some(Source {
+                    path: raw_path.clone(),
+                    document: it.index,
+                    line: it.line,
+                    operation: *operation,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The path of a file that could hold a resource.
+pub(super) fn manifest_path(path: &BString) -> Option<RepoPath> {
+    let text = std::str::from_utf8(path).ok()?;
+    let manifest = [".yaml", ".yml", ".json"].iter().any(|it| text.ends_with(it));
+    manifest.then(|| RepoPath::parse(text).ok()).flatten()
+}
+
+/// How an attempt to bring our commits to the remote ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sent {
+    /// There was nothing to send.
+    Nothing,
+    /// The remote has this commit.
+    Pushed(CommitId),
+    /// The remote refuses it, in its words.
+    Refused(String),
+}
+
+/// How often a push is made again on top of what others pushed meanwhile.
+const REPLAYS_MAX: usize = 8;
+
+/// Sends what the remote lacks. Where others were first, their work is fetched and ours is made
+/// again on top of it; where both changed one file, theirs stays and ours comes back to `raw/`.
+pub fn deliver(lane: &mut Lane) -> Result<Sent, Error> {
+    let Some(remote) = lane.settings.remote.clone() else { return Ok(Sent::Nothing) };
+    for _ in 0..REPLAYS_MAX {
+        let standing = lane.head_to_commit_on()?;
+        let Some(tip) = standing.commit else { return Ok(Sent::Nothing) };
+        if lane.repo.tracking(&remote.name, &standing.branch)? == Some(tip) {
+            note_pushed(lane, tip)?;
+            return Ok(Sent::Nothing);
+        }
+        match lane.repo.push(&remote, &standing.branch, tip)? {
+            PushOutcome::Pushed => {
+                note_pushed(lane, tip)?;
+                return Ok(Sent::Pushed(tip));
+            }
+            PushOutcome::Refused { reason } => return Ok(Sent::Refused(reason)),
+            PushOutcome::Behind => take_in(lane)?,
+        }
+    }
+    Err(Error::HeadMoved)
+}
+
+/// Fetches what others pushed and puts our own work on top of it.
+pub fn take_in(lane: &mut Lane) -> Result<(), Error> {
+    let Some(remote) = lane.settings.remote.clone() else { return Ok(()) };
+    let standing = lane.head_to_commit_on()?;
+    let FetchOutcome { tip: theirs } = lane.repo.fetch(&remote, &standing.branch)?;
+    let Some(theirs) = theirs else { return Ok(()) };
+    let Some(ours) = standing.commit else {
+        return follow(lane, &standing.branch, None, theirs);
+    };
+    if lane.repo.is_ancestor(theirs, ours)? {
+        return Ok(());
+    }
+    if lane.repo.is_ancestor(ours, theirs)? {
+        return follow(lane, &standing.branch, Some(ours), theirs);
+    }
+    let replay = lane.repo.replay(ours, theirs)?;
+    follow(lane, &standing.branch, Some(ours), replay.tip)?;
+    for mut operation in lane.store.open_operations()? {
+        let Some(old) = operation.state.commit_id() else { continue };
+        let Some((_, new)) = replay.mapping.iter().find(|it| it.0 == old) else { continue };
+        operation.state = match new {
+            Some(commit_id) => State::Committed { commit_id: *commit_id, settled: true },
+            None => State::Pushed { commit_id: replay.tip },
+        };
+        lane.store.settle(Settlement { operation: Some(operation), ..Settlement::default() })?;
+    }
+    for it in &replay.overlaps {
+        hand_back(lane, it)?;
+    }
+    tracing::info!(
+        commits = replay.mapping.len(),
+        overlaps = replay.overlaps.len(),
+        "made our commits again on top of others'"
+    );
+    Ok(())
+}
+
+/// Moves the branch and brings work tree and index along, or changes nothing at all.
+fn follow(
+    lane: &mut Lane,
+    branch: &str,
+    from: Option<CommitId>,
+    to: CommitId,
+) -> Result<(), Error> {
+    let changes = lane.repo.changes_between(from, to, &RepoPath::top())?;
+    let mut files: Vec<(BString, Option<Arc<[u8]>>)> = Vec::new();
+    let mut blocked = Vec::new();
+    for (path, old, new) in &changes {
+        let found = lane.tree.read_bytes_path(path, FILE_BYTES_MAX)?;
+        let found = found.map(|it| lane.repo.blob_id_of(&it)).transpose()?;
+        // A file that is there already, as it will be, was brought along before a crash.
+        if found != *old && found != *new {
+            blocked.push(escape(path));
+            continue;
+        }
+        if found != *new {
+            let bytes = new.map(|it| lane.repo.blob(it)).transpose()?;
+            files.push((path.clone(), bytes.map(Arc::from)));
+        }
+    }
+    if !blocked.is_empty() {
+        let n = blocked.len();
+        blocked.truncate(5);
+        return Err(Error::Held {
+            reason: format!(
+                "others pushed changes to {n} files that have uncommitted changes here ({}); commit, stash or \
+                 undo them, and the agent goes on by itself",
+                blocked.join(", ")
+            ),
+        });
+    }
+    lane.tree.write_foreign(&files)?;
+    let why = "follow the remote";
+    match lane.repo.move_branch(branch, from, to, &lane.settings.author, why)? {
+        Follow::Moved => (),
+        Follow::Contended => return Err(Error::HeadMoved),
+    }
+    let paths: Vec<BString> = changes.into_iter().map(|it| it.0).collect();
+    lane.repo.refresh_index(&paths, from, to)?;
+    for n in 0..lane.fabrics.len() {
+        records_follow_head(lane, n, Some(to))?;
+    }
+    Ok(())
+}
+
+/// What we filed and others changed too: ours goes back to `raw/`, with a report, for a person.
+fn hand_back(lane: &mut Lane, it: &crate::git::Overlap) -> Result<(), Error> {
+    let Some(ours) = it.ours else { return Ok(()) };
+    let Ok(path) = RepoPath::parse(&String::from_utf8_lossy(&it.path)) else { return Ok(()) };
+    let Some(n) = lane.fabrics.iter().position(|it| path.is_within(&it.fabric.managed())) else {
+        return Ok(());
+    };
+    let fabric = lane.fabrics[n].fabric.clone();
+    let bytes = lane.repo.blob(ours)?;
+    let document = validation::read_managed(&bytes, &lane.settings.limits).ok();
+    let name = format!("conflict-{}-{}", ours.short(), path.file_name());
+    let (intake, drop_id) = settle::returned(RawPath::new(name), bytes.clone());
+    let message = format!(
+        "others pushed another {path} at the same time; theirs is in managed/, this is yours"
+    );
+    let hint = "compare the two; to have yours, save this file again, to have theirs, remove it";
+    let problems = vec![Problem::error(MERGE_CONFLICT, message.clone()).hint(hint)];
+    let Ok(place) = fabric.raw().join(&intake.path.to_string()) else { return Ok(()) };
+    let mut settlement = Settlement::default();
+    settlement.rejects.push(Reject {
+        fabric: fabric.name.clone(),
+        path: intake.path.clone(),
+        drop_id,
+        problems: problems.clone(),
+        since: clock::now(),
+    });
+    if let Some(document) = document {
+        settlement.conflicts.push(Conflict {
+            id: ResourceId::of(&fabric.name, &document.key),
+            fabric: fabric.name.clone(),
+            path,
+            kind: ConflictKind::Merge,
+            raw_path: Some(intake.path.clone()),
+            message,
+            detected_at: clock::now(),
+        });
+    }
+    // The reject first: a file that is found without one would be filed over theirs.
+    lane.store.settle(settlement)?;
+    lane.tree.write_all(&[(place, Arc::from(bytes))])?;
+    settle::stay(lane, n, &intake, &problems)
+}
+
+/// The remote has `tip`: so do the operations that are part of it.
+fn note_pushed(lane: &Lane, tip: CommitId) -> Result<(), Error> {
+    for mut operation in lane.store.open_operations()? {
+        let State::Committed { commit_id, .. } = operation.state else { continue };
+        if lane.repo.is_ancestor(commit_id, tip)? {
+            operation.state = State::Pushed { commit_id };
+            operation.completed_at = Some(clock::now());
+            lane.store
+                .settle(Settlement { operation: Some(operation), ..Settlement::default() })?;
+        }
+    }
+    Ok(())
+}
