@@ -1,0 +1,3 @@
+//! The door for people: what can be typed, and how answers look.
+
+pub mod args;
