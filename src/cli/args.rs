@@ -420,3 +420,107 @@ pub fn write_man(dir: &Path) -> io::Result<()> {
 pub fn write_completions(shell: Shell, to: &mut impl io::Write) {
     clap_complete::generate(shell, &mut Cli::command(), "git-intake", to);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::error::ErrorKind;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_definitions_hold_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_scripts_rely_on_is_understood() {
+        for line in [
+            "git-intake quickstart",
+            "git-intake quickstart demo --once",
+            "git-intake init --fabric fabric-1",
+            "git-intake init repo --fabric f --dir a/b --remote up --branch main",
+            "git-intake run",
+            "git-intake run repo --config c.yaml",
+            "git-intake ingest repo --dry-run --json",
+            "git-intake check a.yaml b.yaml --json",
+            "git-intake put a.yaml b.yaml --repo r --wait --json",
+            "git-intake status repo --json",
+            "git-intake records list --json",
+            "git-intake records show VPC/vpc-1 --repo r --json",
+            "git-intake operations list --json --limit 3",
+            "git-intake operations show 0192 --json",
+            "git-intake conflicts list --json",
+            "git-intake verify repo --json",
+            "git-intake rebuild repo",
+            "git-intake -vv --color never status",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
+        }
+    }
+
+    #[test]
+    fn wrong_usage_ends_with_2() {
+        for line in [
+            "git-intake",
+            "git-intake frobnicate",
+            "git-intake init",
+            "git-intake init --fabric Not_A_Name",
+            "git-intake init --fabric f --dir ../x",
+            "git-intake check",
+            "git-intake put",
+            "git-intake -q -v status",
+            "git-intake operations list --limit 0",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+        assert_eq!(parse("git-intake --help").unwrap_err().kind(), ErrorKind::DisplayHelp);
+        assert_eq!(parse("git-intake --help").unwrap_err().exit_code(), 0);
+    }
+
+    #[test]
+    fn colours_follow_the_flag_the_stream_and_the_environment() {
+        let global = |line| parse(line).unwrap().global;
+        let auto = global("git-intake status");
+        assert!(auto.colored(true, false));
+        assert!(!auto.colored(true, true) && !auto.colored(false, false));
+        assert!(global("git-intake status --color always").colored(false, true));
+        assert!(!global("git-intake status --color never").colored(true, false));
+        assert_eq!(global("git-intake status").level(), None);
+        assert_eq!(global("git-intake -v status").level(), Some("debug"));
+        assert_eq!(global("git-intake -q status").level(), Some("error"));
+    }
+
+    #[test]
+    fn the_help_is_what_it_is() {
+        let mut text = String::new();
+        add_help(&mut Cli::command().term_width(100), "git-intake", &mut text);
+        insta::assert_snapshot!("help", text);
+    }
+
+    fn add_help(command: &mut clap::Command, name: &str, text: &mut String) {
+        // The version alone would change the snapshot with every release.
+        text.push_str(&format!("==== {name}\n{}\n", command.render_long_help()));
+        let names: Vec<String> = command.get_subcommands().map(|it| it.get_name().into()).collect();
+        for inner in names {
+            if let Some(it) = command.find_subcommand_mut(&inner) {
+                let mut it = it.clone().bin_name(format!("{name} {inner}")).term_width(100);
+                add_help(&mut it, &format!("{name} {inner}"), text);
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_has_a_man_page_and_shells_have_completions() {
+        let dir = tempfile::tempdir().unwrap();
+        write_man(dir.path()).unwrap();
+        for page in ["git-intake.1", "git-intake-run.1", "git-intake-records-list.1"] {
+            assert!(dir.path().join(page).is_file(), "{page}");
+        }
+        let mut bash = Vec::new();
+        write_completions(Shell::Bash, &mut bash);
+        assert!(String::from_utf8(bash).unwrap().contains("quickstart"));
+    }
+}
