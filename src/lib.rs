@@ -4,10 +4,13 @@
 //! The rooms stand from the roof down; a room names only rooms below it (`tests/walls.rs`).
 //! Begin with `agent/turn.rs`: one file, from `raw/` to the remote, in order.
 
+pub mod cli;
+pub mod api;
 pub mod agent;
 pub mod worktree;
 pub mod git;
 pub mod store;
+pub mod telemetry;
 pub mod config;
 pub mod pipeline;
 pub mod catalog;
