@@ -6,6 +6,7 @@
 //! `sync_file_range`), so each commit here ends with an `fdatasync` of the database.
 
 mod open;
+mod write;
 
 use crate::model::fabric::FabricName;
 use crate::model::ids::{CommitId, OperationId};
@@ -14,14 +15,16 @@ use crate::model::operation::Operation;
 use crate::model::path::{RawPath, RepoPath};
 use crate::model::record::{Conflict, Record, Reject};
 use crate::step::{Step, Steps};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 pub use open::{FORMAT, Freshness};
+use write::Batch;
 
 /// How many closed operations the journal keeps.
 const OPERATIONS_KEPT_MAX: usize = 10_000;
@@ -88,6 +91,12 @@ pub struct Store {
     db: sled::Db,
     file: File,
     steps: Steps,
+    /// Beside the database: the last generation that was acknowledged. One sync at a time.
+    witness: Mutex<Witness>,
+    /// The number of the last write, which the database holds too.
+    generation: AtomicU64,
+    operations_len: AtomicUsize,
+    meta: sled::Tree,
     records: sled::Tree,
     /// fabric NUL path → resource.
     places: sled::Tree,
@@ -103,13 +112,42 @@ pub struct Store {
     synced: sled::Tree,
 }
 
+/// The file that says how much was acknowledged, and whether a sync ever failed.
+#[derive(Debug, Default)]
+struct Witness {
+    /// None until the store is judged sound.
+    file: Option<File>,
+    /// The kernel could not write what it had taken; what it says later is not believed.
+    failed: bool,
+}
+
 impl Store {
+    /// The trees whose content the digest in `meta` covers, in the order of the transactions.
+    fn trees(&self) -> [&sled::Tree; 8] {
+        [
+            &self.records,
+            &self.places,
+            &self.sources,
+            &self.operations,
+            &self.open,
+            &self.rejects,
+            &self.conflicts,
+            &self.synced,
+        ]
+    }
+
     fn over(db: sled::Db, file: File, steps: Steps) -> sled::Result<Store> {
+        let operations = db.open_tree("operations")?;
+        let meta = db.open_tree(open::META)?;
         Ok(Store {
+            witness: Mutex::default(),
+            generation: AtomicU64::new(open::number(&meta, open::GENERATION).unwrap_or(0)),
+            operations_len: AtomicUsize::new(operations.len()),
+            meta,
             records: db.open_tree("records")?,
             places: db.open_tree("places")?,
             sources: db.open_tree("sources")?,
-            operations: db.open_tree("operations")?,
+            operations,
             open: db.open_tree("open")?,
             rejects: db.open_tree("rejects")?,
             conflicts: db.open_tree("conflicts")?,
@@ -230,9 +268,9 @@ impl Store {
             let records = settlement.records.split_off(keep);
             let keep = settlement.gone.len().saturating_sub(BATCH_MAX - records.len());
             let gone = settlement.gone.split_off(keep);
-            self.write(&Settlement { records, gone, ..Settlement::default() })?;
+            self.write(Batch::of(&Settlement { records, gone, ..Settlement::default() }))?;
         }
-        self.write(&settlement)?;
+        self.write(Batch::of(&settlement))?;
         self.steps.pass(Step::Sync).map_err(Error::Write)?;
         self.sync()?;
         if settlement.operation.is_some_and(|it| !it.state.is_open()) {
@@ -243,7 +281,7 @@ impl Store {
 
     /// Forgets a fabric's records, so that they can be made again from git.
     pub fn forget_records(&self, fabric: &FabricName) -> Result<(), Error> {
-        self.synced.remove(fabric.as_str()).map_err(write)?;
+        self.write(Batch { unsynced: Some(fabric), ..Batch::default() })?;
         loop {
             let some: Vec<_> =
                 self.places.scan_prefix(joined(fabric, b"")).take(BATCH_MAX).collect();
@@ -260,111 +298,51 @@ impl Store {
             if gone.is_empty() {
                 return self.sync();
             }
-            self.write(&Settlement { gone, ..Settlement::default() })?;
+            self.write(Batch::of(&Settlement { gone, ..Settlement::default() }))?;
         }
     }
 
-    fn write(&self, it: &Settlement) -> Result<(), Error> {
-        self.steps.pass(Step::Settle).map_err(Error::Write)?;
-        let trees = [
-            &self.records,
-            &self.places,
-            &self.sources,
-            &self.operations,
-            &self.open,
-            &self.rejects,
-            &self.conflicts,
-            &self.synced,
-        ];
-        let done = trees.as_slice().transaction(|trees| {
-            let [records, places, sources, operations, open, rejects, conflicts, synced] =
-                trees.as_slice()
-            else {
-                return abort("the transaction lost a tree".into());
-            };
-            let forget = |record: &Record| -> Result<(), ConflictableTransactionError<String>> {
-                places.remove(joined(&record.fabric, record.path.as_str().as_bytes()))?;
-                if let Some(key) = source_key(record) {
-                    sources.remove(key)?;
-                }
-                Ok(())
-            };
-            let held =
-                |id: &ResourceId| -> Result<Option<Record>, ConflictableTransactionError<String>> {
-                    match records.get(id.0.as_bytes())? {
-                        Some(bytes) => {
-                            serde_json::from_slice(&bytes).or_else(|it| abort(it.to_string()))
-                        }
-                        None => Ok(None),
-                    }
-                };
-            for id in &it.gone {
-                if let Some(old) = held(id)? {
-                    forget(&old)?;
-                    records.remove(id.0.as_bytes())?;
-                }
-            }
-            for record in &it.records {
-                if let Some(old) = held(&record.id)? {
-                    forget(&old)?;
-                }
-                records.insert(record.id.0.as_bytes(), encode(record)?)?;
-                let place = joined(&record.fabric, record.path.as_str().as_bytes());
-                places.insert(place, record.id.0.as_bytes())?;
-                if let Some(key) = source_key(record) {
-                    sources.insert(key, &[])?;
-                }
-            }
-            for (fabric, path) in &it.cleared {
-                rejects.remove(joined(fabric, path.as_bytes()))?;
-            }
-            for reject in &it.rejects {
-                rejects.insert(joined(&reject.fabric, reject.path.as_bytes()), encode(reject)?)?;
-            }
-            for id in &it.resolved {
-                conflicts.remove(id.0.as_bytes())?;
-            }
-            for conflict in &it.conflicts {
-                conflicts.insert(conflict.id.0.as_bytes(), encode(conflict)?)?;
-            }
-            if let Some((fabric, commit)) = &it.synced {
-                synced.insert(fabric.as_str(), encode(commit)?)?;
-            }
-            if let Some(operation) = &it.operation {
-                let id = operation.id.0.as_bytes();
-                operations.insert(id, encode(operation)?)?;
-                if operation.state.is_open() {
-                    open.insert(id, &[])?;
-                } else {
-                    open.remove(id)?;
-                }
-            }
-            Ok(())
-        });
-        done.map_err(|it| match it {
-            TransactionError::Abort(why) => Error::Write(io::Error::other(why)),
-            TransactionError::Storage(why) => write(why),
-        })
-    }
-
-    /// Forces the database to the disk.
+    /// Forces the database to the disk, and notes beside it how far it has come.
+    ///
+    /// After a sync that failed nothing more is acknowledged: the kernel has dropped what it could
+    /// not write and would report success from then on.
     fn sync(&self) -> Result<(), Error> {
+        let mut witness = self.witness.lock().unwrap_or_else(|it| it.into_inner());
+        if witness.failed {
+            let why = "an earlier sync failed, so the store has to be opened again";
+            return Err(Error::Write(io::Error::other(why)));
+        }
+        let generation = self.generation.load(Ordering::SeqCst);
         self.db.flush().map_err(write)?;
-        self.file.sync_data().map_err(Error::Write)
+        let synced = self.file.sync_data();
+        witness.failed = synced.is_err();
+        if let Some(file) = &witness.file {
+            // A generation that no store can reach makes the next start put this one aside.
+            let number = if witness.failed { u64::MAX } else { generation };
+            // Not synced: after a power cut it may lag behind, which is harmless; what it must
+            // show is a database that lost its end.
+            let noted = file.write_all_at(open::witness_text(number).as_bytes(), 0);
+            synced.and(noted).map_err(Error::Write)
+        } else {
+            synced.map_err(Error::Write)
+        }
     }
 
     /// Forgets the oldest closed operations beyond what the journal keeps.
     fn prune(&self) -> Result<(), Error> {
-        // Counting walks the tree, so it is done once in a while: by the low bits of the length.
-        let n = self.operations.len();
+        // sled counts by walking, so the length is kept beside the tree; pruning leaves a tenth of
+        // slack in order to be rare.
+        let n = self.operations_len.load(Ordering::SeqCst);
         if n <= OPERATIONS_KEPT_MAX + OPERATIONS_KEPT_MAX / 10 {
             return Ok(());
         }
-        for item in self.operations.iter().take(n - OPERATIONS_KEPT_MAX) {
-            let (id, _) = item.map_err(read)?;
-            if !self.open.contains_key(&id).map_err(read)? {
-                self.operations.remove(&id).map_err(write)?;
-            }
+        let oldest = self.operations.iter().keys().take(n - OPERATIONS_KEPT_MAX);
+        let closed: Result<Vec<sled::IVec>, Error> = oldest
+            .filter(|it| !it.as_ref().is_ok_and(|id| self.open.contains_key(id).unwrap_or(true)))
+            .map(|it| it.map_err(read))
+            .collect();
+        for some in closed?.chunks(BATCH_MAX) {
+            self.write(Batch { pruned: some, ..Batch::default() })?;
         }
         Ok(())
     }
@@ -399,14 +377,6 @@ fn get<T: DeserializeOwned>(tree: &sled::Tree, key: &[u8]) -> Result<Option<T>, 
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     serde_json::from_slice(bytes).map_err(|it| Error::Read(it.into()))
-}
-
-fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, ConflictableTransactionError<String>> {
-    serde_json::to_vec(value).or_else(|it| abort(it.to_string()))
-}
-
-fn abort<T>(why: String) -> Result<T, ConflictableTransactionError<String>> {
-    Err(ConflictableTransactionError::Abort(why))
 }
 
 fn read(why: sled::Error) -> Error {

@@ -2,20 +2,26 @@
 //!
 //! sled cannot be opened after a crash in the middle of a snapshot (`*.generating`), and may panic
 //! on a damaged tail or open *empty without an error* after a power cut. So leftovers go first, the
-//! opening is fenced, and a number that is written with every start is compared with a file beside
-//! the store. What does not match is put aside, and the caller makes the records again from git.
+//! opening is fenced, and the number of the last write (the generation) is compared with a file
+//! beside the store that says which one was acknowledged. A store that is behind it, or that cannot
+//! be read to its end, is put aside, and the caller makes the records again from git.
 
 use super::{Error, Store};
 use crate::step::Steps;
+use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// The format this version writes.
 pub const FORMAT: u32 = 1;
 
-const META: &str = "meta";
+pub(super) const META: &str = "meta";
+pub(super) const GENERATION: &str = "generation";
+/// The file beside the store with the generation that was acknowledged.
+const WITNESS: &str = "generation";
 const LOCK_TRIES: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
@@ -64,21 +70,26 @@ impl Store {
         }
     }
 
-    /// Writes the format and the number of this start, in the store and beside it.
+    /// Writes the format, and begins to note beside the store what is acknowledged.
     fn stamp(&self, dir: &Path) -> Result<(), Error> {
         let failed = |source| Error::Open { path: dir.to_owned(), source };
-        let meta = self.db.open_tree(META).map_err(super::write)?;
-        let start = number(&meta, "start").unwrap_or(0) + 1;
-        meta.insert("format", FORMAT.to_string().as_bytes()).map_err(super::write)?;
-        meta.insert("start", start.to_string().as_bytes()).map_err(super::write)?;
+        self.meta.insert("format", FORMAT.to_string().as_bytes()).map_err(super::write)?;
+        self.write(super::Batch::default())?;
         self.sync()?;
         // The file beside the store comes second: it never promises what the store may have lost.
+        let generation = self.generation.load(Ordering::SeqCst);
         let mut temp = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
-        temp.write_all(start.to_string().as_bytes()).map_err(failed)?;
+        temp.write_all(witness_text(generation).as_bytes()).map_err(failed)?;
         temp.as_file().sync_all().map_err(failed)?;
-        temp.persist(dir.join("start")).map_err(|it| failed(it.error))?;
+        let file = temp.persist(dir.join(WITNESS)).map_err(|it| failed(it.error))?;
+        self.witness.lock().unwrap_or_else(|it| it.into_inner()).file = Some(file);
         File::open(dir).and_then(|it| it.sync_all()).map_err(failed)
     }
+}
+
+/// A generation as the witness holds it: always as long, so that it is overwritten in place.
+pub(super) fn witness_text(generation: u64) -> String {
+    format!("{generation:020}\n")
 }
 
 enum Trouble {
@@ -120,31 +131,48 @@ fn try_open(path: &Path, steps: &Steps) -> Result<Store, Trouble> {
 }
 
 fn check(store: &Store, dir: &Path, existed: bool) -> Result<(), Trouble> {
-    let meta = store.db.open_tree(META).map_err(|it| Trouble::Broken(it.to_string()))?;
-    if let Some(found) = number(&meta, "format")
+    let meta = &store.meta;
+    if let Some(found) = number(meta, "format")
         && found > u64::from(FORMAT)
     {
         let found = u32::try_from(found).unwrap_or(u32::MAX);
         return Err(Trouble::Refused(Error::Newer { path: dir.to_owned(), found }));
     }
-    let beside = fs::read_to_string(dir.join("start")).ok();
-    let beside: Option<u64> = beside.and_then(|it| it.trim().parse().ok());
-    let within = number(&meta, "start");
-    match (within, beside) {
-        // The store may be one ahead, if the last start was cut off between the two.
-        (Some(within), Some(beside)) if within == beside || within == beside + 1 => Ok(()),
-        (Some(1), None) => Ok(()),
-        (None, None) => Ok(()),
-        (within, beside) if existed || beside.is_some() => Err(Trouble::Broken(format!(
-            "it is of start {within:?}, though start {beside:?} was acknowledged"
-        ))),
-        _ => Ok(()),
+    let beside = match fs::read_to_string(dir.join(WITNESS)) {
+        Ok(text) => Some(text.trim().parse::<u64>().unwrap_or(u64::MAX)),
+        Err(it) if it.kind() == io::ErrorKind::NotFound => None,
+        Err(it) if it.kind() == io::ErrorKind::InvalidData => Some(u64::MAX),
+        Err(source) => return Err(Trouble::Refused(Error::Open { path: dir.to_owned(), source })),
+    };
+    let within = number(meta, GENERATION);
+    let sound = match (within, beside) {
+        // The store may be ahead: what is beside it is written later and not synced each time.
+        (Some(within), Some(beside)) => within >= beside,
+        // The first start was cut off between the two, or before either.
+        (None | Some(1), None) => true,
+        (Some(_), None) => !existed,
+        (None, Some(_)) => false,
+    };
+    if !sound {
+        return Err(Trouble::Broken(format!(
+            "it ends with write {within:?}, though write {beside:?} was acknowledged"
+        )));
+    }
+    // Damaged pages may make sled panic on the first touch; all of them are touched here.
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| store.is_whole())) {
+        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(false)) => Err(Trouble::Broken("its content is not what was written".to_owned())),
+        Ok(Err(it)) => Err(Trouble::Broken(it.to_string())),
+        Err(_) => Err(Trouble::Broken("sled panicked while reading it".to_owned())),
     }
 }
 
-fn number(meta: &sled::Tree, key: &str) -> Option<u64> {
-    let bytes = meta.get(key).ok()??;
-    std::str::from_utf8(&bytes).ok()?.parse().ok()
+pub(super) fn number(meta: &sled::Tree, key: &str) -> Option<u64> {
+    parsed(&meta.get(key).ok()??)
+}
+
+pub(super) fn parsed<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {
+    std::str::from_utf8(bytes).ok()?.parse().ok()
 }
 
 /// Removes snapshots that a crash left half written: sled refuses to start beside one.
@@ -175,7 +203,7 @@ fn put_aside(dir: &Path, path: &Path) -> io::Result<PathBuf> {
         if path.exists() {
             fs::rename(path, &aside)?;
         }
-        match fs::remove_file(dir.join("start")) {
+        match fs::remove_file(dir.join(WITNESS)) {
             Err(it) if it.kind() != io::ErrorKind::NotFound => return Err(it),
             _ => return Ok(aside),
         }
@@ -190,5 +218,13 @@ fn is_lock(error: &io::Error) -> bool {
 /// Trouble that another store would meet as well.
 fn is_of_the_disk(error: &io::Error) -> bool {
     use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    matches!(error.kind(), PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
+    // Too many files are open, here or in the whole system.
+    let crowded = [Errno::MFILE, Errno::NFILE, Errno::NOMEM]
+        .iter()
+        .any(|it| error.raw_os_error() == Some(it.raw_os_error()));
+    crowded
+        || matches!(
+            error.kind(),
+            PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull
+        )
 }

@@ -117,30 +117,82 @@ fn a_store_that_lost_its_content_is_put_aside() {
     assert_eq!(store.records_count(&fabric()), 0);
 }
 
+/// More tries with `STORE_DAMAGES=n`.
 #[test]
-fn a_damaged_store_is_whole_or_says_that_it_is_not() {
-    for seed in 0..12u64 {
-        let dir = tempfile::tempdir().unwrap();
-        let all: Vec<Record> = (0..300).map(|n| record(&format!("v{n}"), "w.yaml")).collect();
-        let commit = CommitId(gix::ObjectId::null(gix::hash::Kind::Sha1));
-        let synced = Some((fabric(), commit));
-        let settlement = Settlement { records: all, synced, ..Settlement::default() };
-        Store::open(dir.path(), Steps::default()).unwrap().0.settle(settlement).unwrap();
-        let path = dir.path().join("db/db");
-        let mut bytes = std::fs::read(&path).unwrap();
-        let used = bytes.iter().rposition(|it| *it != 0).unwrap_or(1);
-        let at = usize::try_from(seed).unwrap() * used / 12;
-        if seed % 2 == 0 {
-            bytes.truncate(at);
-        } else {
-            bytes[at..(at + 64).min(used)].fill(0xa5);
+fn a_damaged_store_is_whole_or_put_aside() {
+    let tries = std::env::var("STORE_DAMAGES").ok().and_then(|it| it.parse().ok()).unwrap_or(24);
+    let whole = tempfile::tempdir().unwrap();
+    let commit = CommitId(gix::ObjectId::null(gix::hash::Kind::Sha1));
+    {
+        let (store, _) = Store::open(whole.path(), Steps::default()).unwrap();
+        for n in 0..40 {
+            let records =
+                (0..25).map(|m| record(&format!("v{n}-{m}"), &format!("{n}.yaml"))).collect();
+            let operation = Some(operation(if n % 2 == 0 { State::Done } else { State::Planned }));
+            let synced = Some((fabric(), commit));
+            store
+                .settle(Settlement { records, operation, synced, ..Settlement::default() })
+                .unwrap();
         }
-        std::fs::write(&path, bytes).unwrap();
+    }
+    let sound = std::fs::read(whole.path().join("db/db")).unwrap();
+    let used = sound.iter().rposition(|it| *it != 0).unwrap() + 1;
+    let mut dice = Dice(7);
+    let (mut kept, mut replaced) = (0, 0);
+    for n in 0..tries {
+        let dir = tempfile::tempdir().unwrap();
+        copy_dir(whole.path(), dir.path());
+        let mut bytes = sound.clone();
+        let at = dice.below(used);
+        let length = [1, 64, 4096, 70_000][dice.below(4)];
+        let to = (at + length).min(used);
+        match n % 3 {
+            0 => bytes.truncate(at),
+            1 => bytes[at..to].iter_mut().for_each(|it| *it = !*it),
+            _ => bytes[at..to].fill(0),
+        }
+        std::fs::write(dir.path().join("db/db"), bytes).unwrap();
         let (store, freshness) = Store::open(dir.path(), Steps::default()).unwrap();
-        let counted = store.records(&fabric()).filter(Result::is_ok).count();
-        // Whoever opens it makes the records again unless it says which commit they follow.
-        let believed = store.synced(&fabric()).unwrap().is_some();
-        assert_eq!(believed, counted == 300, "seed {seed}: {freshness:?} with {counted}");
+        let records = store.records(&fabric()).map(Result::unwrap).count();
+        let journal = store.operations(100).unwrap().len();
+        let open = store.open_operations().unwrap().len();
+        let from = (0..40).map(|it| RawPath::new(format!("{it}.yaml")));
+        let from: usize = from.map(|it| store.records_from(&fabric(), &it).unwrap().len()).sum();
+        let counts = (records, from, journal, open, store.synced(&fabric()).unwrap().is_some());
+        match &freshness {
+            Freshness::Kept => {
+                kept += 1;
+                assert_eq!(counts, (1000, 1000, 40, 20, true), "try {n} at {at} of {used}");
+            }
+            _ => {
+                replaced += 1;
+                assert_eq!(counts, (0, 0, 0, 0, false), "try {n}: {freshness:?}");
+            }
+        }
+    }
+    assert!(replaced > 0, "the damage was real: {kept} kept, {replaced} put aside");
+}
+
+/// A small generator, so that a failing try can be made again.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
+        usize::try_from(self.0 >> 33).unwrap() % limit
+    }
+}
+
+fn copy_dir(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            copy_dir(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
     }
 }
 
@@ -164,4 +216,157 @@ fn a_refused_write_changes_nothing() {
     steps.fail_once(1);
     assert!(store.begin(&operation(State::Planned)).is_err());
     assert_eq!(store.open_operations().unwrap().len(), 0);
+}
+
+#[test]
+fn two_records_that_change_places_are_both_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(dir.path(), Steps::default()).unwrap();
+    let (a, b) = (record("a", "w.yaml"), record("b", "w.yaml"));
+    settled(&store, vec![a.clone(), b.clone()]);
+    let swapped_a = Record { path: b.path.clone(), ..a.clone() };
+    let swapped_b = Record { path: a.path.clone(), ..b.clone() };
+    settled(&store, vec![swapped_a.clone(), swapped_b.clone()]);
+    assert_eq!(store.record_at(&fabric(), &b.path).unwrap(), Some(swapped_a));
+    assert_eq!(store.record_at(&fabric(), &a.path).unwrap(), Some(swapped_b));
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_acknowledged_and_the_store_is_put_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let (mut store, _) = Store::open(dir.path(), Steps::default()).unwrap();
+        // A pipe cannot be synced.
+        let (_reader, writer) = std::io::pipe().unwrap();
+        let sound =
+            std::mem::replace(&mut store.file, File::from(std::os::fd::OwnedFd::from(writer)));
+        assert!(store.begin(&operation(State::Planned)).is_err());
+        store.file = sound;
+        assert!(store.begin(&operation(State::Planned)).is_err(), "tried again and believed");
+    }
+    let (_, freshness) = Store::open(dir.path(), Steps::default()).unwrap();
+    assert!(matches!(freshness, Freshness::Replaced { .. }), "{freshness:?}");
+}
+
+#[test]
+fn the_journal_forgets_its_oldest_closed_operations() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(dir.path(), Steps::default()).unwrap();
+    let first = operation(State::Planned);
+    let many = OPERATIONS_KEPT_MAX + OPERATIONS_KEPT_MAX / 10;
+    store.begin(&first).unwrap();
+    for _ in 0..many - 1 {
+        let operation = Some(operation(State::Done));
+        store.write(Batch::of(&Settlement { operation, ..Settlement::default() })).unwrap();
+    }
+    assert_eq!(store.operations(usize::MAX).unwrap().len(), many);
+    store.begin(&operation(State::Done)).unwrap();
+    let left = store.operations(usize::MAX).unwrap();
+    assert_eq!(left.len(), OPERATIONS_KEPT_MAX + 1);
+    assert_eq!(left.last(), Some(&first), "an open one is never forgotten");
+    drop(store);
+    let (store, freshness) = Store::open(dir.path(), Steps::default()).unwrap();
+    assert_eq!(freshness, Freshness::Kept);
+    assert_eq!(store.operations_len.load(Ordering::SeqCst), OPERATIONS_KEPT_MAX + 1);
+}
+
+const CHILD: &str = "GIT_INTAKE_TEST_STORE";
+
+/// Writes for ever, and says after each operation that it is on the disk; killed by the next test.
+#[test]
+fn a_child_that_writes_until_it_is_killed() {
+    use std::io::Write as _;
+    let Ok(dir) = std::env::var(CHILD) else { return };
+    let (store, freshness) = Store::open(dir.as_ref(), Steps::default()).unwrap();
+    assert!(!matches!(freshness, Freshness::Replaced { .. }), "{freshness:?}");
+    let from = store.records_count(&fabric());
+    for n in from.. {
+        let mut operation = operation(State::Planned);
+        store.begin(&operation).unwrap();
+        operation.state = State::Done;
+        let records = vec![record(&format!("v{n}"), "w.yaml")];
+        let operation = Some(operation);
+        store.settle(Settlement { records, operation, ..Settlement::default() }).unwrap();
+        let mut out = std::io::stdout();
+        writeln!(out, "acknowledged {}", n + 1).and_then(|()| out.flush()).unwrap();
+    }
+}
+
+/// More kills with `STORE_KILLS=n`.
+#[test]
+fn a_killed_process_loses_nothing_that_it_acknowledged() {
+    use std::io::BufRead as _;
+    use std::process::{Command, Stdio};
+    let kills = std::env::var("STORE_KILLS").ok().and_then(|it| it.parse().ok()).unwrap_or(8);
+    let dir = tempfile::tempdir().unwrap();
+    let mut dice = Dice(11);
+    for n in 0..kills {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "store::tests::a_child_that_writes_until_it_is_killed",
+                "--nocapture",
+            ])
+            .env(CHILD, dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut lines = lines.map_while(Result::ok);
+        let acknowledged = |line: &String| line.strip_prefix("acknowledged ")?.parse::<u64>().ok();
+        let stop = 1 + dice.below(12);
+        let mut last = lines.by_ref().filter_map(|it| acknowledged(&it)).take(stop).last();
+        std::thread::sleep(std::time::Duration::from_micros(dice.below(3000) as u64));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        last = lines.filter_map(|it| acknowledged(&it)).last().or(last);
+        let (store, freshness) = Store::open(dir.path(), Steps::default()).unwrap();
+        assert_eq!(freshness, Freshness::Kept, "kill {n}");
+        let (last, count) = (last.unwrap(), store.records_count(&fabric()));
+        assert!((last..=last + 1).contains(&count), "kill {n}: {count} records, {last} promised");
+        assert!(store.open_operations().unwrap().len() <= n + 1);
+    }
+}
+
+/// Prints what the store costs here, when asked for with `STORE_MEASURE=1`.
+#[test]
+fn what_the_store_costs() {
+    if std::env::var_os("STORE_MEASURE").is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(dir.path(), Steps::default()).unwrap();
+    let start = crate::clock::instant();
+    for n in 0..100 {
+        let names = (0..1000).map(|m| format!("vpc-{n}-{m}"));
+        settled(&store, names.map(|it| record(&it, "teams/a/wiring.yaml")).collect());
+    }
+    println!("100,000 records in 100 settlements: {:?}", start.elapsed());
+    let mut took: Vec<_> = (0..300)
+        .map(|n| {
+            let mut operation = operation(State::Planned);
+            let start = crate::clock::instant();
+            store.begin(&operation).unwrap();
+            let begun = start.elapsed();
+            operation.state = State::Done;
+            let records = vec![record(&format!("one-{n}"), "w.yaml")];
+            let operation = Some(operation);
+            store.settle(Settlement { records, operation, ..Settlement::default() }).unwrap();
+            (start.elapsed(), begun)
+        })
+        .collect();
+    took.sort();
+    println!(
+        "begin and settle of one: median {:?} (begin {:?}), p99 {:?}",
+        took[150].0, took[150].1, took[297].0
+    );
+    drop(store);
+    let start = crate::clock::instant();
+    let (store, freshness) = Store::open(dir.path(), Steps::default()).unwrap();
+    println!("opened and checked: {:?} ({freshness:?})", start.elapsed());
+    let start = crate::clock::instant();
+    let count = store.records_count(&fabric());
+    println!("counted {count}: {:?}", start.elapsed());
+    let size = std::fs::metadata(dir.path().join("db/db")).unwrap().len();
+    println!("on disk: {size} bytes");
 }

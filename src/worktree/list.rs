@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 pub struct ListLimits {
     /// Entries of interest; what is beyond waits for a later listing.
     pub entries_max: usize,
-    /// How deep directories may nest.
+    /// How deep directories may nest; deeper ones count as unreadable.
     pub depth_max: usize,
 }
 
@@ -94,8 +94,13 @@ impl Here<'_> {
             let file_type = FileType::from_raw_mode(found.st_mode);
             if file_type == FileType::Directory && !has_drop_name(name) {
                 let ours = self.depth == 0 && OURS.contains(&name);
-                if !ours && self.depth < limits.depth_max {
+                if ours {
+                    continue;
+                }
+                if self.depth < limits.depth_max {
                     todo.push((path, self.depth + 1));
+                } else {
+                    listing.unreadable.push(RawPath::new(path));
                 }
                 continue;
             }

@@ -13,6 +13,9 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 
+/// How many drops of one name may lie beside each other after crashes.
+const RECOVERED_MAX: u32 = 1000;
+
 /// What reading a drop gave.
 #[derive(Debug)]
 pub enum ReadRaw {
@@ -122,12 +125,20 @@ impl WorkTree {
         self.steps.pass(Step::Rename).map_err(failed)?;
         match rustix::fs::renameat_with(&dir, &name[..], &dir, &claim[..], RenameFlags::NOREPLACE) {
             Ok(()) => (),
-            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Removal::Gone),
-            // A claim that a crash left behind: its own bytes decide, below.
-            Err(Errno::EXIST) => (),
+            // Nobody has the name: gone, unless an earlier try was cut off after its claim.
+            Err(Errno::NOENT) if !is_there(&dir, &claim) => return Ok(Removal::Gone),
+            // An earlier claim, with a newer file beside it or without: its own bytes decide, below.
+            Err(Errno::NOENT | Errno::EXIST) => (),
             Err(it) => return Err(failed(it.into())),
         }
-        self.settle_claim(&dir, &claim, &name, path, drop_id, bytes_max).map_err(failed)
+        let settled = self.settle_claim(&dir, &claim, &name, path, drop_id, bytes_max);
+        if settled.is_err() && self.steps.pass(Step::Rename).is_ok() {
+            // Not left hidden: a drop that cannot be taken away stays where people see it. Where
+            // that fails too, the next try or the next start finds the claim.
+            let back = RenameFlags::NOREPLACE;
+            let _ = rustix::fs::renameat_with(&dir, &claim[..], &dir, &name[..], back);
+        }
+        settled.map_err(failed)
     }
 
     fn settle_claim(
@@ -141,11 +152,16 @@ impl WorkTree {
     ) -> std::io::Result<Removal> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW;
         let mut bytes = Vec::new();
-        let file = File::from(beneath(dir, claim, flags, Mode::empty())?);
-        let whole = file.metadata()?.is_file() && lease::take(&file) != Leased::Busy;
-        if whole {
-            (&file).take(bytes_max + 1).read_to_end(&mut bytes)?;
-            lease::release(&file);
+        let mut whole = false;
+        match beneath(dir, claim, flags, Mode::empty()).map(File::from) {
+            Ok(file) if file.metadata()?.is_file() && lease::take(&file) != Leased::Busy => {
+                (&file).take(bytes_max + 1).read_to_end(&mut bytes)?;
+                lease::release(&file);
+                whole = true;
+            }
+            // No file, or one that somebody writes, or that we may not read: not what we filed.
+            Ok(_) | Err(Errno::LOOP | Errno::NXIO | Errno::ACCESS | Errno::PERM) => (),
+            Err(it) => return Err(it.into()),
         }
         if whole && Sha256::of_drop(path.as_bytes(), &bytes) == *drop_id {
             self.steps.pass(Step::Remove)?;
@@ -157,11 +173,7 @@ impl WorkTree {
         match rustix::fs::renameat_with(dir, claim, dir, name, RenameFlags::NOREPLACE) {
             Ok(()) => Ok(Removal::Replaced),
             Err(Errno::EXIST) => {
-                let mut other = b"recovered-".to_vec();
-                other.extend_from_slice(drop_id.short().as_bytes());
-                other.extend_from_slice(b"-");
-                other.extend_from_slice(path.safe_name().as_bytes());
-                rustix::fs::renameat_with(dir, claim, dir, &other[..], RenameFlags::NOREPLACE)?;
+                put_beside(dir, claim, path)?;
                 Ok(Removal::Replaced)
             }
             Err(it) => Err(it.into()),
@@ -173,15 +185,15 @@ impl WorkTree {
         let mut restored = 0;
         self.visit_hidden(raw, &mut |dir, name| {
             let Some(original) = claimed_name(name) else { return Ok(()) };
+            self.steps.pass(Step::Rename).map_err(|_| Errno::NOSPC)?;
             match rustix::fs::renameat_with(dir, name, dir, &original[..], RenameFlags::NOREPLACE) {
                 Ok(()) => restored += 1,
                 // The place is taken by a newer drop; the older bytes become a drop beside it.
                 Err(Errno::EXIST) => {
-                    let mut other = b"recovered-".to_vec();
-                    other.extend_from_slice(RawPath::new(original).safe_name().as_bytes());
-                    rustix::fs::renameat_with(dir, name, dir, &other[..], RenameFlags::NOREPLACE)?;
+                    put_beside(dir, name, &RawPath::new(original))?;
                     restored += 1;
                 }
+                Err(Errno::NOENT) => (),
                 Err(it) => return Err(it),
             }
             Ok(())
@@ -204,9 +216,27 @@ impl WorkTree {
     }
 }
 
+fn is_there(dir: &OwnedFd, name: &[u8]) -> bool {
+    rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+}
+
+/// Gives a claim whose own name is taken a name of its own, `recovered-N-NAME`: it is a drop again.
+fn put_beside(dir: &OwnedFd, claim: &[u8], path: &RawPath) -> Result<(), Errno> {
+    let name = path.safe_name();
+    for n in 1..=RECOVERED_MAX {
+        let other = format!("recovered-{n}-{name}");
+        match rustix::fs::renameat_with(dir, claim, dir, other, RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) => (),
+            other => return other,
+        }
+    }
+    Err(Errno::EXIST)
+}
+
 fn is_same(a: &Metadata, b: &Metadata) -> bool {
-    let key = |it: &Metadata| (it.ino(), it.len(), it.mtime(), it.mtime_nsec());
-    key(a) == key(b)
+    // The change time as well: `rsync --times` and `touch` can set the other one back.
+    let times = |it: &Metadata| (it.mtime(), it.mtime_nsec(), it.ctime(), it.ctime_nsec());
+    (a.ino(), a.len(), times(a)) == (b.ino(), b.len(), times(b))
 }
 
 /// The hidden name of a drop that is being taken away: our prefix, then its own name as far as a

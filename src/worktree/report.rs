@@ -14,6 +14,9 @@ const REPORT_BYTES_MAX: u64 = 4 << 20;
 /// How deep the sweeps look below `raw/`, like the listing.
 const DEPTH_MAX: usize = 32;
 
+/// Is given a directory and the name of an entry of it.
+type Visit<'a> = dyn FnMut(&OwnedFd, &[u8]) -> Result<(), Errno> + 'a;
+
 impl WorkTree {
     /// Writes the report of a rejected drop beside it; a report that says the same is left alone.
     pub fn write_report(&self, raw: &RepoPath, drop: &RawPath, text: &str) -> Result<(), Error> {
@@ -22,9 +25,14 @@ impl WorkTree {
         let fd = match self.beneath(&dir, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) {
             Ok(fd) => fd,
             // The drop's directory is gone, and with it whoever would read the report.
-            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
             Err(it) => return Err(failed(it.into())),
         };
+        if is_directory(&fd, &name) {
+            // Somebody made a directory of that name. It is not ours to remove, and no reason to
+            // stop: `status` says the same as the report would.
+            return Ok(());
+        }
         if held(&fd, &name).is_some_and(|it| it == text.as_bytes()) {
             return Ok(());
         }
@@ -40,7 +48,8 @@ impl WorkTree {
         let Ok(fd) = self.beneath(&dir, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) else {
             return Ok(());
         };
-        if rustix::fs::statat(&fd, &name[..], AtFlags::SYMLINK_NOFOLLOW).is_err() {
+        let found = rustix::fs::statat(&fd, &name[..], AtFlags::SYMLINK_NOFOLLOW);
+        if found.is_err() || is_directory(&fd, &name) {
             return Ok(());
         }
         self.steps.pass(Step::Remove).map_err(failed)?;
@@ -55,8 +64,13 @@ impl WorkTree {
         let mut swept = 0;
         self.visit_hidden(dir, &mut |fd, name| {
             if name.ends_with(b".tmp") {
-                rustix::fs::unlinkat(fd, name, AtFlags::empty())?;
-                swept += 1;
+                self.steps.pass(Step::Remove).map_err(|_| Errno::NOSPC)?;
+                match rustix::fs::unlinkat(fd, name, AtFlags::empty()) {
+                    Ok(()) => swept += 1,
+                    // Gone already, or of a name like ours without being ours.
+                    Err(Errno::NOENT | Errno::ISDIR | Errno::PERM) => (),
+                    Err(it) => return Err(it),
+                }
             }
             Ok(())
         })?;
@@ -64,11 +78,7 @@ impl WorkTree {
     }
 
     /// Calls `visit` with every entry below `dir` whose name has our prefix.
-    pub(super) fn visit_hidden(
-        &self,
-        dir: &RepoPath,
-        visit: &mut dyn FnMut(&OwnedFd, &[u8]) -> Result<(), Errno>,
-    ) -> Result<(), Error> {
+    pub(super) fn visit_hidden(&self, dir: &RepoPath, visit: &mut Visit<'_>) -> Result<(), Error> {
         let mut todo = vec![(dir.as_str().as_bytes().to_vec(), 0)];
         while let Some((path, depth)) = todo.pop() {
             let failed = |it: Errno| Error::file("sweep", &path, it);
@@ -84,7 +94,8 @@ impl WorkTree {
                 let name = entry.file_name().to_bytes();
                 if name.starts_with(TEMP_PREFIX.as_bytes()) {
                     ours.push(name.to_vec());
-                } else if entry.file_type() == FileType::Directory
+                // Some file systems do not say; opening it will.
+                } else if matches!(entry.file_type(), FileType::Directory | FileType::Unknown)
                     && !name.starts_with(b".")
                     && depth < DEPTH_MAX
                 {
@@ -97,6 +108,11 @@ impl WorkTree {
         }
         Ok(())
     }
+}
+
+fn is_directory(dir: &OwnedFd, name: &[u8]) -> bool {
+    rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|it| FileType::from_raw_mode(it.st_mode) == FileType::Directory)
 }
 
 fn held(dir: &OwnedFd, name: &[u8]) -> Option<Vec<u8>> {

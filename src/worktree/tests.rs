@@ -201,3 +201,207 @@ fn the_kernel_wakes_us_for_a_closed_file_and_for_new_directories_but_not_for_rea
     }
     assert!(!watcher.lost_wakes());
 }
+
+#[test]
+fn a_drop_that_a_link_or_a_pipe_replaced_stays_in_sight() {
+    let it = place();
+    let path = RawPath::new("a.yaml");
+    let id = crate::model::digest::Sha256::of_drop(b"a.yaml", b"one");
+    std::os::unix::fs::symlink("elsewhere", it.raw("a.yaml")).unwrap();
+    assert_eq!(it.tree.remove_raw(&raw(), &path, &id, 100).unwrap(), Removal::Replaced);
+    assert!(it.raw("a.yaml").is_symlink());
+    fs::remove_file(it.raw("a.yaml")).unwrap();
+    let mode = Mode::from_raw_mode(0o644);
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, it.raw("a.yaml"), fifo, mode, 0).unwrap();
+    assert_eq!(it.tree.remove_raw(&raw(), &path, &id, 100).unwrap(), Removal::Replaced);
+    assert!(it.raw("a.yaml").exists());
+}
+
+#[test]
+fn a_drop_that_cannot_be_taken_away_is_taken_at_the_next_try() {
+    for n in 1..=2 {
+        let it = place();
+        let path = RawPath::new("a.yaml");
+        let id = crate::model::digest::Sha256::of_drop(b"a.yaml", b"one");
+        fs::write(it.raw("a.yaml"), "one").unwrap();
+        it.tree.steps.fail_once(n);
+        assert!(it.tree.remove_raw(&raw(), &path, &id, 100).is_err(), "{n}");
+        assert!(it.raw("a.yaml").exists(), "{n}: still in sight");
+        assert_eq!(it.tree.remove_raw(&raw(), &path, &id, 100).unwrap(), Removal::Removed);
+        // The process died after its claim: whoever tries again finishes it.
+        fs::write(it.raw(".git-intake-taken-a.yaml"), "one").unwrap();
+        assert_eq!(it.tree.remove_raw(&raw(), &path, &id, 100).unwrap(), Removal::Removed);
+        assert_eq!(fs::read_dir(it.raw("")).unwrap().count(), 0, "{n}");
+    }
+}
+
+#[test]
+fn no_claim_is_lost_when_its_name_is_taken() {
+    let it = place();
+    for (name, text) in [
+        (".git-intake-taken-a.yaml", "oldest"),
+        ("recovered-1-a.yaml", "older"),
+        ("a.yaml", "newest"),
+    ] {
+        fs::write(it.raw(name), text).unwrap();
+    }
+    assert_eq!(it.tree.restore_claims(&raw()).unwrap(), 1);
+    assert_eq!(it.names(), ["a.yaml", "recovered-1-a.yaml", "recovered-2-a.yaml"]);
+    assert_eq!(fs::read(it.raw("recovered-2-a.yaml")).unwrap(), b"oldest");
+    // A drop that was written again while its claim was undecided: both stay.
+    fs::write(it.raw(".git-intake-taken-b.yaml"), "one").unwrap();
+    fs::write(it.raw("b.yaml"), "two").unwrap();
+    let other = crate::model::digest::Sha256::of_drop(b"b.yaml", b"three");
+    let removal = it.tree.remove_raw(&raw(), &RawPath::new("b.yaml"), &other, 100).unwrap();
+    assert_eq!(removal, Removal::Replaced);
+    assert_eq!(fs::read(it.raw("b.yaml")).unwrap(), b"two");
+    assert_eq!(fs::read(it.raw("recovered-1-b.yaml")).unwrap(), b"one");
+}
+
+#[test]
+fn every_name_that_unix_allows_is_listed_read_and_taken_away() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let it = place();
+    let long = [&[b'n'; 250][..], b".yaml"].concat();
+    let deep = "d/".repeat(30) + "a.yaml";
+    for name in [
+        &b"a\nb.yaml"[..],
+        b"-rf.yaml",
+        b"a b.yaml",
+        b"\xff\xfe.yaml",
+        "\u{202e}a.yaml".as_bytes(),
+        b"a\\x41.yaml",
+        b"git~1.yaml",
+        b"\x1b[31m.json",
+        &long,
+        deep.as_bytes(),
+    ] {
+        let full = it.dir.path().join("f/raw").join(std::ffi::OsStr::from_bytes(name));
+        fs::create_dir_all(full.parent().unwrap()).unwrap();
+        fs::write(&full, "one").unwrap();
+        let listing = it.tree.list_raw(&raw(), ListLimits::default()).unwrap();
+        assert_eq!(listing.entries.len(), 1, "{name:?}");
+        let path = &listing.entries[0].path;
+        assert_eq!(path.as_bytes(), name);
+        let read = it.tree.read_raw(&raw(), path, 10).unwrap();
+        let ReadRaw::Read { intake, .. } = read else { panic!("{name:?}: {read:?}") };
+        it.tree.write_report(&raw(), path, "wrong").unwrap();
+        it.tree.remove_report(&raw(), path).unwrap();
+        let removal = it.tree.remove_raw(&raw(), path, &intake.drop_id, 10).unwrap();
+        assert_eq!(removal, Removal::Removed, "{name:?}");
+        assert!(!full.exists());
+    }
+}
+
+#[test]
+fn a_listing_is_bounded_and_says_so() {
+    let it = place();
+    fs::create_dir_all(it.raw("a/b/c")).unwrap();
+    for n in 0..5 {
+        fs::write(it.raw(&format!("{n}.yaml")), "x").unwrap();
+    }
+    let limits = ListLimits { entries_max: 3, depth_max: 2 };
+    let listing = it.tree.list_raw(&raw(), limits).unwrap();
+    assert_eq!((listing.entries.len(), listing.truncated), (3, true));
+    let limits = ListLimits { entries_max: 5, depth_max: 2 };
+    let listing = it.tree.list_raw(&raw(), limits).unwrap();
+    assert_eq!((listing.entries.len(), listing.truncated), (5, false));
+    assert_eq!(listing.unreadable, [RawPath::new("a/b/c")], "too deep is told, not passed over");
+}
+
+#[test]
+fn a_directory_in_the_place_of_a_report_stops_nobody() {
+    let it = place();
+    fs::create_dir(it.raw("a.yaml.rejected.txt")).unwrap();
+    it.tree.write_report(&raw(), &RawPath::new("a.yaml"), "wrong").unwrap();
+    it.tree.remove_report(&raw(), &RawPath::new("a.yaml")).unwrap();
+    assert_eq!(fs::read_dir(it.raw("")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_write_that_meets_a_read_is_noticed_and_ends_nobody() {
+    let it = place();
+    fs::write(it.raw("a.yaml"), "one").unwrap();
+    let file = fs::File::open(it.raw("a.yaml")).unwrap();
+    assert_eq!(lease::take(&file), lease::Leased::Yes);
+    let path = it.raw("a.yaml");
+    // Opening blocks until the lease is given back; SIGIO comes at once.
+    let writer = std::thread::spawn(move || fs::write(path, "two").unwrap());
+    // SAFETY: F_GETLEASE takes no argument and only reads the state of an open descriptor.
+    let held = || unsafe { libc::fcntl(std::os::fd::AsRawFd::as_raw_fd(&file), libc::F_GETLEASE) };
+    while held() == libc::F_RDLCK {
+        std::thread::yield_now();
+    }
+    assert!(!lease::release(&file), "the lease was asked back while we read");
+    writer.join().unwrap();
+}
+
+#[test]
+fn a_directory_made_again_is_watched_again() {
+    let it = place();
+    let (sender, receiver) = crossbeam_channel::bounded(1000);
+    fs::create_dir(it.raw("team")).unwrap();
+    let mut watcher = Watcher::new(it.dir.path(), &[raw()], sender).unwrap();
+    let wait = Duration::from_secs(5);
+    for n in 0..5 {
+        fs::remove_dir_all(it.raw("team")).unwrap();
+        fs::create_dir(it.raw("team")).unwrap();
+        while receiver.recv_timeout(wait).unwrap() != Wake::Rescan {}
+        watcher.catch_up().unwrap();
+        let name = format!("team/{n}.yaml");
+        fs::write(it.raw(&name), "x").unwrap();
+        let closed = Wake::Closed { fabric: 0, path: RawPath::new(name) };
+        while receiver.recv_timeout(wait).unwrap() != closed {}
+    }
+    assert!(!watcher.is_short());
+}
+
+#[test]
+fn files_moved_in_with_their_directory_are_announced_by_a_rescan() {
+    let it = place();
+    let (sender, receiver) = crossbeam_channel::bounded(1000);
+    let _watcher = Watcher::new(it.dir.path(), &[raw()], sender).unwrap();
+    fs::create_dir(it.dir.path().join("out")).unwrap();
+    fs::write(it.dir.path().join("out/a.yaml"), "x").unwrap();
+    fs::rename(it.dir.path().join("out"), it.raw("in")).unwrap();
+    let wait = Duration::from_secs(5);
+    while receiver.recv_timeout(wait).unwrap() != Wake::Rescan {}
+    assert_eq!(it.names(), ["in/a.yaml"]);
+}
+
+const SHORT: &str = "GIT_INTAKE_TEST_WATCHES";
+
+/// Runs where the kernel has two watches for us; the next test arranges it.
+#[test]
+fn a_child_with_two_watches() {
+    if std::env::var_os(SHORT).is_none() {
+        return;
+    }
+    let it = place();
+    fs::create_dir(it.raw("one")).unwrap();
+    let (sender, receiver) = crossbeam_channel::bounded(100);
+    let watcher = Watcher::new(it.dir.path(), &[raw()], sender).unwrap();
+    assert!(watcher.is_short());
+    fs::write(it.raw("a.yaml"), "x").unwrap();
+    let closed = Wake::Closed { fabric: 0, path: RawPath::new("a.yaml") };
+    while receiver.recv_timeout(Duration::from_secs(5)).unwrap() != closed {}
+}
+
+#[test]
+fn with_too_few_watches_those_that_stand_go_on() {
+    let run = "echo 2 > /proc/sys/user/max_inotify_watches || exit 77; exec \"$0\" \"$@\"";
+    let done = std::process::Command::new("unshare")
+        .args(["-Ur", "sh", "-c", run])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "worktree::tests::a_child_with_two_watches"])
+        .env(SHORT, "1")
+        .output();
+    // Where user namespaces are forbidden the limit cannot be set for one process alone.
+    let Ok(done) = done else { return };
+    let said = String::from_utf8_lossy(&done.stderr);
+    if done.status.code() == Some(77) || said.contains("unshare:") {
+        return;
+    }
+    assert!(done.status.success(), "{said}{}", String::from_utf8_lossy(&done.stdout));
+}

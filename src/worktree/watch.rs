@@ -10,11 +10,13 @@ use crate::model::path::{RawPath, RepoPath};
 use crossbeam_channel::{Sender, TrySendError};
 use notify::event::{AccessKind, AccessMode, CreateKind, EventKind, ModifyKind, RenameMode};
 use notify::{Config, EventKindMask, RecommendedWatcher, RecursiveMode, Watcher as _};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
 /// How many directories below all `raw/` of a repository are watched; the rest is polled.
 const WATCHES_MAX: usize = 50_000;
@@ -39,10 +41,14 @@ pub enum Wake {
     Rescan,
 }
 
+/// Tells a directory from another one that has its name, and even its inode, later.
+type Identity = (u64, u64, Option<SystemTime>);
+
 /// The kernel's eye on the `raw/` directories of one repository.
 pub struct Watcher {
     watcher: RecommendedWatcher,
-    watched: HashSet<PathBuf>,
+    watched: HashMap<PathBuf, Identity>,
+    short: bool,
     raws: Vec<PathBuf>,
     lost: Arc<AtomicBool>,
 }
@@ -68,9 +74,18 @@ impl Watcher {
         let config = Config::default().with_event_kinds(mask).with_follow_symlinks(false);
         let watcher = RecommendedWatcher::new(hear, config)
             .map_err(|source| Error::Watch { path: top.display().to_string(), source })?;
-        let mut it = Watcher { watcher, watched: HashSet::new(), raws, lost };
-        it.catch_up()?;
-        Ok(it)
+        let mut it = Watcher { watcher, watched: HashMap::new(), short: false, raws, lost };
+        match it.catch_up() {
+            Err(Error::Watch { source, .. }) if is_exhausted(&source) => Ok(it),
+            done => done.map(|()| it),
+        }
+    }
+
+    /// Says whether some directories go unwatched, because the kernel (see
+    /// `fs.inotify.max_user_watches`) or our own limit has no watch left for them. Only the
+    /// periodic look finds what is dropped there.
+    pub fn is_short(&self) -> bool {
+        self.short
     }
 
     /// Says whether wakes were lost since the last call, because nobody took them in time.
@@ -84,7 +99,8 @@ impl Watcher {
     /// # Errors
     /// When the kernel has no watches left; those that stand go on working.
     pub fn catch_up(&mut self) -> Result<(), Error> {
-        self.watched.retain(|it| it.is_dir());
+        self.short = false;
+        self.forget_the_gone();
         let mut todo: Vec<(PathBuf, usize)> = Vec::new();
         for raw in &self.raws {
             // The fabric itself, so that a raw/ that is removed and made again is noticed.
@@ -92,16 +108,18 @@ impl Watcher {
             todo.push((raw.clone(), 0));
         }
         while let Some((dir, depth)) = todo.pop() {
-            let real = std::fs::symlink_metadata(&dir).is_ok_and(|it| it.is_dir());
-            if !real || self.watched.len() >= WATCHES_MAX {
-                continue;
-            }
-            if !self.watched.contains(&dir) {
+            let Some(identity) = identity(&dir) else { continue };
+            if !self.watched.contains_key(&dir) {
+                if self.watched.len() >= WATCHES_MAX {
+                    self.short = true;
+                    continue;
+                }
                 match self.watcher.watch(&dir, RecursiveMode::NonRecursive) {
-                    Ok(()) => self.watched.insert(dir.clone()),
+                    Ok(()) => self.watched.insert(dir.clone(), identity),
                     // Removed meanwhile, or not ours to read: the periodic look tells.
                     Err(it) if !is_exhausted(&it) => continue,
                     Err(source) => {
+                        self.short = true;
                         return Err(Error::Watch { path: dir.display().to_string(), source });
                     }
                 };
@@ -119,6 +137,25 @@ impl Watcher {
         }
         Ok(())
     }
+
+    /// Gives back the watches of directories that are gone, or whose name another one has now.
+    fn forget_the_gone(&mut self) {
+        let Watcher { watcher, watched, .. } = self;
+        watched.retain(|dir, before| {
+            let same = identity(dir).is_some_and(|now| now == *before);
+            if !same {
+                // Fails where the kernel has dropped the watch with the directory.
+                let _ = watcher.unwatch(dir);
+            }
+            same
+        });
+    }
+}
+
+/// What `dir` is; none where it is no directory.
+fn identity(dir: &Path) -> Option<Identity> {
+    let found = std::fs::symlink_metadata(dir).ok().filter(std::fs::Metadata::is_dir)?;
+    Some((found.dev(), found.ino(), found.created().ok()))
 }
 
 /// Says whether the kernel's limit on watches is what stands in the way.

@@ -1,0 +1,256 @@
+//! Writing: one transaction over all trees, and a digest of all they hold kept in step with it.
+//!
+//! sled notices a torn end and a page that cannot be decoded. It does not notice when an older
+//! version of a page comes back, or none: the store then opens without a word and lacks records.
+//! So every entry has a digest, the XOR of them all stands in `meta`, each transaction takes out what
+//! it removes and puts in what it adds, and opening compares it with what is there.
+
+use super::{Error, Settlement, Store, joined, open, source_key, write};
+use crate::model::fabric::FabricName;
+use crate::model::key::ResourceId;
+use crate::model::operation::Operation;
+use crate::model::record::Record;
+use crate::step::Step;
+use serde::Serialize;
+use sled::IVec;
+use sled::transaction::{
+    ConflictableTransactionError, TransactionError, Transactional, TransactionalTree,
+};
+use std::cell::Cell;
+use std::io;
+use std::sync::atomic::Ordering;
+
+/// The entry of `meta` with the digest of all the others.
+const DIGEST: &str = "digest";
+
+type Written<T> = Result<T, ConflictableTransactionError<String>>;
+
+/// What one transaction writes: a settlement, or some housekeeping.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Batch<'a> {
+    pub(super) settlement: Option<&'a Settlement>,
+    /// Operations that the journal forgets.
+    pub(super) pruned: &'a [IVec],
+    /// A fabric whose records follow no commit any more.
+    pub(super) unsynced: Option<&'a FabricName>,
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn of(settlement: &'a Settlement) -> Batch<'a> {
+        Batch { settlement: Some(settlement), ..Batch::default() }
+    }
+}
+
+impl Store {
+    /// Writes a batch, all or nothing; not on the disk before the next sync.
+    pub(super) fn write(&self, batch: Batch<'_>) -> Result<(), Error> {
+        self.steps.pass(Step::Settle).map_err(Error::Write)?;
+        let mut trees = self.trees().to_vec();
+        trees.push(&self.meta);
+        let done = trees.as_slice().transaction(|trees| {
+            let [records, places, sources, operations, open, rejects, conflicts, synced, meta] =
+                trees.as_slice()
+            else {
+                return abort("the transaction lost a tree".into());
+            };
+            let digest = Cell::new(number(meta, DIGEST)?);
+            let tree = |number: u8, tree| Ledger { tree, number, digest: &digest };
+            let writer = Writer {
+                records: tree(0, records),
+                places: tree(1, places),
+                sources: tree(2, sources),
+                operations: tree(3, operations),
+                open: tree(4, open),
+                rejects: tree(5, rejects),
+                conflicts: tree(6, conflicts),
+                synced: tree(7, synced),
+            };
+            let grown = writer.batch(batch)?;
+            let generation = number(meta, open::GENERATION)? + 1;
+            meta.insert(open::GENERATION, generation.to_string().as_bytes())?;
+            meta.insert(DIGEST, digest.get().to_string().as_bytes())?;
+            Ok((u64::try_from(generation).unwrap_or(u64::MAX), grown))
+        });
+        let (generation, grown) = done.map_err(|it| match it {
+            TransactionError::Abort(why) => Error::Write(io::Error::other(why)),
+            TransactionError::Storage(why) => write(why),
+        })?;
+        self.generation.fetch_max(generation, Ordering::SeqCst);
+        let lengths = &self.operations_len;
+        lengths.fetch_add(usize::from(grown), Ordering::SeqCst);
+        lengths.fetch_sub(batch.pruned.len(), Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Reads everything and says whether it is what the transactions left.
+    pub(super) fn is_whole(&self) -> sled::Result<bool> {
+        let mut digest = 0;
+        for (number, tree) in (0u8..).zip(self.trees()) {
+            for entry in tree {
+                let (key, value) = entry?;
+                digest ^= entry_digest(number, &key, &value);
+            }
+        }
+        let held = self.meta.get(DIGEST)?.and_then(|it| open::parsed(&it));
+        Ok(held.unwrap_or(0) == digest)
+    }
+}
+
+/// One tree within a transaction.
+struct Ledger<'a> {
+    tree: &'a TransactionalTree,
+    number: u8,
+    digest: &'a Cell<u128>,
+}
+
+impl Ledger<'_> {
+    /// Says whether the key is new.
+    fn insert(&self, key: impl AsRef<[u8]>, value: impl Into<IVec>) -> Written<bool> {
+        let (key, value) = (key.as_ref(), value.into());
+        self.toggle(key, &value);
+        let old = self.tree.insert(key, value)?;
+        if let Some(old) = &old {
+            self.toggle(key, old);
+        }
+        Ok(old.is_none())
+    }
+
+    fn remove(&self, key: impl AsRef<[u8]>) -> Written<()> {
+        let key = key.as_ref();
+        if let Some(old) = self.tree.remove(key)? {
+            self.toggle(key, &old);
+        }
+        Ok(())
+    }
+
+    fn toggle(&self, key: &[u8], value: &[u8]) {
+        self.digest.set(self.digest.get() ^ entry_digest(self.number, key, value));
+    }
+}
+
+struct Writer<'a> {
+    records: Ledger<'a>,
+    places: Ledger<'a>,
+    sources: Ledger<'a>,
+    operations: Ledger<'a>,
+    open: Ledger<'a>,
+    rejects: Ledger<'a>,
+    conflicts: Ledger<'a>,
+    synced: Ledger<'a>,
+}
+
+impl Writer<'_> {
+    /// Says whether the journal grew by an operation.
+    fn batch(&self, batch: Batch<'_>) -> Written<bool> {
+        for id in batch.pruned {
+            self.operations.remove(id)?;
+        }
+        if let Some(fabric) = batch.unsynced {
+            self.synced.remove(fabric.as_str())?;
+        }
+        match batch.settlement {
+            Some(it) => self.settlement(it),
+            None => Ok(false),
+        }
+    }
+
+    fn settlement(&self, it: &Settlement) -> Written<bool> {
+        for id in &it.gone {
+            if let Some(old) = self.held(id)? {
+                self.forget(&old)?;
+                self.records.remove(id.0.as_bytes())?;
+            }
+        }
+        for record in &it.records {
+            self.record(record)?;
+        }
+        for (fabric, path) in &it.cleared {
+            self.rejects.remove(joined(fabric, path.as_bytes()))?;
+        }
+        for reject in &it.rejects {
+            let key = joined(&reject.fabric, reject.path.as_bytes());
+            self.rejects.insert(key, encode(reject)?)?;
+        }
+        for id in &it.resolved {
+            self.conflicts.remove(id.0.as_bytes())?;
+        }
+        for conflict in &it.conflicts {
+            self.conflicts.insert(conflict.id.0.as_bytes(), encode(conflict)?)?;
+        }
+        if let Some((fabric, commit)) = &it.synced {
+            self.synced.insert(fabric.as_str(), encode(commit)?)?;
+        }
+        it.operation.as_ref().map_or(Ok(false), |it| self.operation(it))
+    }
+
+    fn record(&self, record: &Record) -> Written<()> {
+        if let Some(old) = self.held(&record.id)? {
+            self.forget(&old)?;
+        }
+        let id = record.id.0.as_bytes();
+        self.records.insert(id, encode(record)?)?;
+        self.places.insert(joined(&record.fabric, record.path.as_str().as_bytes()), id)?;
+        if let Some(key) = source_key(record) {
+            self.sources.insert(key, &[])?;
+        }
+        Ok(())
+    }
+
+    fn operation(&self, operation: &Operation) -> Written<bool> {
+        let id = operation.id.0.as_bytes();
+        let grown = self.operations.insert(id, encode(operation)?)?;
+        if operation.state.is_open() {
+            self.open.insert(id, &[])?;
+        } else {
+            self.open.remove(id)?;
+        }
+        Ok(grown)
+    }
+
+    fn held(&self, id: &ResourceId) -> Written<Option<Record>> {
+        match self.records.tree.get(id.0.as_bytes())? {
+            Some(bytes) => serde_json::from_slice(&bytes).or_else(|it| abort(it.to_string())),
+            None => Ok(None),
+        }
+    }
+
+    /// Takes a record out of the indexes.
+    fn forget(&self, record: &Record) -> Written<()> {
+        let place = joined(&record.fabric, record.path.as_str().as_bytes());
+        // Another record may have moved in before this one moves out.
+        if self.places.tree.get(&place)?.is_some_and(|it| it == record.id.0.as_bytes()) {
+            self.places.remove(place)?;
+        }
+        match source_key(record) {
+            Some(key) => self.sources.remove(key),
+            None => Ok(()),
+        }
+    }
+}
+
+fn entry_digest(tree: u8, key: &[u8], value: &[u8]) -> u128 {
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    hasher.update(&[tree]);
+    hasher.update(&(key.len() as u64).to_be_bytes());
+    hasher.update(key);
+    hasher.update(value);
+    hasher.digest128()
+}
+
+fn number(meta: &TransactionalTree, key: &str) -> Written<u128> {
+    match meta.get(key)? {
+        Some(held) => match open::parsed(&held) {
+            Some(number) => Ok(number),
+            None => abort(format!("{key} is no number")),
+        },
+        None => Ok(0),
+    }
+}
+
+fn encode<T: Serialize>(value: &T) -> Written<Vec<u8>> {
+    serde_json::to_vec(value).or_else(|it| abort(it.to_string()))
+}
+
+fn abort<T>(why: String) -> Written<T> {
+    Err(ConflictableTransactionError::Abort(why))
+}
