@@ -261,19 +261,11 @@ async fn in_time<F: Future>(pulse: &Pulse, future: F) -> io::Result<F::Output> {
 fn failed(shown: &str, err: reqwest::Error) -> Error {
     let url = shown.to_owned();
     let err = err.without_url();
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&err);
-    while let Some(it) = cause {
-        let inner = it.downcast_ref::<io::Error>().and_then(|it| it.get_ref());
-        let tls = it
-            .downcast_ref::<rustls::Error>()
-            .or_else(|| inner?.downcast_ref());
-        if let Some(rustls::Error::InvalidCertificate(_)) = tls {
-            return Error::Certificate {
-                url,
-                source: err.into(),
-            };
-        }
-        cause = it.source();
+    if distrusted(&err) {
+        return Error::Certificate {
+            url,
+            source: err.into(),
+        };
     }
     if err.is_connect() {
         return Error::Connect {
@@ -287,6 +279,16 @@ fn failed(shown: &str, err: reqwest::Error) -> Error {
         io::ErrorKind::Other
     };
     Error::wire(&url, "waiting for an answer", io::Error::new(kind, err))
+}
+
+/// Whether a certificate is the cause, however deep it lies: each layer wraps it once more.
+fn distrusted(err: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(tls) = err.downcast_ref::<rustls::Error>() {
+        return matches!(tls, rustls::Error::InvalidCertificate(_));
+    }
+    // An I/O error skips what it wraps when asked for its source.
+    let wrapped = err.downcast_ref::<io::Error>().and_then(|it| it.get_ref());
+    wrapped.is_some_and(|it| distrusted(it)) || err.source().is_some_and(distrusted)
 }
 
 /// The body of an answer, as a reader.
@@ -384,11 +386,14 @@ impl Upload {
 
 impl Write for Upload {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.piece.extend_from_slice(bytes);
+        let n = bytes
+            .len()
+            .min(PIECE_BYTES.saturating_sub(self.piece.len()));
+        self.piece.extend_from_slice(&bytes[..n]);
         if self.piece.len() >= PIECE_BYTES {
             self.send()?;
         }
-        Ok(bytes.len())
+        Ok(n)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -25,6 +25,7 @@ mod child;
 pub mod credentials;
 mod delta;
 mod error;
+pub mod fetch;
 mod graph;
 pub mod http;
 mod line;

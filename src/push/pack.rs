@@ -108,7 +108,7 @@ pub(crate) fn write(
     };
     let workers = std::thread::available_parallelism().map_or(1, |it| it.get().min(WORKERS_MAX));
     if workers < 2 || wanted.len() < WORKERS_OBJECTS_MIN {
-        let mut encoder = Encoder::new(odb.clone(), settings);
+        let mut encoder = Encoder::new(odb.clone(), settings.level);
         for (at, object) in wanted.iter().enumerate() {
             take(at, encoder.encode(object, bases[at])?)?;
         }
@@ -177,7 +177,7 @@ fn in_turn(
         for worker in 0..workers {
             // One batch waits while the next is made.
             let (tx, rx) = mpsc::sync_channel::<Result<Vec<Encoded>, Error>>(1);
-            let mut encoder = Encoder::new(odb.clone(), settings);
+            let mut encoder = Encoder::new(odb.clone(), settings.level);
             scope.spawn(move || {
                 for first in (worker * BATCH_OBJECTS..wanted.len()).step_by(workers * BATCH_OBJECTS)
                 {
@@ -282,20 +282,18 @@ impl Pack<'_> {
 /// Makes entries of objects, one after the other, with its own buffers.
 struct Encoder {
     odb: Odb,
-    settings: Settings,
     deflate: Compress,
     new: Vec<u8>,
     old: Vec<u8>,
 }
 
 impl Encoder {
-    fn new(mut odb: Odb, settings: Settings) -> Self {
+    fn new(mut odb: Odb, level: Compression) -> Self {
         // Locations must stay good between being found and being read.
         odb.prevent_pack_unload();
-        let deflate = Compress::new(settings.level);
+        let deflate = Compress::new(level);
         Encoder {
             odb,
-            settings,
             deflate,
             new: Vec::new(),
             old: Vec::new(),

@@ -65,7 +65,7 @@ mod tests {
             ("ssh://git:pw@example.com/a", "ssh://git@example.com/a"),
             ("/srv/a", "/srv/a"),
         ] {
-            assert_eq!(shown(&gix::url::parse(url.into()).unwrap()), seen);
+            assert_eq!(shown(&gix::url::parse(url).unwrap()), seen);
         }
         assert_eq!(shown_text("https://a:b@h/p?q"), "https://h/p");
     }
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn helpers_are_not_called() {
         for url in ["ext::sh -c id", "foo::bar", "foo://bar/x", "ftp://h/x"] {
-            let url = gix::url::parse(url.into()).unwrap();
+            let url = gix::url::parse(url).unwrap();
             assert!(
                 matches!(allowed(&url), Err(Error::Transport { .. })),
                 "{url:?}"

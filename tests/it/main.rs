@@ -2,4 +2,6 @@
 
 mod remote;
 
+mod hostile;
 mod push;
+mod same_as_git;
