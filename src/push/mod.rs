@@ -25,6 +25,7 @@ mod child;
 pub mod credentials;
 mod delta;
 mod error;
+pub mod fetch;
 mod graph;
 pub mod http;
 mod line;
@@ -147,7 +148,9 @@ pub struct Outcome {
 impl Outcome {
     /// Whether every reference is where it should be.
     pub fn is_ok(&self) -> bool {
-        self.refs.iter().all(|it| matches!(it.status, RefStatus::Ok | RefStatus::UpToDate))
+        self.refs
+            .iter()
+            .all(|it| matches!(it.status, RefStatus::Ok | RefStatus::UpToDate))
     }
 }
 

@@ -25,6 +25,11 @@ impl Local {
     fn new() -> Local {
         let dir = tempfile::Builder::new().prefix("local-").tempdir().unwrap();
         run(dir.path(), &["init", "--quiet", "-b", "main"]);
+        run(dir.path(), &["config", "user.name", "C O Mitter"]);
+        run(
+            dir.path(),
+            &["config", "user.email", "committer@example.com"],
+        );
         Local { dir }
     }
 
@@ -59,7 +64,11 @@ fn null() -> ObjectId {
 }
 
 fn update(name: &str, new: ObjectId, expect: Expect) -> RefUpdate {
-    RefUpdate { name: name.into(), new, expect }
+    RefUpdate {
+        name: name.into(),
+        new,
+        expect,
+    }
 }
 
 fn fast_forward(name: &str, new: ObjectId) -> RefUpdate {
@@ -75,7 +84,10 @@ fn try_push(
 ) -> Result<Outcome, Error> {
     let mut token = match remote.auth {
         Auth::None => None,
-        Auth::Basic => Some(Login::Basic { user: USER.into(), password: PASSWORD.into() }),
+        Auth::Basic => Some(Login::Basic {
+            user: USER.into(),
+            password: PASSWORD.into(),
+        }),
         Auth::Bearer => Some(Login::Bearer(TOKEN.into())),
     }
     .map(Token);
@@ -91,7 +103,10 @@ fn try_push(
     change(&mut options);
     let url = gix::url::parse(remote.url.as_bytes().as_bstr()).unwrap();
     let before = |name: &str| remote.value(name);
-    let held: Vec<_> = updates.iter().map(|it| before(it.name.to_str().unwrap())).collect();
+    let held: Vec<_> = updates
+        .iter()
+        .map(|it| before(it.name.to_str().unwrap()))
+        .collect();
     let outcome = git_intake::push::push(&local.repo(), &url, updates, &mut options)?;
     assert_eq!(outcome.refs.len(), updates.len());
     for (result, held) in outcome.refs.iter().zip(held) {
@@ -168,4 +183,392 @@ fn a_fast_forward_sends_only_what_is_new() {
         // Both trees and the file.
         assert_eq!(outcome.pack.deltas, 3);
     });
+}
+
+#[test]
+fn a_branch_that_moved_is_to_be_fetched_first() {
+    everywhere(|local, remote| {
+        let first = local.commit("a", "1");
+        push(local, remote, &[fast_forward("refs/heads/main", first)]);
+        let other = Local::new();
+        let theirs = other.commit("b", "theirs");
+        let force = update("refs/heads/main", theirs, Expect::Force);
+        let outcome = push(&other, remote, &[force]);
+        assert_eq!(statuses(&outcome), [&RefStatus::Ok]);
+        let second = local.commit("a", "2");
+        let outcome = push(local, remote, &[fast_forward("refs/heads/main", second)]);
+        assert_eq!(
+            statuses(&outcome),
+            [&RefStatus::Rejected(Rejection::FetchFirst)]
+        );
+    });
+}
+
+#[test]
+fn history_is_not_rewritten_without_force() {
+    everywhere(|local, remote| {
+        let first = local.commit("a", "1");
+        let second = local.commit("a", "2");
+        push(local, remote, &[fast_forward("refs/heads/main", second)]);
+        let back = fast_forward("refs/heads/main", first);
+        let outcome = push(local, remote, &[back]);
+        assert_eq!(
+            statuses(&outcome),
+            [&RefStatus::Rejected(Rejection::NonFastForward)]
+        );
+        let outcome = push(
+            local,
+            remote,
+            &[update("refs/heads/main", first, Expect::Force)],
+        );
+        assert_eq!(statuses(&outcome), [&RefStatus::Ok]);
+        assert!(outcome.refs[0].forced);
+    });
+}
+
+#[test]
+fn a_lease_holds_or_is_stale() {
+    everywhere(|local, remote| {
+        let first = local.commit("a", "1");
+        let new = |id, expected| update("refs/heads/main", id, Expect::Exactly(expected));
+        let outcome = push(local, remote, &[new(first, first)]);
+        let stale = Rejection::Stale {
+            expected: first,
+            found: null(),
+        };
+        assert_eq!(statuses(&outcome), [&RefStatus::Rejected(stale)]);
+        assert_eq!(
+            statuses(&push(local, remote, &[new(first, null())])),
+            [&RefStatus::Ok]
+        );
+        let second = local.commit("a", "2");
+        assert_eq!(
+            statuses(&push(local, remote, &[new(second, first)])),
+            [&RefStatus::Ok]
+        );
+        let outcome = push(local, remote, &[new(first, first)]);
+        let stale = Rejection::Stale {
+            expected: first,
+            found: second,
+        };
+        // The lease names what should become of it, but not what is there.
+        assert_eq!(statuses(&outcome), [&RefStatus::Rejected(stale)]);
+    });
+}
+
+#[test]
+fn references_are_deleted() {
+    everywhere(|local, remote| {
+        let first = local.commit("a", "1");
+        let two = ["refs/heads/main", "refs/heads/other"].map(|it| fast_forward(it, first));
+        assert_eq!(
+            statuses(&push(local, remote, &two)),
+            [&RefStatus::Ok, &RefStatus::Ok]
+        );
+        let gone = ["refs/heads/other", "refs/heads/none"].map(|it| fast_forward(it, null()));
+        let outcome = push(local, remote, &gone);
+        let not_there = RefStatus::Rejected(Rejection::NotThere);
+        assert_eq!(statuses(&outcome), [&RefStatus::Ok, &not_there]);
+        assert_eq!(outcome.pack.objects, 0);
+    });
+}
+
+#[test]
+fn tags_travel_with_their_objects_and_stay() {
+    everywhere(|local, remote| {
+        let first = local.commit("a", "1");
+        local.git(&["tag", "-a", "-m", "one", "v1"]);
+        let tag = local.id("v1");
+        let refs = [
+            fast_forward("refs/tags/v1", tag),
+            fast_forward("refs/heads/main", first),
+        ];
+        let outcome = push(local, remote, &refs);
+        assert_eq!(statuses(&outcome), [&RefStatus::Ok, &RefStatus::Ok]);
+        assert_eq!(outcome.counts.tags, 1);
+        let outcome = push(local, remote, &[fast_forward("refs/tags/v1", first)]);
+        assert_eq!(
+            statuses(&outcome),
+            [&RefStatus::Rejected(Rejection::AlreadyExists)]
+        );
+    });
+}
+
+#[test]
+fn an_atomic_push_is_all_or_nothing() {
+    everywhere(|local, remote| {
+        let first = local.commit("a", "1");
+        let second = local.commit("a", "2");
+        push(local, remote, &[fast_forward("refs/heads/main", second)]);
+        let refs = [
+            fast_forward("refs/heads/new", first),
+            fast_forward("refs/heads/main", first),
+        ];
+        let outcome = try_push(local, remote, &refs, |it| it.atomic = true).unwrap();
+        let rejected = |it| RefStatus::Rejected(it);
+        let expected = [
+            rejected(Rejection::AtomicFailed),
+            rejected(Rejection::NonFastForward),
+        ];
+        assert_eq!(statuses(&outcome), expected.iter().collect::<Vec<_>>());
+        // And when only the remote knows the reason.
+        remote.hook(
+            "update",
+            "case $1 in */bad) echo no bad ones; exit 1;; esac",
+        );
+        let refs = ["refs/heads/new", "refs/heads/bad"].map(|it| fast_forward(it, first));
+        let outcome = try_push(local, remote, &refs, |it| it.atomic = true).unwrap();
+        assert!(
+            outcome
+                .refs
+                .iter()
+                .all(|it| matches!(it.status, RefStatus::Refused(_)))
+        );
+        assert!(
+            outcome.messages.iter().any(|it| *it == "no bad ones"),
+            "{outcome:?}"
+        );
+    });
+}
+
+#[test]
+fn an_update_hook_may_refuse_one_of_two() {
+    everywhere(|local, remote| {
+        let first = local.commit("a", "1");
+        remote.hook("update", "case $1 in */bad) exit 1;; esac");
+        let refs = ["refs/heads/good", "refs/heads/bad"].map(|it| fast_forward(it, first));
+        let outcome = push(local, remote, &refs);
+        let refused = RefStatus::Refused("hook declined".into());
+        assert_eq!(statuses(&outcome), [&RefStatus::Ok, &refused]);
+    });
+}
+
+#[test]
+fn a_hook_that_refuses_all_is_heard() {
+    everywhere(|local, remote| {
+        let first = local.commit("a", "1");
+        remote.hook("pre-receive", "echo 'not on a Sunday' >&2; exit 1");
+        let outcome = push(local, remote, &[fast_forward("refs/heads/main", first)]);
+        let refused = RefStatus::Refused("pre-receive hook declined".into());
+        assert_eq!(statuses(&outcome), [&refused]);
+        assert_eq!(outcome.messages, ["not on a Sunday"]);
+    });
+}
+
+#[test]
+fn a_slow_hook_runs_to_its_end() {
+    everywhere(|local, remote| {
+        let first = local.commit("a", "1");
+        remote.hook(
+            "post-receive",
+            "echo begun; sleep 1; touch done; echo ended",
+        );
+        let outcome = push(local, remote, &[fast_forward("refs/heads/main", first)]);
+        assert_eq!(statuses(&outcome), [&RefStatus::Ok]);
+        assert_eq!(outcome.messages, ["begun", "ended"]);
+        assert!(remote.path.join("done").exists());
+    });
+}
+
+#[test]
+fn a_race_is_lost_to_the_remotes_own_comparison() {
+    everywhere(|local, remote| {
+        let first = local.commit("a", "1");
+        let second = local.commit("a", "2");
+        push(local, remote, &[fast_forward("refs/heads/main", first)]);
+        // Between what the remote advertised and what it is told to do, someone is faster.
+        remote.hook("pre-receive", "unset GIT_QUARANTINE_PATH; git update-ref refs/heads/main $(git commit-tree -m x HEAD^{tree})");
+        let update = [fast_forward("refs/heads/main", second)];
+        let url = gix::url::parse(remote.url.as_bytes().as_bstr()).unwrap();
+        let mut token = Token(match remote.auth {
+            Auth::Bearer => Login::Bearer(TOKEN.into()),
+            _ => Login::Basic {
+                user: USER.into(),
+                password: PASSWORD.into(),
+            },
+        });
+        let mut options = Options {
+            ssh_command: remote.ssh_command.as_deref().map(Into::into),
+            allow_clear_text: true,
+            ..Options::default()
+        };
+        if remote.auth != Auth::None {
+            options.credentials = Some(&mut token);
+        }
+        options.client.ca_file = remote.ca_file.clone();
+        let outcome = git_intake::push::push(&local.repo(), &url, &update, &mut options).unwrap();
+        assert!(
+            matches!(outcome.refs[0].status, RefStatus::Refused(_)),
+            "{outcome:?}"
+        );
+        assert_ne!(remote.value("refs/heads/main"), Some(second.to_string()));
+    });
+}
+
+#[test]
+fn a_strict_remote_refuses_a_bad_object() {
+    everywhere(|local, remote| {
+        remote.git(&["config", "receive.fsckObjects", "true"]);
+        let good = local.commit("a", "1");
+        assert_eq!(
+            statuses(&push(
+                local,
+                remote,
+                &[fast_forward("refs/heads/main", good)]
+            )),
+            [&RefStatus::Ok]
+        );
+        let tree = local.id("HEAD^{tree}");
+        let text = format!(
+            "tree {tree}\nparent {good}\nauthor A <a@b 0 +0000\ncommitter C <c@d> 0 +0000\n\nx\n"
+        );
+        fs::write(local.path().join(".git/bad"), text).unwrap();
+        let bad = local.git(&[
+            "hash-object",
+            "-t",
+            "commit",
+            "-w",
+            "--literally",
+            ".git/bad",
+        ]);
+        let bad = ObjectId::from_hex(bad.as_bytes()).unwrap();
+        let outcome = push(local, remote, &[fast_forward("refs/heads/main", bad)]);
+        assert!(
+            matches!(outcome.refs[0].status, RefStatus::Refused(_)),
+            "{outcome:?}"
+        );
+        assert!(matches!(outcome.unpack, Some(Err(_))), "{outcome:?}");
+    });
+}
+
+#[test]
+fn a_checked_out_branch_is_refused() {
+    everywhere(|local, remote| {
+        let first = local.commit("a", "1");
+        push(local, remote, &[fast_forward("refs/heads/main", first)]);
+        remote.git(&["config", "core.bare", "false"]);
+        let second = local.commit("a", "2");
+        let outcome = push(local, remote, &[fast_forward("refs/heads/main", second)]);
+        let refused = RefStatus::Refused("branch is currently checked out".into());
+        assert_eq!(statuses(&outcome), [&refused]);
+    });
+}
+
+#[test]
+fn a_shallow_clone_pushes_what_it_added() {
+    everywhere(|local, remote| {
+        local.commit("a", "1");
+        local.commit("a", "2");
+        let third = local.commit("a", "3");
+        push(local, remote, &[fast_forward("refs/heads/main", third)]);
+        let shallow = Local::new();
+        let from = format!("file://{}", remote.path.display());
+        shallow.git(&["fetch", "--quiet", "--depth=1", &from, "main"]);
+        shallow.git(&["reset", "--quiet", "--hard", "FETCH_HEAD"]);
+        let fourth = shallow.commit("b", "4");
+        let outcome = push(&shallow, remote, &[fast_forward("refs/heads/main", fourth)]);
+        assert_eq!(statuses(&outcome), [&RefStatus::Ok], "{outcome:?}");
+        assert_eq!(outcome.pack.objects, 3);
+    });
+}
+
+#[test]
+fn what_a_remote_borrows_is_not_sent() {
+    everywhere(|local, remote| {
+        local.commit("a", "1");
+        let second = local.commit("a", "2");
+        let lender = local.path().join(".git/objects");
+        let info = remote.path.join("objects/info/alternates");
+        fs::write(info, format!("{}\n", lender.display())).unwrap();
+        let outcome = push(local, remote, &[fast_forward("refs/heads/main", second)]);
+        assert_eq!(statuses(&outcome), [&RefStatus::Ok], "{outcome:?}");
+        assert_eq!(outcome.pack.objects, 0);
+        // The lender is about to go, so the remote must not depend on it in the last check.
+        remote.git(&["repack", "-a", "-d", "--quiet"]);
+    });
+}
+
+#[test]
+fn ten_thousand_files_and_a_large_one() {
+    let remotes = [
+        Some(Remote::file()),
+        Remote::https(Auth::Basic),
+        Remote::ssh(),
+    ];
+    for remote in remotes.iter().flatten() {
+        let local = &Local::new();
+        local.commit("seed", "seed");
+        for n in 0..10_000 {
+            let dir = local.path().join(format!("d{}", n % 100));
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(
+                dir.join(format!("f{n}")),
+                format!("kind: Thing\nname: thing-{n}\n"),
+            )
+            .unwrap();
+        }
+        let mut state = 1u32;
+        let noise: Vec<u8> = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        })
+        .take(50 << 20)
+        .collect();
+        let many = local.commit("large", noise);
+        let outcome = push(local, remote, &[fast_forward("refs/heads/main", many)]);
+        assert_eq!(statuses(&outcome), [&RefStatus::Ok], "{outcome:?}");
+        assert!(outcome.pack.objects > 10_000);
+    }
+}
+
+#[test]
+fn a_fetch_uses_the_same_client() {
+    for auth in [Auth::None, Auth::Basic, Auth::Bearer] {
+        let Some(remote) = Remote::https(auth) else {
+            return;
+        };
+        let local = Local::new();
+        let first = local.commit("a", "1");
+        push(&local, &remote, &[fast_forward("refs/heads/main", first)]);
+        let options = git_intake::push::http::ClientOptions {
+            ca_file: remote.ca_file.clone(),
+            ..Default::default()
+        };
+        let client = git_intake::push::http::Client::new(&options).unwrap();
+        let login = match auth {
+            Auth::None => None,
+            Auth::Basic => Some(Login::Basic {
+                user: USER.into(),
+                password: PASSWORD.into(),
+            }),
+            Auth::Bearer => Some(Login::Bearer(TOKEN.into())),
+        };
+        let fetch = git_intake::push::fetch::FetchOptions {
+            deadlines: Default::default(),
+            response_bytes_max: 1 << 30,
+            allow_clear_text: false,
+            interrupt: None,
+        };
+        let url = gix::url::parse(remote.url.as_bytes().as_bstr()).unwrap();
+        let transport = git_intake::push::fetch::transport(&client, &url, login, &fetch).unwrap();
+        let other = Local::new();
+        let repo = other.repo();
+        let outcome = repo
+            .remote_at(url)
+            .unwrap()
+            .with_refspecs(
+                ["refs/heads/main:refs/heads/got"],
+                gix::remote::Direction::Fetch,
+            )
+            .unwrap()
+            .to_connection_with_transport(transport)
+            .prepare_fetch(gix::progress::Discard, Default::default())
+            .unwrap()
+            .receive(
+                gix::progress::Discard,
+                &std::sync::atomic::AtomicBool::new(false),
+            );
+        outcome.unwrap();
+        assert_eq!(other.id("refs/heads/got"), first);
+    }
 }
