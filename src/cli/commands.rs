@@ -1,0 +1,285 @@
+//! The commands that ask, judge or do one thing.
+
+use super::reach::{Reach, load};
+use super::{Context, Failure, HELD, args, listing, print, render};
+use crate::agent::desk::{Answer, Request};
+use crate::agent::structure;
+use crate::catalog::Catalog;
+use crate::config::{self, FabricSettings, RepositorySettings};
+use crate::git::Repo;
+use crate::model::document::{Intake, Rejected, Verdict};
+use crate::model::fabric::{Fabric, FabricName};
+use crate::model::path::{RawPath, RepoPath};
+use crate::model::problem::{Problem, Severity};
+use crate::model::report::{Action, Delivery, Ending, FileReport, Filed, IngestReport};
+use crate::pipeline::{classification, validation};
+use crate::step::Steps;
+use serde::Serialize;
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+/// How many files `check` looks at, and how deep.
+const CHECKED_MAX: usize = 1_000_000;
+const DEPTH_MAX: usize = 64;
+
+fn json(answer: &impl Serialize) -> Result<String, Failure> {
+    render::json(answer).map_err(|it| Failure::of(1, &it))
+}
+
+fn answered(json_wanted: bool, answer: &impl Serialize, text: String) -> Result<(), Failure> {
+    match json_wanted {
+        true => print(&json(answer)?),
+        false => print(&text),
+    }
+}
+
+fn unexpected() -> Failure {
+    Failure::said(1, "the running agent gave another answer than asked for")
+        .hint("agent and command are of different versions; restart the agent")
+}
+
+pub(super) fn init(it: args::Init, context: &Context) -> Result<u8, Failure> {
+    let here = PathBuf::from(".");
+    let repo = Repo::discover(it.repo.as_deref().unwrap_or(&here), Steps::default())
+        .map_err(|it| Failure::usage(it, "make a repository first: git init"))?;
+    let settings = load(context.config.as_deref())?;
+    let old = config::load_local(repo.git_dir(), repo.work_tree())?;
+    let mut local = old.clone().unwrap_or_default();
+    local.path = repo.work_tree().to_owned();
+    match local.fabrics.iter_mut().find(|known| known.name == it.fabric) {
+        Some(known) => {
+            let same = it.dir.as_ref().is_none_or(|dir| *dir == known.fabric().dir);
+            if !same {
+                let message = format!("fabric {} lies in {} already", it.fabric, known.fabric().dir);
+                return Err(Failure::said(2, message).hint("leave --dir out, or choose another name"));
+            }
+        }
+        None => local.fabrics.push(FabricSettings::new(it.fabric.clone(), it.dir.clone())),
+    }
+    config::check_fabrics(&local.fabrics).map_err(|it| Failure::said(2, it))?;
+    local.remote = it.remote.unwrap_or(local.remote);
+    local.branch = it.branch.or(local.branch);
+    let git_dir = repo.git_dir().to_owned();
+    drop(repo);
+    let stored = RepositorySettings { path: PathBuf::new(), ..local.clone() };
+    let reach = Reach {
+        state: crate::config::StateDir::of(&git_dir, &local.path, settings.state_dir.as_deref()),
+        settings,
+        repository: local,
+    };
+    let mut lane = reach.open()?;
+    let n = lane.fabrics.iter().position(|known| known.fabric.name == it.fabric);
+    let n = n.ok_or_else(|| Failure::said(1, "the fabric got lost"))?;
+    let made = structure::ensure(&mut lane, n)?;
+    // Only what works is kept.
+    if old.as_ref().is_none_or(|old| RepositorySettings { path: PathBuf::new(), ..old.clone() } != stored) {
+        config::save_local(&git_dir, &stored)?;
+    }
+    let dir = lane.fabrics[n].fabric.dir.clone();
+    let did = match made.and_then(|it| it.state.commit_id()) {
+        Some(id) => format!("made fabric {} in {dir}/, commit {}", it.fabric, id.short()),
+        None => format!("fabric {} in {dir}/ is as it should be", it.fabric),
+    };
+    print(&format!("{did}\nNext: git-intake run, and drop a manifest in {}/\n", dir_of(&dir, "raw")))?;
+    Ok(0)
+}
+
+fn dir_of(dir: &RepoPath, tail: &'static str) -> String {
+    dir.join_fixed(tail).to_string()
+}
+
+pub(super) fn ingest(it: &args::Ingest, context: &Context) -> Result<u8, Failure> {
+    let reach = Reach::find(it.repo.as_deref(), context.config.as_deref())?;
+    let Answer::Ingest(reports) = reach.ask(&Request::Ingest { dry_run: it.dry_run })? else {
+        return Err(unexpected());
+    };
+    answered(it.json, &reports, render::ingest(&reports, context.colored))?;
+    Ok(code(&reports))
+}
+
+/// The exit code that an `ingest` ends with.
+pub(super) fn code(reports: &[IngestReport]) -> u8 {
+    let rejected = reports.iter().flat_map(|it| &it.files).any(|it| it.ending == Ending::Rejected);
+    let held = reports.iter().any(|it| matches!(it.delivery, Delivery::Held { .. }));
+    let waiting = reports.iter().any(|it| matches!(it.delivery, Delivery::Waiting { .. }));
+    match (rejected || held, waiting) {
+        (true, _) => HELD,
+        (false, true) => 1,
+        (false, false) => 0,
+    }
+}
+
+pub(super) fn check(it: &args::Check, context: &Context) -> Result<u8, Failure> {
+    let settings = load(context.config.as_deref())?;
+    let mut files = Vec::new();
+    for path in &it.paths {
+        gather(path, 0, &mut files)?;
+    }
+    let fabric = Fabric {
+        name: FabricName::parse("fabric").map_err(|it| Failure::said(1, it))?,
+        dir: RepoPath::top(),
+    };
+    let catalog = Catalog::hedgehog();
+    let mut reports = Vec::with_capacity(files.len());
+    for path in files {
+        let mut bytes = Vec::new();
+        let max = settings.intake.bytes_max;
+        let read = std::fs::File::open(&path).and_then(|it| it.take(max + 1).read_to_end(&mut bytes));
+        read.map_err(|it| Failure::of(1, &it).hint(format!("cannot read {}", path.display())))?;
+        let intake = Intake::new(RawPath::new(path.as_os_str().as_bytes()), bytes);
+        reports.push(judge(intake, &settings, &fabric, &catalog));
+    }
+    answered(it.json, &reports, render::check(&reports, context.colored))?;
+    Ok(if reports.iter().any(|it| it.ending == Ending::Rejected) { HELD } else { 0 })
+}
+
+/// Files below a directory that raw/ would take; a file that is named is always judged.
+fn gather(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    let failed = |it: std::io::Error| Failure::said(1, format!("cannot read {}: {it}", path.display()));
+    if !std::fs::metadata(path).map_err(failed)?.is_dir() {
+        files.push(path.to_owned());
+        return Ok(());
+    }
+    if depth >= DEPTH_MAX || files.len() >= CHECKED_MAX {
+        return Ok(());
+    }
+    let mut entries: Vec<_> =
+        std::fs::read_dir(path).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let name = entry.file_name();
+        let kind = entry.file_type().map_err(failed)?;
+        let manifest = [".yaml", ".yml", ".json"].iter().any(|it| name.as_bytes().ends_with(it.as_bytes()));
+        if !name.as_bytes().starts_with(b".") && (kind.is_dir() || (kind.is_file() && manifest)) {
+            gather(&entry.path(), depth + 1, files)?;
+        }
+    }
+    Ok(())
+}
+
+fn judge(intake: Intake, settings: &config::Settings, fabric: &Fabric, catalog: &Catalog) -> FileReport {
+    let path = intake.path.clone();
+    if intake.bytes.len() as u64 > settings.intake.bytes_max {
+        let problem = Problem::error("too-large", format!("the file has more than {} bytes", settings.intake.bytes_max))
+            .hint("split it, or raise `intake.bytes_max` in the configuration");
+        return FileReport { path, ending: Ending::Rejected, documents: vec![], problems: vec![problem] };
+    }
+    let valid = match validation::validate(intake, &settings.yaml.limits()) {
+        Ok(it) => it,
+        Err(Rejected { problems, .. }) => {
+            return FileReport { path, ending: Ending::Rejected, documents: vec![], problems };
+        }
+    };
+    let classified = classification::classify(valid, fabric, catalog);
+    let mut report =
+        FileReport { path, ending: Ending::NoDocuments, documents: vec![], problems: classified.warnings };
+    let (mut foreign, mut managed) = (Vec::new(), 0);
+    for it in classified.judged {
+        match it.verdict {
+            Verdict::Managed { target } => {
+                managed += 1;
+                report.documents.push(Filed {
+                    document: it.document.index,
+                    line: it.document.line,
+                    kind: it.document.key.kind,
+                    namespace: it.document.key.namespace,
+                    name: it.document.key.name,
+                    target,
+                    action: Action::Created,
+                    cut: it.document.cut,
+                });
+            }
+            Verdict::Unmanaged { why } => foreign.push(why),
+            Verdict::Rejected { why } => report.problems.push(why),
+        }
+    }
+    // As in raw/: a file goes through as a whole.
+    let mixed = managed > 0 && !foreign.is_empty();
+    report.problems.extend(foreign.iter().cloned().map(|why| match mixed {
+        true => Problem { severity: Severity::Error, ..why }
+            .hint("a file goes through as a whole: move this document to a file of its own"),
+        false => why,
+    }));
+    report.ending = match (report.problems.iter().any(Problem::is_error), managed, foreign.len()) {
+        (true, _, _) => Ending::Rejected,
+        (false, 0, 0) => Ending::NoDocuments,
+        (false, 0, _) => Ending::Unmanaged,
+        (false, _, _) => Ending::Managed,
+    };
+    report
+}
+
+pub(super) fn status(it: &args::OneRepository, context: &Context) -> Result<u8, Failure> {
+    let reach = Reach::find(it.repo.as_deref(), context.config.as_deref())?;
+    let Answer::Status(status) = reach.ask(&Request::Status)? else { return Err(unexpected()) };
+    let all = [*status];
+    let text = render::status(&all, context.colored);
+    answered(it.json, &all[0], text)?;
+    let held = all[0].held.is_some()
+        || all[0].fabrics.iter().any(|it| !it.rejected.is_empty() || !it.conflicts.is_empty());
+    Ok(if held { HELD } else { 0 })
+}
+
+pub(super) fn records(it: &args::Records, context: &Context) -> Result<u8, Failure> {
+    match it {
+        args::Records::List(it) => {
+            let reach = Reach::find(it.repo.as_deref(), context.config.as_deref())?;
+            let Answer::Records(all) = reach.ask(&Request::Records { kind: None })? else {
+                return Err(unexpected());
+            };
+            answered(it.json, &all, listing::records(&all, context.colored))?;
+        }
+        args::Records::Show(it) => {
+            let reach = Reach::find(it.listing.repo.as_deref(), context.config.as_deref())?;
+            let Answer::Record(one) = reach.ask(&Request::Record { name: it.id.clone() })? else {
+                return Err(unexpected());
+            };
+            answered(it.listing.json, &one, listing::record(&one, context.colored))?;
+        }
+    }
+    Ok(0)
+}
+
+pub(super) fn operations(it: &args::Operations, context: &Context) -> Result<u8, Failure> {
+    match it {
+        args::Operations::List(it) => {
+            let reach = Reach::find(it.listing.repo.as_deref(), context.config.as_deref())?;
+            let limit = usize::try_from(it.limit).unwrap_or(usize::MAX);
+            let Answer::Operations(all) = reach.ask(&Request::Operations { limit })? else {
+                return Err(unexpected());
+            };
+            answered(it.listing.json, &all, listing::operations(&all, context.colored))?;
+        }
+        args::Operations::Show(it) => {
+            let reach = Reach::find(it.listing.repo.as_deref(), context.config.as_deref())?;
+            let Answer::Operation(one) = reach.ask(&Request::Operation { id: it.id.clone() })? else {
+                return Err(unexpected());
+            };
+            answered(it.listing.json, &one, listing::operation(&one, context.colored))?;
+        }
+    }
+    Ok(0)
+}
+
+pub(super) fn conflicts(it: &args::Conflicts, context: &Context) -> Result<u8, Failure> {
+    let args::Conflicts::List(it) = it;
+    let reach = Reach::find(it.repo.as_deref(), context.config.as_deref())?;
+    let Answer::Conflicts(all) = reach.ask(&Request::Conflicts)? else { return Err(unexpected()) };
+    answered(it.json, &all, listing::conflicts(&all, context.colored))?;
+    Ok(if all.is_empty() { 0 } else { HELD })
+}
+
+pub(super) fn verify(it: &args::OneRepository, context: &Context) -> Result<u8, Failure> {
+    let reach = Reach::find(it.repo.as_deref(), context.config.as_deref())?;
+    let Answer::Verify(report) = reach.ask(&Request::Verify)? else { return Err(unexpected()) };
+    answered(it.json, &report, render::verify(&report, context.colored))?;
+    Ok(if report.differences.is_empty() { 0 } else { HELD })
+}
+
+pub(super) fn rebuild(it: &args::Rebuild, context: &Context) -> Result<u8, Failure> {
+    let reach = Reach::find(it.repo.as_deref(), context.config.as_deref())?;
+    let Answer::Rebuilt(records) = reach.ask(&Request::Rebuild)? else { return Err(unexpected()) };
+    print(&format!("made {records} records again from git\n"))?;
+    Ok(0)
+}

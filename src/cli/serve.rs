@@ -1,0 +1,246 @@
+//! `run`: the agent. One thread a repository, one for the socket of each, signals here.
+
+use super::reach::{self, Reach};
+use super::{Context, Failure};
+use crate::agent::lane::Lane;
+use crate::agent::run::{self, Ends};
+use crate::config::{self, RepositorySettings, Settings};
+use crate::step::Steps;
+use crate::{api, telemetry};
+use crossbeam_channel::Receiver;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How often the supervisor looks at its lanes, at least.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A lane that pushes may be silent for as long as a push may take; then the watchdog bites.
+const SILENCE_MAX: Duration = Duration::from_secs(120);
+
+/// Set when the process wants to end, so that a push does not hold it up.
+pub fn interrupt() -> Arc<AtomicBool> {
+    static INTERRUPT: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+    INTERRUPT.get_or_init(|| Arc::new(AtomicBool::new(false))).clone()
+}
+
+/// What the outside asked of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Stop,
+    Reload,
+}
+
+/// One repository at work.
+struct Working {
+    name: String,
+    ends: Ends,
+    thread: JoinHandle<Result<(), String>>,
+    _server: api::Server,
+    beats: u64,
+    silent_since: std::time::Instant,
+}
+
+pub(super) fn run(repo: Option<&Path>, context: &Context) -> Result<u8, Failure> {
+    let signals = signals()?;
+    let (mut settings, mut repositories) = settings_of(repo, context)?;
+    super::log(context, &settings.log, None);
+    while serve(&settings, &repositories, &signals)? == Told::Reload {
+        tracing::info!("reading the configuration again");
+        telemetry::reloading();
+        match settings_of(repo, context) {
+            Ok(it) => (settings, repositories) = it,
+            // A mistake in the file must not end an agent that works.
+            Err(failure) => {
+                let reason = failure.message;
+                tracing::error!(reason, "the new configuration cannot be used and the old one stays; mend it and reload again");
+            }
+        }
+    }
+    Ok(0)
+}
+
+/// Serves one repository until the process is told to stop; for `quickstart`.
+pub(super) fn serve_one(reach: &Reach) -> Result<(), Failure> {
+    let signals = signals()?;
+    serve(&reach.settings, std::slice::from_ref(&reach.repository), &signals).map(drop)
+}
+
+fn settings_of(
+    repo: Option<&Path>,
+    context: &Context,
+) -> Result<(Settings, Vec<RepositorySettings>), Failure> {
+    let host = PathBuf::from(config::HOST_FILE);
+    let named = context.config.clone().or_else(|| config::variable("GIT_INTAKE_CONFIG").map(PathBuf::from));
+    let file = match (repo, named) {
+        (_, Some(file)) => Some(file),
+        (None, None) if host.exists() => Some(host),
+        _ => None,
+    };
+    if repo.is_none()
+        && let Some(file) = file
+    {
+        let mut settings = reach::load(Some(&file))?;
+        settings.state_dir = state_dir(&settings);
+        if settings.repositories.is_empty() {
+            return Err(Failure::said(2, format!("{} names no repository", file.display()))
+                .hint("add one below `repositories:`"));
+        }
+        for it in &mut settings.repositories {
+            let found = crate::git::Repo::discover(&it.path, Steps::default());
+            let found = found.map_err(|it| Failure::usage(it, "mend the path in the configuration"))?;
+            it.path = found.work_tree().to_owned();
+            if it.fabrics.is_empty()
+                && let Some(local) = config::load_local(found.git_dir(), found.work_tree())?
+            {
+                it.fabrics = local.fabrics;
+            }
+        }
+        let repositories = settings.repositories.clone();
+        return Ok((settings, repositories));
+    }
+    let mut found = Reach::find(repo, file.as_deref())?;
+    found.settings.state_dir = state_dir(&found.settings);
+    Ok((found.settings, vec![found.repository]))
+}
+
+/// The setting, else what systemd gives.
+fn state_dir(settings: &Settings) -> Option<PathBuf> {
+    let given = || config::variable("STATE_DIRECTORY");
+    // systemd separates several by colons; the first is ours.
+    let first = |it: String| it.split(':').next().map(PathBuf::from);
+    settings.state_dir.clone().or_else(|| given().and_then(first))
+}
+
+fn signals() -> Result<Receiver<Told>, Failure> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let (sender, receiver) = crossbeam_channel::bounded(16);
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for signal in signals.forever() {
+            let told = if signal == SIGHUP { Told::Reload } else { Told::Stop };
+            if sender.try_send(told).is_err() {
+                // Nobody listens any more, or enough is queued already.
+                continue;
+            }
+        }
+    })?;
+    Ok(receiver)
+}
+
+/// Serves repositories until told otherwise. Every lane finishes its turn before this returns.
+fn serve(
+    settings: &Settings,
+    repositories: &[RepositorySettings],
+    signals: &Receiver<Told>,
+) -> Result<Told, Failure> {
+    interrupt().store(false, Ordering::Relaxed);
+    let (ready, is_ready) = crossbeam_channel::bounded(repositories.len().max(1));
+    let mut lanes = Vec::new();
+    for it in repositories {
+        match start(settings, it, ready.clone()) {
+            Ok(it) => lanes.push(it),
+            Err(failure) if repositories.len() == 1 => return Err(failure),
+            // One repository in trouble must not keep the others from working.
+            Err(failure) => {
+                tracing::error!(repository = %it.path.display(), reason = failure.message, "cannot serve this repository");
+            }
+        }
+    }
+    if lanes.is_empty() {
+        return Err(Failure::said(1, "no repository can be served").hint("the log says why for each"));
+    }
+    let mut told = None;
+    let mut waiting = lanes.len();
+    let every = telemetry::watchdog().unwrap_or(LOOK_EVERY).min(LOOK_EVERY);
+    while told.is_none() {
+        crossbeam_channel::select! {
+            recv(signals) -> it => told = Some(it.unwrap_or(Told::Stop)),
+            recv(is_ready) -> it => if it.is_ok() && waiting > 0 {
+                waiting -= 1;
+                if waiting == 0 {
+                    let names: Vec<&str> = lanes.iter().map(|it| it.name.as_str()).collect();
+                    tracing::info!("watching {}", names.join(", "));
+                    telemetry::ready(&format!("watching {}", names.join(", ")));
+                }
+            },
+            default(every) => (),
+        }
+        if let Some(failure) = look_after(&mut lanes) {
+            stop(lanes);
+            return Err(failure);
+        }
+    }
+    let told = told.unwrap_or(Told::Stop);
+    if told == Told::Stop {
+        telemetry::stopping();
+    }
+    stop(lanes);
+    Ok(told)
+}
+
+/// Feeds the watchdog while every lane moves, and notices one that ended.
+fn look_after(lanes: &mut [Working]) -> Option<Failure> {
+    let now = crate::clock::instant();
+    let mut alive = true;
+    for it in lanes.iter_mut() {
+        let beats = it.ends.pulse.load(Ordering::Relaxed);
+        if beats != it.beats {
+            (it.beats, it.silent_since) = (beats, now);
+        }
+        alive &= now.duration_since(it.silent_since) < SILENCE_MAX;
+        if it.thread.is_finished() {
+            return Some(Failure::said(1, format!("the lane of {} ended", it.name))
+                .hint("the log says why; the service manager starts the agent again"));
+        }
+    }
+    if alive {
+        telemetry::alive();
+    }
+    None
+}
+
+fn start(
+    settings: &Settings,
+    repository: &RepositorySettings,
+    ready: crossbeam_channel::Sender<()>,
+) -> Result<Working, Failure> {
+    let mut lane = Lane::open(settings, repository, interrupt(), Steps::default())?;
+    let (ends, inside) = run::channels();
+    let socket = lane.state.socket();
+    let server = api::Server::start(&socket, ends.asked.clone())
+        .map_err(|it| Failure::of(1, &it).hint(format!("cannot serve the socket {}", socket.display())))?;
+    let name = repository.path.display().to_string();
+    let label = name.clone();
+    let thread = std::thread::Builder::new().name("lane".to_owned()).spawn(move || {
+        let work = std::panic::AssertUnwindSafe(|| {
+            run::work(&mut lane, &inside, || {
+                // The supervisor may be stopping already.
+                let _ = ready.try_send(());
+            })
+        });
+        match std::panic::catch_unwind(work) {
+            Ok(done) => done.map_err(|it| it.chain()),
+            Err(_) => Err("a mistake of ours (a panic); its place is in the log".to_owned()),
+        }
+        .inspect_err(|reason| tracing::error!(repository = %label, reason, "the lane ended"))
+    })?;
+    let silent_since = crate::clock::instant();
+    Ok(Working { name, ends, thread, _server: server, beats: 0, silent_since })
+}
+
+/// Lets every lane finish its turn, and waits for it.
+fn stop(lanes: Vec<Working>) {
+    interrupt().store(true, Ordering::Relaxed);
+    for it in &lanes {
+        // It may have ended by itself.
+        let _ = it.ends.stop.try_send(());
+    }
+    for it in lanes {
+        if it.thread.join().is_err() {
+            tracing::error!(repository = it.name, "the lane could not be waited for");
+        }
+    }
+}
