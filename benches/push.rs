@@ -32,46 +32,19 @@ fn main() {
     {
         return once(rest);
     }
-    let filter = args
-        .iter()
-        .find(|it| !it.starts_with('-'))
-        .cloned()
-        .unwrap_or_default();
-    let number = |name, default| {
-        std::env::var(name)
-            .ok()
-            .and_then(|it| it.parse().ok())
-            .unwrap_or(default)
-    };
-    let (rounds, files) = (
-        number("PUSH_BENCH_ROUNDS", 5),
-        number("PUSH_BENCH_FILES", 100_000),
-    );
+    let filter = args.iter().find(|it| !it.starts_with('-')).cloned().unwrap_or_default();
+    let number =
+        |name, default| std::env::var(name).ok().and_then(|it| it.parse().ok()).unwrap_or(default);
+    let (rounds, files) = (number("PUSH_BENCH_ROUNDS", 5), number("PUSH_BENCH_FILES", 100_000));
     println!(
         "{:<42} {:>9} {:>9} {:>6} {:>9} {:>9}",
         "", "git", "room", "ratio", "git KiB", "room KiB"
     );
     let cases: [(&str, Box<dyn Fn(&Path)>, fn(usize) -> String); 4] = [
-        (
-            "one file, flat folder",
-            Box::new(move |it| tree(it, files, files)),
-            one_file,
-        ),
-        (
-            "one file, small folders",
-            Box::new(move |it| tree(it, files, 300)),
-            one_file,
-        ),
-        (
-            "10,000 new files",
-            Box::new(|it| tree(it, 100, 10)),
-            many_files,
-        ),
-        (
-            "1,000 commits",
-            Box::new(|it| tree(it, 1000, 50)),
-            many_commits,
-        ),
+        ("one file, flat folder", Box::new(move |it| tree(it, files, files)), one_file),
+        ("one file, small folders", Box::new(move |it| tree(it, files, 300)), one_file),
+        ("10,000 new files", Box::new(|it| tree(it, 100, 10)), many_files),
+        ("1,000 commits", Box::new(|it| tree(it, 1000, 50)), many_commits),
     ];
     for (name, prepare, change) in &cases {
         let local = tempfile::tempdir().unwrap();
@@ -90,17 +63,9 @@ fn main() {
 }
 
 fn import(dir: &Path, stream: &str) {
-    let mut child = git(dir)
-        .args(["fast-import", "--quiet", "--force"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(stream.as_bytes())
-        .unwrap();
+    let mut child =
+        git(dir).args(["fast-import", "--quiet", "--force"]).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(stream.as_bytes()).unwrap();
     assert!(child.wait().unwrap().success());
 }
 
@@ -114,19 +79,13 @@ fn tree(dir: &Path, files: usize, per_folder: usize) {
     run(dir, &["init", "--quiet", "-b", "main"]);
     let mut stream = HEAD.to_owned();
     for n in 0..files {
-        stream.push_str(&entry(
-            &format!("d{}/f{n}", n / per_folder),
-            &format!("file {n}\n"),
-        ));
+        stream.push_str(&entry(&format!("d{}/f{n}", n / per_folder), &format!("file {n}\n")));
     }
     import(dir, &stream);
 }
 
 fn one_file(round: usize) -> String {
-    format!(
-        "{HEAD}from refs/heads/main^0\n{}",
-        entry("d0/f1", &format!("round {round}\n"))
-    )
+    format!("{HEAD}from refs/heads/main^0\n{}", entry("d0/f1", &format!("round {round}\n")))
 }
 
 fn many_files(round: usize) -> String {
@@ -141,37 +100,19 @@ fn many_files(round: usize) -> String {
 fn many_commits(round: usize) -> String {
     let mut out = String::new();
     for n in 0..1000 {
-        let from = if n == 0 {
-            "from refs/heads/main^0\n"
-        } else {
-            ""
-        };
+        let from = if n == 0 { "from refs/heads/main^0\n" } else { "" };
         let text = format!("round {round} commit {n}\n").repeat(20);
-        write!(
-            out,
-            "{HEAD}{from}{}",
-            entry(&format!("d{}/f{}", n % 20, n % 1000), &text)
-        )
-        .unwrap();
+        write!(out, "{HEAD}{from}{}", entry(&format!("d{}/f{}", n % 20, n % 1000), &text)).unwrap();
     }
     out
 }
 
 /// Pushes main to a URL: what is measured of the room, in a process of its own like git's.
 fn once(args: &[String]) {
-    let [dir, url, ca_file, ssh, auth] = args else {
-        panic!("five arguments")
-    };
+    let [dir, url, ca_file, ssh, auth] = args else { panic!("five arguments") };
     let repo = gix::open_opts(dir, gix::open::Options::isolated()).unwrap();
-    let new: ObjectId = repo
-        .find_reference("refs/heads/main")
-        .unwrap()
-        .id()
-        .detach();
-    let basic = Login::Basic {
-        user: USER.into(),
-        password: PASSWORD.into(),
-    };
+    let new: ObjectId = repo.find_reference("refs/heads/main").unwrap().id().detach();
+    let basic = Login::Basic { user: USER.into(), password: PASSWORD.into() };
     let mut token = Token(basic);
     let mut options = Options::default();
     options.client.ca_file = (!ca_file.is_empty()).then(|| ca_file.into());
@@ -181,30 +122,18 @@ fn once(args: &[String]) {
     }
     let url = gix::url::parse(url.as_bytes().as_bstr()).unwrap();
     let name = "refs/heads/main".into();
-    let update = RefUpdate {
-        name,
-        new,
-        expect: Expect::FastForward,
-    };
+    let update = RefUpdate { name, new, expect: Expect::FastForward };
     assert!(push(&repo, &url, &[update], &mut options).unwrap().is_ok());
 }
 
 fn timed(mut command: Command) -> (Duration, u64) {
     let begun = Instant::now();
-    let child = command
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let output = child.wait_with_output().unwrap();
     let took = begun.elapsed();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {stderr}");
-    let peak = stderr
-        .lines()
-        .last()
-        .and_then(|it| it.trim().parse().ok())
-        .unwrap_or(0);
+    let peak = stderr.lines().last().and_then(|it| it.trim().parse().ok()).unwrap_or(0);
     (took, peak)
 }
 
@@ -231,10 +160,7 @@ fn measure(title: &str, carrier: &str, local: &Path, change: fn(usize) -> String
         return;
     };
     for to in [&ours, &theirs] {
-        run(
-            local,
-            &["push", "--quiet", to.path.to_str().unwrap(), "main"],
-        );
+        run(local, &["push", "--quiet", to.path.to_str().unwrap(), "main"]);
     }
     let (mut git_runs, mut room_runs) = (Vec::new(), Vec::new());
     for round in 0..rounds {
@@ -242,18 +168,13 @@ fn measure(title: &str, carrier: &str, local: &Path, change: fn(usize) -> String
         let mut git = command(Path::new("git"));
         let login = format!("{USER}:{}@localhost", PASSWORD.replace(' ', "%20"));
         let url = theirs.url.replace("localhost", &login);
-        git.current_dir(local)
-            .args(["push", "--quiet", &url, "main"]);
+        git.current_dir(local).args(["push", "--quiet", &url, "main"]);
         git.envs(remote::ENVIRONMENT).envs(theirs.environment());
         let mut room = command(&std::env::current_exe().unwrap());
         let path = ours.ca_file.clone().unwrap_or_default();
         room.arg("--push-once").arg(local).arg(&ours.url).arg(path);
         room.arg(ours.ssh_command.clone().unwrap_or_default());
-        room.arg(if ours.auth == Auth::Basic {
-            "basic"
-        } else {
-            "none"
-        });
+        room.arg(if ours.auth == Auth::Basic { "basic" } else { "none" });
         room.envs(remote::ENVIRONMENT);
         if round % 2 == 0 {
             git_runs.push(timed(git));

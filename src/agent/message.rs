@@ -133,6 +133,9 @@ fn subject(plan: &Plan) -> String {
     if aside > 0 {
         parts.push(format!("set {aside} {} aside", if aside == 1 { "file" } else { "files" }));
     }
+    if plan.disposals.is_empty() {
+        parts.push("make the directories of the fabric".to_owned());
+    }
     if parts.is_empty() {
         parts.push("take drops out of raw/".to_owned());
     }

@@ -51,8 +51,11 @@ pub(super) fn init(it: args::Init, context: &Context) -> Result<u8, Failure> {
         Some(known) => {
             let same = it.dir.as_ref().is_none_or(|dir| *dir == known.fabric().dir);
             if !same {
-                let message = format!("fabric {} lies in {} already", it.fabric, known.fabric().dir);
-                return Err(Failure::said(2, message).hint("leave --dir out, or choose another name"));
+                let message =
+                    format!("fabric {} lies in {} already", it.fabric, known.fabric().dir);
+                return Err(
+                    Failure::said(2, message).hint("leave --dir out, or choose another name")
+                );
             }
         }
         None => local.fabrics.push(FabricSettings::new(it.fabric.clone(), it.dir.clone())),
@@ -73,7 +76,10 @@ pub(super) fn init(it: args::Init, context: &Context) -> Result<u8, Failure> {
     let n = n.ok_or_else(|| Failure::said(1, "the fabric got lost"))?;
     let made = structure::ensure(&mut lane, n)?;
     // Only what works is kept.
-    if old.as_ref().is_none_or(|old| RepositorySettings { path: PathBuf::new(), ..old.clone() } != stored) {
+    if old
+        .as_ref()
+        .is_none_or(|old| RepositorySettings { path: PathBuf::new(), ..old.clone() } != stored)
+    {
         config::save_local(&git_dir, &stored)?;
     }
     let dir = lane.fabrics[n].fabric.dir.clone();
@@ -81,7 +87,10 @@ pub(super) fn init(it: args::Init, context: &Context) -> Result<u8, Failure> {
         Some(id) => format!("made fabric {} in {dir}/, commit {}", it.fabric, id.short()),
         None => format!("fabric {} in {dir}/ is as it should be", it.fabric),
     };
-    print(&format!("{did}\nNext: git-intake run, and drop a manifest in {}/\n", dir_of(&dir, "raw")))?;
+    print(&format!(
+        "{did}\nNext: git-intake run, and drop a manifest in {}/\n",
+        dir_of(&dir, "raw")
+    ))?;
     Ok(0)
 }
 
@@ -125,7 +134,8 @@ pub(super) fn check(it: &args::Check, context: &Context) -> Result<u8, Failure> 
     for path in files {
         let mut bytes = Vec::new();
         let max = settings.intake.bytes_max;
-        let read = std::fs::File::open(&path).and_then(|it| it.take(max + 1).read_to_end(&mut bytes));
+        let read =
+            std::fs::File::open(&path).and_then(|it| it.take(max + 1).read_to_end(&mut bytes));
         read.map_err(|it| Failure::of(1, &it).hint(format!("cannot read {}", path.display())))?;
         let intake = Intake::new(RawPath::new(path.as_os_str().as_bytes()), bytes);
         reports.push(judge(intake, &settings, &fabric, &catalog));
@@ -136,7 +146,8 @@ pub(super) fn check(it: &args::Check, context: &Context) -> Result<u8, Failure> 
 
 /// Files below a directory that raw/ would take; a file that is named is always judged.
 fn gather(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
-    let failed = |it: std::io::Error| Failure::said(1, format!("cannot read {}: {it}", path.display()));
+    let failed =
+        |it: std::io::Error| Failure::said(1, format!("cannot read {}: {it}", path.display()));
     if !std::fs::metadata(path).map_err(failed)?.is_dir() {
         files.push(path.to_owned());
         return Ok(());
@@ -150,7 +161,8 @@ fn gather(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Fai
     for entry in entries {
         let name = entry.file_name();
         let kind = entry.file_type().map_err(failed)?;
-        let manifest = [".yaml", ".yml", ".json"].iter().any(|it| name.as_bytes().ends_with(it.as_bytes()));
+        let manifest =
+            [".yaml", ".yml", ".json"].iter().any(|it| name.as_bytes().ends_with(it.as_bytes()));
         if !name.as_bytes().starts_with(b".") && (kind.is_dir() || (kind.is_file() && manifest)) {
             gather(&entry.path(), depth + 1, files)?;
         }
@@ -158,12 +170,25 @@ fn gather(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Fai
     Ok(())
 }
 
-fn judge(intake: Intake, settings: &config::Settings, fabric: &Fabric, catalog: &Catalog) -> FileReport {
+fn judge(
+    intake: Intake,
+    settings: &config::Settings,
+    fabric: &Fabric,
+    catalog: &Catalog,
+) -> FileReport {
     let path = intake.path.clone();
     if intake.bytes.len() as u64 > settings.intake.bytes_max {
-        let problem = Problem::error("too-large", format!("the file has more than {} bytes", settings.intake.bytes_max))
-            .hint("split it, or raise `intake.bytes_max` in the configuration");
-        return FileReport { path, ending: Ending::Rejected, documents: vec![], problems: vec![problem] };
+        let problem = Problem::error(
+            "too-large",
+            format!("the file has more than {} bytes", settings.intake.bytes_max),
+        )
+        .hint("split it, or raise `intake.bytes_max` in the configuration");
+        return FileReport {
+            path,
+            ending: Ending::Rejected,
+            documents: vec![],
+            problems: vec![problem],
+        };
     }
     let valid = match validation::validate(intake, &settings.yaml.limits()) {
         Ok(it) => it,
@@ -172,8 +197,12 @@ fn judge(intake: Intake, settings: &config::Settings, fabric: &Fabric, catalog: 
         }
     };
     let classified = classification::classify(valid, fabric, catalog);
-    let mut report =
-        FileReport { path, ending: Ending::NoDocuments, documents: vec![], problems: classified.warnings };
+    let mut report = FileReport {
+        path,
+        ending: Ending::NoDocuments,
+        documents: vec![],
+        problems: classified.warnings,
+    };
     let (mut foreign, mut managed) = (Vec::new(), 0);
     for it in classified.judged {
         match it.verdict {
@@ -196,10 +225,12 @@ fn judge(intake: Intake, settings: &config::Settings, fabric: &Fabric, catalog: 
     }
     // As in raw/: a file goes through as a whole.
     let mixed = managed > 0 && !foreign.is_empty();
-    report.problems.extend(foreign.iter().cloned().map(|why| match mixed {
-        true => Problem { severity: Severity::Error, ..why }
-            .hint("a file goes through as a whole: move this document to a file of its own"),
-        false => why,
+    report.problems.extend(foreign.iter().cloned().map(|why| {
+        match mixed {
+            true => Problem { severity: Severity::Error, ..why }
+                .hint("a file goes through as a whole: move this document to a file of its own"),
+            false => why,
+        }
     }));
     report.ending = match (report.problems.iter().any(Problem::is_error), managed, foreign.len()) {
         (true, _, _) => Ending::Rejected,
@@ -253,7 +284,8 @@ pub(super) fn operations(it: &args::Operations, context: &Context) -> Result<u8,
         }
         args::Operations::Show(it) => {
             let reach = Reach::find(it.listing.repo.as_deref(), context.config.as_deref())?;
-            let Answer::Operation(one) = reach.ask(&Request::Operation { id: it.id.clone() })? else {
+            let Answer::Operation(one) = reach.ask(&Request::Operation { id: it.id.clone() })?
+            else {
                 return Err(unexpected());
             };
             answered(it.listing.json, &one, listing::operation(&one, context.colored))?;

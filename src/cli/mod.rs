@@ -65,7 +65,9 @@ impl From<agent::Error> for Failure {
             E::NoFabric { .. } => "make one: git-intake init --fabric fabric-1",
             E::NotFound { .. } => return Failure::of(1, &error),
             E::WorkTree(_) => "look at the path that is named, and at the rights of this user",
-            E::Store(_) => "free the disk or the store; git-intake rebuild makes the store again from git",
+            E::Store(_) => {
+                "free the disk or the store; git-intake rebuild makes the store again from git"
+            }
             E::Git(_) => "git fsck and git status tell how the repository stands",
             E::HeadMoved | E::Locked { .. } => "try again when the other process is done",
             E::State(_) => "name another place with the setting state_dir",

@@ -43,22 +43,30 @@ struct Told {
 pub(super) fn put(it: &args::Put, context: &Context) -> Result<u8, Failure> {
     let reach = Reach::find(it.repo.as_deref(), context.config.as_deref())?;
     let fabric = fabric(&reach, it.fabric.as_ref())?;
-    let tree = WorkTree::open(&reach.repository.path, Steps::default()).map_err(crate::agent::Error::from)?;
+    let tree = WorkTree::open(&reach.repository.path, Steps::default())
+        .map_err(crate::agent::Error::from)?;
     let mut all = Vec::new();
     for file in &it.files {
         let mut bytes = Vec::new();
         let max = reach.settings.intake.bytes_max;
-        let failed = |it: std::io::Error| Failure::said(1, format!("cannot read {}: {it}", file.display()));
-        std::fs::File::open(file).and_then(|it| it.take(max + 1).read_to_end(&mut bytes)).map_err(failed)?;
+        let failed =
+            |it: std::io::Error| Failure::said(1, format!("cannot read {}: {it}", file.display()));
+        std::fs::File::open(file)
+            .and_then(|it| it.take(max + 1).read_to_end(&mut bytes))
+            .map_err(failed)?;
         if bytes.len() as u64 > max {
             return Err(Failure::said(1, format!("{} has more than {max} bytes", file.display()))
                 .hint("split it, or raise `intake.bytes_max` in the configuration"));
         }
-        let name = file.file_name().map(|it| RawPath::new(it.as_bytes()).safe_name()).unwrap_or_default();
+        let name =
+            file.file_name().map(|it| RawPath::new(it.as_bytes()).safe_name()).unwrap_or_default();
         let known = [".yaml", ".yml", ".json"].iter().any(|it| name.ends_with(it));
         if !known {
-            return Err(Failure::said(2, format!("{} is no .yaml, .yml or .json file", file.display()))
-                .hint("only these are taken from raw/; rename the file"));
+            return Err(Failure::said(
+                2,
+                format!("{} is no .yaml, .yml or .json file", file.display()),
+            )
+            .hint("only these are taken from raw/; rename the file"));
         }
         let place = fabric.raw().join(&name).map_err(|it| Failure::said(2, it.to_string()))?;
         let path = RawPath::new(name);
@@ -84,8 +92,10 @@ fn fabric(reach: &Reach, wanted: Option<&FabricName>) -> Result<Fabric, Failure>
     let names: Vec<&str> = all.iter().map(|it| it.name.as_str()).collect();
     match (wanted, &all[..]) {
         (None, [one]) => Ok(one.clone()),
-        (None, _) => Err(Failure::said(2, format!("there are several fabrics: {}", names.join(", ")))
-            .hint("name one: --fabric NAME")),
+        (None, _) => {
+            Err(Failure::said(2, format!("there are several fabrics: {}", names.join(", ")))
+                .hint("name one: --fabric NAME"))
+        }
         (Some(name), all) => all.iter().find(|it| it.name == *name).cloned().ok_or_else(|| {
             Failure::said(2, format!("there is no fabric {name}; there is {}", names.join(", ")))
         }),
@@ -115,11 +125,15 @@ fn wait(reach: &Reach, fabric: &FabricName, all: &[Put]) -> Result<Vec<Told>, Fa
     let mut found: Vec<Option<Told>> = all.iter().map(|_| None).collect();
     for _ in 0..ASKED_MAX {
         for (it, slot) in all.iter().zip(&mut found) {
-            if slot.as_ref().is_some_and(|it| matches!(it.state, "pushed" | "rejected" | "unchanged")) {
+            if slot
+                .as_ref()
+                .is_some_and(|it| matches!(it.state, "pushed" | "rejected" | "unchanged"))
+            {
                 continue;
             }
             let answer = reach.ask_running(&question(it))?.ok_or_else(|| {
-                Failure::said(1, "the agent stopped while we waited").hint("the file lies in raw/ and is taken at its next start")
+                Failure::said(1, "the agent stopped while we waited")
+                    .hint("the file lies in raw/ and is taken at its next start")
             })?;
             *slot = Some(answer_of(it, answer)?);
         }
@@ -138,7 +152,8 @@ fn wait(reach: &Reach, fabric: &FabricName, all: &[Put]) -> Result<Vec<Told>, Fa
 }
 
 fn answer_of(it: &Put, answer: Answer) -> Result<Told, Failure> {
-    let targets = |report: &FileReport| report.documents.iter().map(|it| it.target.clone()).collect();
+    let targets =
+        |report: &FileReport| report.documents.iter().map(|it| it.target.clone()).collect();
     Ok(match answer {
         Answer::Whereabouts(Whereabouts::Waiting) => told(it.path.clone(), "waiting"),
         Answer::Whereabouts(Whereabouts::Rejected { problems }) => {
@@ -148,11 +163,14 @@ fn answer_of(it: &Put, answer: Answer) -> Result<Told, Failure> {
             commit_id,
             targets: targets(&report),
             problems: report.problems,
-            ..told(it.path.clone(), match (report.ending, commit_id) {
-                (Ending::Rejected, _) => "rejected",
-                (_, None) => "unchanged",
-                (_, Some(_)) => "committed",
-            })
+            ..told(
+                it.path.clone(),
+                match (report.ending, commit_id) {
+                    (Ending::Rejected, _) => "rejected",
+                    (_, None) => "unchanged",
+                    (_, Some(_)) => "committed",
+                },
+            )
         },
         Answer::Whereabouts(Whereabouts::Pushed { commit_id, report }) => Told {
             commit_id: Some(commit_id),
@@ -172,7 +190,9 @@ fn words(all: &[Told], fabric: &Fabric, context: &Context) -> String {
         let line = match it.state {
             "put" => format!("put into {}", fabric.raw()),
             "pushed" => format!("on the remote{commit}"),
-            "committed" => format!("committed here{commit}; not on the remote yet (git-intake status says why)"),
+            "committed" => format!(
+                "committed here{commit}; not on the remote yet (git-intake status says why)"
+            ),
             "unchanged" => "already there, nothing changed".to_owned(),
             "rejected" => "rejected; it stays in raw/".to_owned(),
             _ => "not taken yet (git-intake status says why)".to_owned(),

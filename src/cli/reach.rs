@@ -45,7 +45,8 @@ impl Reach {
             return said(answer);
         }
         let mut lane = self.open()?;
-        if !matches!(request, Request::Status | Request::Verify | Request::Ingest { dry_run: true }) {
+        if !matches!(request, Request::Status | Request::Verify | Request::Ingest { dry_run: true })
+        {
             lane.prepare()?;
         }
         said(desk::answer(&mut lane, request, &Live::default()))
@@ -68,8 +69,11 @@ impl Reach {
 
 /// The settings: of the file that was named, of the environment's, or the defaults.
 pub(super) fn load(file: Option<&Path>) -> Result<Settings, Failure> {
-    let named = file.map(PathBuf::from).or_else(|| config::variable("GIT_INTAKE_CONFIG").map(PathBuf::from));
-    config::load(named.as_deref()).map_err(|it| Failure::usage(it, "every key is explained in packaging/config.yaml"))
+    let named = file
+        .map(PathBuf::from)
+        .or_else(|| config::variable("GIT_INTAKE_CONFIG").map(PathBuf::from));
+    config::load(named.as_deref())
+        .map_err(|it| Failure::usage(it, "every key is explained in packaging/config.yaml"))
 }
 
 fn same(a: &Path, b: &Path) -> bool {

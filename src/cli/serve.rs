@@ -56,7 +56,10 @@ pub(super) fn run(repo: Option<&Path>, context: &Context) -> Result<u8, Failure>
             // A mistake in the file must not end an agent that works.
             Err(failure) => {
                 let reason = failure.message;
-                tracing::error!(reason, "the new configuration cannot be used and the old one stays; mend it and reload again");
+                tracing::error!(
+                    reason,
+                    "the new configuration cannot be used and the old one stays; mend it and reload again"
+                );
             }
         }
     }
@@ -74,7 +77,8 @@ fn settings_of(
     context: &Context,
 ) -> Result<(Settings, Vec<RepositorySettings>), Failure> {
     let host = PathBuf::from(config::HOST_FILE);
-    let named = context.config.clone().or_else(|| config::variable("GIT_INTAKE_CONFIG").map(PathBuf::from));
+    let named =
+        context.config.clone().or_else(|| config::variable("GIT_INTAKE_CONFIG").map(PathBuf::from));
     let file = match (repo, named) {
         (_, Some(file)) => Some(file),
         (None, None) if host.exists() => Some(host),
@@ -91,7 +95,8 @@ fn settings_of(
         }
         for it in &mut settings.repositories {
             let found = crate::git::Repo::discover(&it.path, Steps::default());
-            let found = found.map_err(|it| Failure::usage(it, "mend the path in the configuration"))?;
+            let found =
+                found.map_err(|it| Failure::usage(it, "mend the path in the configuration"))?;
             it.path = found.work_tree().to_owned();
             if it.fabrics.is_empty()
                 && let Some(local) = config::load_local(found.git_dir(), found.work_tree())?
@@ -150,7 +155,9 @@ fn serve(
         }
     }
     if lanes.is_empty() {
-        return Err(Failure::said(1, "no repository can be served").hint("the log says why for each"));
+        return Err(
+            Failure::said(1, "no repository can be served").hint("the log says why for each")
+        );
     }
     let mut told = None;
     let mut waiting = lanes.len();
@@ -192,8 +199,10 @@ fn look_after(lanes: &mut [Working]) -> Option<Failure> {
         }
         alive &= now.duration_since(it.silent_since) < SILENCE_MAX;
         if it.thread.is_finished() {
-            return Some(Failure::said(1, format!("the lane of {} ended", it.name))
-                .hint("the log says why; the service manager starts the agent again"));
+            return Some(
+                Failure::said(1, format!("the lane of {} ended", it.name))
+                    .hint("the log says why; the service manager starts the agent again"),
+            );
         }
     }
     if alive {
@@ -210,8 +219,9 @@ fn start(
     let mut lane = Lane::open(settings, repository, interrupt(), Steps::default())?;
     let (ends, inside) = run::channels();
     let socket = lane.state.socket();
-    let server = api::Server::start(&socket, ends.asked.clone())
-        .map_err(|it| Failure::of(1, &it).hint(format!("cannot serve the socket {}", socket.display())))?;
+    let server = api::Server::start(&socket, ends.asked.clone()).map_err(|it| {
+        Failure::of(1, &it).hint(format!("cannot serve the socket {}", socket.display()))
+    })?;
     let name = repository.path.display().to_string();
     let label = name.clone();
     let thread = std::thread::Builder::new().name("lane".to_owned()).spawn(move || {

@@ -44,8 +44,7 @@ impl Advertisement {
     /// The value of `capability`, if the remote gives one.
     pub fn value(&self, capability: &str) -> Option<&[u8]> {
         self.capabilities.iter().find_map(|it| {
-            it.strip_prefix(capability.as_bytes())
-                .and_then(|rest| rest.strip_prefix(b"="))
+            it.strip_prefix(capability.as_bytes()).and_then(|rest| rest.strip_prefix(b"="))
         })
     }
 
@@ -69,9 +68,8 @@ pub(crate) fn read<R: Read>(
     let mut announced = !smart_http;
     loop {
         let what = lines.what();
-        let line = lines
-            .next()
-            .map_err(|err| Error::wire(url, "reading its references", err))??;
+        let line =
+            lines.next().map_err(|err| Error::wire(url, "reading its references", err))??;
         let line = match line {
             Line::Data(line) => line,
             Line::Flush if !announced => {
@@ -88,10 +86,7 @@ pub(crate) fn read<R: Read>(
         };
         if let Some(message) = line.strip_prefix(b"ERR ") {
             let message = message.trim().to_str_lossy().into_owned();
-            return Err(Error::Remote {
-                url: url.into(),
-                message,
-            });
+            return Err(Error::Remote { url: url.into(), message });
         }
         let text = line.strip_suffix(b"\n").unwrap_or(line);
         if !announced {
@@ -134,18 +129,10 @@ impl Advertisement {
             let theirs = self.value("object-format").unwrap_or(b"sha1");
             if theirs != hash.to_string().as_bytes() {
                 let theirs = theirs.to_str_lossy().into_owned();
-                return Err(Error::ObjectFormat {
-                    ours: hash.to_string(),
-                    theirs,
-                });
+                return Err(Error::ObjectFormat { ours: hash.to_string(), theirs });
             }
         }
-        let bad = || {
-            bad(
-                what,
-                &format!("bad line `{}`", line[..line.len().min(100)].as_bstr()),
-            )
-        };
+        let bad = || bad(what, &format!("bad line `{}`", line[..line.len().min(100)].as_bstr()));
         let (left, right) = line.split_once_str(" ").ok_or_else(bad)?;
         if left == b"shallow" {
             self.shallow.insert(id(right, hash).ok_or_else(bad)?);
@@ -166,8 +153,5 @@ fn id(hex: &[u8], hash: gix::hash::Kind) -> Option<ObjectId> {
 }
 
 fn bad(what: &'static str, detail: &str) -> Error {
-    Error::Protocol {
-        what,
-        detail: detail.to_owned(),
-    }
+    Error::Protocol { what, detail: detail.to_owned() }
 }

@@ -70,9 +70,7 @@ pub(crate) fn open(settings: &Settings<'_>) -> Result<Stream, Error> {
         Scheme::File => spawn(local(settings)?, settings),
         Scheme::Ssh => spawn(ssh(settings)?, settings),
         Scheme::Git => daemon(settings),
-        _ => Err(Error::Transport {
-            scheme: settings.url.scheme.to_string(),
-        }),
+        _ => Err(Error::Transport { scheme: settings.url.scheme.to_string() }),
     }
 }
 
@@ -97,18 +95,11 @@ const REPOSITORY_VARIABLES: [&str; 15] = [
 
 fn local(settings: &Settings<'_>) -> Result<Command, Error> {
     if settings.url.path.contains(&0) {
-        return Err(Error::Unsafe {
-            url: settings.shown.into(),
-            part: "path",
-        });
+        return Err(Error::Unsafe { url: settings.shown.into(), part: "path" });
     }
     let path = std::path::PathBuf::from(os(settings.url.path.as_bstr()));
     // A relative path with a dash would be an option.
-    let path = if path.is_absolute() {
-        path
-    } else {
-        std::path::Path::new(".").join(path)
-    };
+    let path = if path.is_absolute() { path } else { std::path::Path::new(".").join(path) };
     let mut command = program(settings.receive_pack);
     command.arg(path);
     Ok(command)
@@ -133,10 +124,7 @@ fn os(text: &BStr) -> OsString {
 }
 
 fn ssh(settings: &Settings<'_>) -> Result<Command, Error> {
-    let unsafe_part = |part| Error::Unsafe {
-        url: settings.shown.into(),
-        part,
-    };
+    let unsafe_part = |part| Error::Unsafe { url: settings.shown.into(), part };
     let ArgumentSafety::Usable(host) = settings.url.host_as_argument() else {
         return Err(unsafe_part("host"));
     };
@@ -150,14 +138,10 @@ fn ssh(settings: &Settings<'_>) -> Result<Command, Error> {
         return Err(unsafe_part("path"));
     }
     let (mut command, variant) = match (&settings.ssh.command, &settings.ssh.program) {
-        (Some(line), _) => (
-            program(line.as_bstr()),
-            settings.ssh.variant_of(line.as_bstr()),
-        ),
-        (None, Some(one)) => (
-            Command::new(os(one.as_bstr())),
-            settings.ssh.variant_of(one.as_bstr()),
-        ),
+        (Some(line), _) => (program(line.as_bstr()), settings.ssh.variant_of(line.as_bstr())),
+        (None, Some(one)) => {
+            (Command::new(os(one.as_bstr())), settings.ssh.variant_of(one.as_bstr()))
+        }
         (None, None) => (Command::new("ssh"), Variant::OpenSsh),
     };
     match variant {
@@ -197,16 +181,9 @@ impl Ssh {
             Some(name) => Some(name.clone()),
         };
         let name = named.unwrap_or_else(|| {
-            let word = line
-                .split_str(" ")
-                .find(|it| !it.is_empty() && !it.contains(&b'='));
-            let word = word
-                .unwrap_or_default()
-                .rsplit_str("/")
-                .next()
-                .unwrap_or_default();
-            word.trim_with(|c| c == '"' || c == '\'')
-                .to_ascii_lowercase()
+            let word = line.split_str(" ").find(|it| !it.is_empty() && !it.contains(&b'='));
+            let word = word.unwrap_or_default().rsplit_str("/").next().unwrap_or_default();
+            word.trim_with(|c| c == '"' || c == '\'').to_ascii_lowercase()
         });
         match name.strip_suffix(b".exe").unwrap_or(&name) {
             b"plink" | b"putty" => Variant::Plink,
@@ -224,36 +201,22 @@ fn spawn(mut command: Command, settings: &Settings<'_>) -> Result<Stream, Error>
     }
     // Version 0 is the only one receive-pack speaks; ssh's messages are recognised in English.
     command.env_remove("GIT_PROTOCOL").env("LC_ALL", "C");
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // A group of its own, so that an abandoned `sh -c "ssh ..."` ends with its children.
     command.process_group(0);
     let name = command.get_program().to_string_lossy().into_owned();
-    let failed = |source| Error::Spawn {
-        program: name.clone(),
-        source,
-    };
+    let failed = |source| Error::Spawn { program: name.clone(), source };
     let mut child = command.spawn().map_err(failed)?;
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
     let stderr = child.stderr.take().expect("it is piped");
-    let mut child = Running {
-        child,
-        stderr: Stderr::follow(stderr),
-        over: false,
-    };
+    let mut child = Running { child, stderr: Stderr::follow(stderr), over: false };
     let ends = || -> io::Result<_> {
         let reader = Paced::new(stdout.expect("it is piped").into(), settings.pulse.clone())?;
         let writer = Paced::new(stdin.expect("it is piped").into(), settings.pulse.clone())?;
         Ok((reader, writer))
     };
     match ends() {
-        Ok((reader, writer)) => Ok(Stream {
-            reader,
-            writer,
-            child: Some(child),
-        }),
+        Ok((reader, writer)) => Ok(Stream { reader, writer, child: Some(child) }),
         Err(source) => {
             child.kill();
             Err(failed(source))
@@ -263,20 +226,15 @@ fn spawn(mut command: Command, settings: &Settings<'_>) -> Result<Stream, Error>
 
 fn daemon(settings: &Settings<'_>) -> Result<Stream, Error> {
     let url = settings.url;
-    let unsafe_part = |part| Error::Unsafe {
-        url: settings.shown.into(),
-        part,
-    };
+    let unsafe_part = |part| Error::Unsafe { url: settings.shown.into(), part };
     let host = url.host().ok_or_else(|| unsafe_part("host"))?;
     let path = url.path.as_bstr();
     if path.find_byteset(b"\0\n").is_some() || path.len() > 4096 {
         return Err(unsafe_part("path"));
     }
     let port = url.port.unwrap_or(9418);
-    let failed = |source: io::Error| Error::Connect {
-        url: settings.shown.into(),
-        source: source.into(),
-    };
+    let failed =
+        |source: io::Error| Error::Connect { url: settings.shown.into(), source: source.into() };
     let socket = dial(host, port, settings.connect).map_err(failed)?;
     socket.set_nodelay(true).map_err(failed)?;
     let writer = OwnedFd::from(socket.try_clone().map_err(failed)?);
@@ -297,11 +255,7 @@ fn daemon(settings: &Settings<'_>) -> Result<Stream, Error> {
     super::line::put(&mut framed, &request);
     io::Write::write_all(&mut writer, &framed)
         .map_err(|err| Error::wire(settings.shown, "asking for the repository", err))?;
-    Ok(Stream {
-        reader,
-        writer,
-        child: None,
-    })
+    Ok(Stream { reader, writer, child: None })
 }
 
 fn dial(host: &str, port: u16, limit: Duration) -> io::Result<TcpStream> {
@@ -399,46 +353,19 @@ pub(crate) fn explain(url: &str, stderr: &BStr, otherwise: Error) -> Error {
         last[last.len().saturating_sub(4)..].join("; ")
     };
     let url = url.to_owned();
-    if has(&[
-        "Host key verification failed",
-        "REMOTE HOST IDENTIFICATION HAS CHANGED",
-    ]) {
-        Error::HostKey {
-            url,
-            detail: detail(),
-        }
+    if has(&["Host key verification failed", "REMOTE HOST IDENTIFICATION HAS CHANGED"]) {
+        Error::HostKey { url, detail: detail() }
     } else if has(&["Permission denied (", "Too many authentication failures"]) {
-        Error::Login {
-            url,
-            detail: detail(),
-        }
-    } else if has(&[
-        "ssh: connect to host",
-        "Could not resolve hostname",
-        "Connection timed out",
-    ]) {
-        Error::Connect {
-            url,
-            source: detail().into(),
-        }
-    } else if has(&[
-        "does not appear to be a git repository",
-        "not a git repository",
-    ]) {
-        Error::NotFound {
-            url,
-            detail: detail(),
-        }
+        Error::Login { url, detail: detail() }
+    } else if has(&["ssh: connect to host", "Could not resolve hostname", "Connection timed out"]) {
+        Error::Connect { url, source: detail().into() }
+    } else if has(&["does not appear to be a git repository", "not a git repository"]) {
+        Error::NotFound { url, detail: detail() }
     } else if let (Error::Broken { doing, source, .. }, false) =
         (&otherwise, stderr.trim().is_empty())
     {
         let source = io::Error::new(source.kind(), source.to_string());
-        Error::Broken {
-            url,
-            doing,
-            detail: detail(),
-            source,
-        }
+        Error::Broken { url, doing, detail: detail(), source }
     } else {
         otherwise
     }

@@ -43,11 +43,7 @@ fn base64(text: &str) -> String {
             chunk.iter().fold(0u32, |acc, b| acc << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
         for at in 0..4 {
             let digit = DIGITS[(bits >> (18 - 6 * at) & 63) as usize];
-            out.push(if at <= chunk.len() {
-                char::from(digit)
-            } else {
-                '='
-            });
+            out.push(if at <= chunk.len() { char::from(digit) } else { '=' });
         }
     }
     out
@@ -93,11 +89,7 @@ pub struct Helpers {
 impl Helpers {
     /// Helpers of the configuration that `repo` was opened with.
     pub fn new(repo: &gix::Repository) -> Self {
-        Helpers {
-            repo: repo.clone(),
-            next: None,
-            cascade: None,
-        }
+        Helpers { repo: repo.clone(), next: None, cascade: None }
     }
 
     fn tell(&mut self, action: Action) {
@@ -111,11 +103,8 @@ impl Helpers {
 impl Credentials for Helpers {
     fn get(&mut self, url: &str, asked: &[BString]) -> Result<Option<Login>, Cause> {
         let parsed = gix::url::parse(url.as_bytes().as_bstr())?;
-        let (cascade, _, mut prompt) = self
-            .repo
-            .config_snapshot()
-            .credential_helpers(parsed)
-            .map_err(Cause::from)?;
+        let (cascade, _, mut prompt) =
+            self.repo.config_snapshot().credential_helpers(parsed).map_err(Cause::from)?;
         prompt.mode = gix::prompt::Mode::Disable;
         prompt.askpass = None;
         let (cascade, prompt) = self.cascade.insert((cascade, prompt));
@@ -129,11 +118,7 @@ impl Credentials for Helpers {
             return Ok(None);
         };
         self.next = Some(outcome.next);
-        let gix::sec::identity::Account {
-            username: user,
-            password,
-            ..
-        } = outcome.identity;
+        let gix::sec::identity::Account { username: user, password, .. } = outcome.identity;
         Ok(Some(Login::Basic { user, password }))
     }
 

@@ -75,12 +75,7 @@ impl Script {
         let mut out = Vec::with_capacity(64);
         size(base.len(), &mut out);
         size(new.len(), &mut out);
-        Some(Script {
-            out,
-            run: None,
-            fresh: Vec::new(),
-            limit: new.len() / 2,
-        })
+        Some(Script { out, run: None, fresh: Vec::new(), limit: new.len() / 2 })
     }
 
     fn copy(&mut self, offset: usize, length: usize) {
@@ -133,12 +128,7 @@ fn entry(tree: &[u8], start: usize, hash_bytes: usize) -> Option<Entry<'_>> {
     let space = rest.iter().take(8).position(|b| *b == b' ')?;
     let nul = space + memchr(&rest[space..])?;
     let raw = rest.get(..nul + 1 + hash_bytes)?;
-    Some(Entry {
-        raw,
-        name: &rest[space + 1..nul],
-        is_tree: rest[0] == b'4',
-        start,
-    })
+    Some(Entry { raw, name: &rest[space + 1..nul], is_tree: rest[0] == b'4', start })
 }
 
 fn memchr(text: &[u8]) -> Option<usize> {
@@ -151,13 +141,9 @@ pub(crate) fn entry_order(left: (&[u8], bool), right: (&[u8], bool)) -> Ordering
     let shared = left.0.len().min(right.0.len());
     left.0[..shared].cmp(&right.0[..shared]).then_with(|| {
         let next = |(name, is_tree): (&[u8], bool)| {
-            name.get(shared)
-                .copied()
-                .unwrap_or(if is_tree { b'/' } else { 0 })
+            name.get(shared).copied().unwrap_or(if is_tree { b'/' } else { 0 })
         };
-        next(left)
-            .cmp(&next(right))
-            .then(left.0.len().cmp(&right.0.len()))
+        next(left).cmp(&next(right)).then(left.0.len().cmp(&right.0.len()))
     })
 }
 
@@ -188,11 +174,7 @@ pub(crate) fn tree(base: &[u8], new: &[u8], hash_bytes: usize) -> Option<Vec<u8>
         }
     }
     // Anything but a whole tree is left to the other kind.
-    if at == new.len() {
-        script.finish()
-    } else {
-        None
-    }
+    if at == new.len() { script.finish() } else { None }
 }
 
 /// The difference of any two objects.
@@ -242,22 +224,15 @@ impl Rolling {
     }
 
     fn roll(&mut self, out: u8, into: u8) {
-        let without = self
-            .0
-            .wrapping_sub((u32::from(out) + 1).wrapping_mul(OLDEST));
-        self.0 = without
-            .wrapping_mul(FACTOR)
-            .wrapping_add(u32::from(into) + 1);
+        let without = self.0.wrapping_sub((u32::from(out) + 1).wrapping_mul(OLDEST));
+        self.0 = without.wrapping_mul(FACTOR).wrapping_add(u32::from(into) + 1);
     }
 }
 
 /// Matches `new` against blocks of `base`, which begins at `shift` of the whole base.
 fn blocks(script: &mut Script, base: &[u8], new: &[u8], shift: usize) -> Option<()> {
     let mut index: HashMap<u32, Vec<u32>> = HashMap::with_capacity(base.len() / BLOCK_BYTES);
-    for (block, at) in base
-        .chunks_exact(BLOCK_BYTES)
-        .zip((0u32..).step_by(BLOCK_BYTES))
-    {
+    for (block, at) in base.chunks_exact(BLOCK_BYTES).zip((0u32..).step_by(BLOCK_BYTES)) {
         let places = index.entry(Rolling::of(block).0).or_default();
         if places.len() < CANDIDATES_MAX {
             places.push(at);
@@ -266,15 +241,11 @@ fn blocks(script: &mut Script, base: &[u8], new: &[u8], shift: usize) -> Option<
     let (mut done, mut at) = (0, 0);
     let mut hash = Rolling::of(&new[..BLOCK_BYTES]);
     loop {
-        let best = index
-            .get(&hash.0)
-            .into_iter()
-            .flatten()
-            .filter_map(|place| {
-                let place = *place as usize;
-                let ahead = common(base[place..].iter(), new[at..].iter());
-                (ahead >= BLOCK_BYTES).then_some((ahead, place))
-            });
+        let best = index.get(&hash.0).into_iter().flatten().filter_map(|place| {
+            let place = *place as usize;
+            let ahead = common(base[place..].iter(), new[at..].iter());
+            (ahead >= BLOCK_BYTES).then_some((ahead, place))
+        });
         if let Some((ahead, place)) = best.max() {
             let back = common(base[..place].iter().rev(), new[done..at].iter().rev());
             script.insert(&new[done..at - back]);
@@ -360,9 +331,7 @@ mod tests {
 
     #[test]
     fn one_entry_of_five_thousand_costs_little() {
-        let base: Vec<u8> = (0..5000)
-            .flat_map(|n| file(&format!("f{n:05}"), n as u8))
-            .collect();
+        let base: Vec<u8> = (0..5000).flat_map(|n| file(&format!("f{n:05}"), n as u8)).collect();
         for edit in [0, 1, 17, 2500, 4999] {
             let name = |n: i32| file(&format!("f{n:05}"), if n == edit { 0xee } else { n as u8 });
             let new: Vec<u8> = (0..5000).flat_map(name).collect();
@@ -374,9 +343,8 @@ mod tests {
 
     #[test]
     fn edits_in_several_places_stay_small() {
-        let base: Vec<u8> = (0..20_000u32)
-            .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
-            .collect();
+        let base: Vec<u8> =
+            (0..20_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
         let mut new = base.clone();
         for at in [70_000, 40_000, 3] {
             new.splice(at..at + 10, *b"hello world, this is longer");

@@ -53,11 +53,7 @@ pub enum Error {
     TooLarge { url: String, detail: String },
     /// Any other answer of an HTTP server that is not a success.
     #[error("cannot push to {url}: the server answered {status}: {detail}")]
-    Http {
-        url: String,
-        status: u16,
-        detail: String,
-    },
+    Http { url: String, status: u16, detail: String },
     /// A redirect to another host, or to a less safe scheme.
     #[error("cannot follow the redirect of {url} to {to}")]
     Redirect { url: String, to: String },
@@ -69,12 +65,7 @@ pub enum Error {
     Credentials { url: String, source: Cause },
     /// The connection ended before anything could have been applied.
     #[error("cannot keep the connection to {url} while {doing}: {detail}")]
-    Broken {
-        url: String,
-        doing: &'static str,
-        detail: String,
-        source: io::Error,
-    },
+    Broken { url: String, doing: &'static str, detail: String, source: io::Error },
     /// The server said why it ends the conversation.
     #[error("cannot push to {url}: the remote says: {message}")]
     Remote { url: String, message: String },
@@ -83,10 +74,7 @@ pub enum Error {
     Protocol { what: &'static str, detail: String },
     /// The server sends more than we are willing to take.
     #[error("cannot take more than {limit_bytes} bytes of {what} from the remote")]
-    Limit {
-        what: &'static str,
-        limit_bytes: u64,
-    },
+    Limit { what: &'static str, limit_bytes: u64 },
     /// Nothing moved for too long, or the whole took too long.
     #[error("cannot wait longer than {limit:?} for {what}")]
     Deadline { what: &'static str, limit: Duration },
@@ -159,33 +147,18 @@ impl Error {
     /// Takes a failure of the wire apart: our own stops keep their names.
     pub(crate) fn wire(url: &str, doing: &'static str, source: io::Error) -> Self {
         match source.get_ref().and_then(|it| it.downcast_ref::<Stop>()) {
-            Some(Stop::Idle(limit)) => Self::Deadline {
-                what: doing,
-                limit: *limit,
-            },
-            Some(Stop::Wall(limit)) => Self::Deadline {
-                what: "the whole push",
-                limit: *limit,
-            },
+            Some(Stop::Idle(limit)) => Self::Deadline { what: doing, limit: *limit },
+            Some(Stop::Wall(limit)) => Self::Deadline { what: "the whole push", limit: *limit },
             Some(Stop::Interrupted) => Self::Interrupted,
-            Some(Stop::Size { what, limit_bytes }) => Self::Limit {
-                what,
-                limit_bytes: *limit_bytes,
-            },
-            None => Self::Broken {
-                url: url.into(),
-                doing,
-                detail: source.to_string(),
-                source,
-            },
+            Some(Stop::Size { what, limit_bytes }) => {
+                Self::Limit { what, limit_bytes: *limit_bytes }
+            }
+            None => Self::Broken { url: url.into(), doing, detail: source.to_string(), source },
         }
     }
 
     pub(crate) fn local(what: impl Into<String>, source: impl Into<Cause>) -> Self {
-        Self::Local {
-            what: what.into(),
-            source: source.into(),
-        }
+        Self::Local { what: what.into(), source: source.into() }
     }
 }
 
@@ -199,10 +172,7 @@ pub(crate) enum Stop {
     #[error("interrupted")]
     Interrupted,
     #[error("more than {limit_bytes} bytes of {what}")]
-    Size {
-        what: &'static str,
-        limit_bytes: u64,
-    },
+    Size { what: &'static str, limit_bytes: u64 },
 }
 
 impl From<Stop> for io::Error {

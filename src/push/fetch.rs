@@ -53,9 +53,7 @@ pub fn transport(
 ) -> Result<Transport<Web>, Error> {
     use gix::url::Scheme;
     if !matches!(url.scheme, Scheme::Http | Scheme::Https) {
-        return Err(Error::Transport {
-            scheme: url.scheme.to_string(),
-        });
+        return Err(Error::Transport { scheme: url.scheme.to_string() });
     }
     let shown = super::url::shown(url);
     if login.is_some() && !options.allow_clear_text && url.scheme == Scheme::Http {
@@ -115,26 +113,12 @@ impl Exchange {
     fn answer(&mut self) -> io::Result<&mut Answer> {
         if matches!(self.stage, Stage::Asking { .. }) {
             let asking = std::mem::replace(&mut self.stage, Stage::Failed);
-            if let Stage::Asking {
-                client,
-                url,
-                shown,
-                login,
-                headers,
-                body,
-            } = asking
-            {
+            if let Stage::Asking { client, url, shown, login, headers, body } = asking {
                 let headers: Vec<_> = headers.iter().map(|(k, v)| (&**k, &**v)).collect();
-                let request = Request {
-                    url: &url,
-                    shown: &shown,
-                    login: login.as_ref(),
-                    headers: &headers,
-                };
+                let request =
+                    Request { url: &url, shown: &shown, login: login.as_ref(), headers: &headers };
                 let body = body.map_or(Body::None, |it| Body::Whole(it.into()));
-                let answer = client
-                    .send(&request, body, &self.pulse)
-                    .map_err(io::Error::other)?;
+                let answer = client.send(&request, body, &self.pulse).map_err(io::Error::other)?;
                 self.judge(&answer, shown)?;
                 self.stage = Stage::Answering(Box::new(answer));
             }
@@ -147,9 +131,7 @@ impl Exchange {
 
     fn judge(&mut self, answer: &Answer, shown: String) -> io::Result<()> {
         if answer.status == 401 {
-            let asked = AuthenticationRequired {
-                www_authenticate: answer.asked.clone(),
-            };
+            let asked = AuthenticationRequired { www_authenticate: answer.asked.clone() };
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, asked));
         }
         if !(200..300).contains(&answer.status) {
@@ -157,11 +139,7 @@ impl Exchange {
             return Err(io::Error::other(match status {
                 403 => Error::Forbidden { url, detail },
                 404 | 410 => Error::NotFound { url, detail },
-                _ => Error::Http {
-                    url,
-                    status,
-                    detail,
-                },
+                _ => Error::Http { url, status, detail },
             }));
         }
         if let Some((tail, place)) = &self.redirected
@@ -257,16 +235,10 @@ pub struct BodyWriter(Rc<RefCell<Exchange>>);
 impl Write for BodyWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.0.borrow_mut().stage {
-            Stage::Asking {
-                body: Some(body), ..
-            } => {
+            Stage::Asking { body: Some(body), .. } => {
                 if body.len() + bytes.len() > REQUEST_BYTES_MAX {
                     let limit_bytes = REQUEST_BYTES_MAX as u64;
-                    return Err(Stop::Size {
-                        what: "a request",
-                        limit_bytes,
-                    }
-                    .into());
+                    return Err(Stop::Size { what: "a request", limit_bytes }.into());
                 }
                 body.extend_from_slice(bytes);
                 Ok(bytes.len())
@@ -291,17 +263,11 @@ impl Web {
         redirected: Option<(String, Rc<RefCell<Option<String>>>)>,
     ) -> Rc<RefCell<Exchange>> {
         let split = |line: &str| {
-            line.split_once(':')
-                .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+            line.split_once(':').map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
         };
-        let headers: Headers = headers
-            .into_iter()
-            .filter_map(|it| split(it.as_ref()))
-            .collect();
+        let headers: Headers = headers.into_iter().filter_map(|it| split(it.as_ref())).collect();
         // What gix has asked its own credentials for is the later word.
-        let theirs = headers
-            .iter()
-            .any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+        let theirs = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
         let stage = Stage::Asking {
             client: self.client.clone(),
             url: url.to_owned(),
@@ -321,18 +287,8 @@ impl Web {
 }
 
 fn ends(exchange: &Rc<RefCell<Exchange>>) -> (HeadReader, BodyReader) {
-    let head = HeadReader {
-        exchange: exchange.clone(),
-        lines: None,
-    };
-    (
-        head,
-        BodyReader {
-            exchange: exchange.clone(),
-            piece: Vec::new(),
-            used: 0,
-        },
-    )
+    let head = HeadReader { exchange: exchange.clone(), lines: None };
+    (head, BodyReader { exchange: exchange.clone(), piece: Vec::new(), used: 0 })
 }
 
 impl GixHttp for Web {
@@ -361,11 +317,7 @@ impl GixHttp for Web {
     ) -> gix::Result<PostResponse<HeadReader, BodyReader, BodyWriter>> {
         let exchange = self.ask(url, headers, Some(Vec::new()), None);
         let (headers, body) = ends(&exchange);
-        Ok(PostResponse {
-            post_body: BodyWriter(exchange),
-            headers,
-            body,
-        })
+        Ok(PostResponse { post_body: BodyWriter(exchange), headers, body })
     }
 
     fn configure(&mut self, _config: &dyn std::any::Any) -> gix::Result<()> {

@@ -66,14 +66,7 @@ impl<'a> Graph<'a> {
     ) -> Self {
         shallow.sort_unstable();
         let (commits, buffer) = (HashMap::new(), Vec::new());
-        Graph {
-            odb,
-            shallow,
-            remote_shallow,
-            commits,
-            buffer,
-            visited: 0,
-        }
+        Graph { odb, shallow, remote_shallow, commits, buffer, visited: 0 }
     }
 
     pub(crate) fn peel(&mut self, id: ObjectId) -> Result<Peeled, Error> {
@@ -117,17 +110,9 @@ impl<'a> Graph<'a> {
             Ok(_) => Vec::new(),
             Err(_) => commit.clone().parent_ids().collect(),
         };
-        let tree = commit
-            .clone()
-            .tree_id()
-            .map_err(|err| unreadable(id, err))?;
+        let tree = commit.clone().tree_id().map_err(|err| unreadable(id, err))?;
         let time = commit.committer().map_or(0, |it| it.seconds());
-        entry.insert(Commit {
-            parents,
-            tree,
-            time,
-            paint: 0,
-        });
+        entry.insert(Commit { parents, tree, time, paint: 0 });
         self.visited += 1;
         Ok(true)
     }
@@ -138,11 +123,7 @@ impl<'a> Graph<'a> {
 
     /// The tree of a commit that may not have been visited.
     pub(crate) fn tree_of(&mut self, id: ObjectId) -> Result<Option<ObjectId>, Error> {
-        Ok(if self.load(id)? {
-            self.commits.get(&id).map(|it| it.tree)
-        } else {
-            None
-        })
+        Ok(if self.load(id)? { self.commits.get(&id).map(|it| it.tree) } else { None })
     }
 
     fn time(&self, id: &ObjectId) -> i64 {
@@ -156,10 +137,7 @@ impl<'a> Graph<'a> {
         }
         self.paint(&[new], &[old])?;
         // `old` is reached from `new` exactly if the paint of `new` has arrived there.
-        let reached = self
-            .commits
-            .get(&old)
-            .is_some_and(|it| it.paint & WANT != 0);
+        let reached = self.commits.get(&old).is_some_and(|it| it.paint & WANT != 0);
         self.clean();
         Ok(reached)
     }

@@ -84,20 +84,17 @@ impl Client {
         }
         // The client must be born where its connections will live.
         let _inside = handle.enter();
-        let inner = builder.build().map_err(|err| Error::Setup {
-            what: "the HTTP client".into(),
-            source: err.into(),
-        })?;
+        let inner = builder
+            .build()
+            .map_err(|err| Error::Setup { what: "the HTTP client".into(), source: err.into() })?;
         drop(_inside);
         Ok(Client { inner, handle })
     }
 }
 
 fn certificates(file: &Path) -> Result<Vec<reqwest::Certificate>, Error> {
-    let failed = |source: Cause| Error::Setup {
-        what: format!("CA file {}", file.display()),
-        source,
-    };
+    let failed =
+        |source: Cause| Error::Setup { what: format!("CA file {}", file.display()), source };
     let pem = std::fs::read(file).map_err(|err| failed(err.into()))?;
     let found = reqwest::Certificate::from_pem_bundle(&pem).map_err(|err| failed(err.into()))?;
     if found.is_empty() {
@@ -130,14 +127,10 @@ fn runtime() -> Result<Handle, Error> {
     if let Some(handle) = HANDLE.get() {
         return Ok(handle.clone());
     }
-    let failed = |source: io::Error| Error::Setup {
-        what: "the HTTP runtime".into(),
-        source: source.into(),
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(failed)?;
+    let failed =
+        |source: io::Error| Error::Setup { what: "the HTTP runtime".into(), source: source.into() };
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let handle = HANDLE.get_or_init(|| runtime.handle().clone()).clone();
     // Only the winner's runtime must run; a loser's has an id of its own and is dropped.
     if handle.id() == runtime.handle().id() {
@@ -191,13 +184,8 @@ impl Client {
             builder = builder.header(*name, *value);
         }
         if let Some(login) = request.login {
-            let mut value =
-                reqwest::header::HeaderValue::from_str(&login.header()).map_err(|err| {
-                    Error::Setup {
-                        what: "the login".into(),
-                        source: err.into(),
-                    }
-                })?;
+            let mut value = reqwest::header::HeaderValue::from_str(&login.header())
+                .map_err(|err| Error::Setup { what: "the login".into(), source: err.into() })?;
             value.set_sensitive(true);
             builder = builder.header(reqwest::header::AUTHORIZATION, value);
         }
@@ -221,10 +209,7 @@ impl Client {
         if response.status().is_redirection() {
             let to = text(reqwest::header::LOCATION);
             let to = super::url::shown_text(&to);
-            return Err(Error::Redirect {
-                url: request.shown.into(),
-                to,
-            });
+            return Err(Error::Redirect { url: request.shown.into(), to });
         }
         let headers = response.headers().iter();
         Ok(Answer {
@@ -234,9 +219,7 @@ impl Client {
             asked: header(reqwest::header::WWW_AUTHENTICATE)
                 .map(|it| it.as_bytes().into())
                 .collect(),
-            headers: headers
-                .map(|(k, v)| (k.to_string(), v.as_bytes().to_vec()))
-                .collect(),
+            headers: headers.map(|(k, v)| (k.to_string(), v.as_bytes().to_vec())).collect(),
             body: AnswerBody {
                 response,
                 piece: Bytes::new(),
@@ -262,22 +245,12 @@ fn failed(shown: &str, err: reqwest::Error) -> Error {
     let url = shown.to_owned();
     let err = err.without_url();
     if distrusted(&err) {
-        return Error::Certificate {
-            url,
-            source: err.into(),
-        };
+        return Error::Certificate { url, source: err.into() };
     }
     if err.is_connect() {
-        return Error::Connect {
-            url,
-            source: err.into(),
-        };
+        return Error::Connect { url, source: err.into() };
     }
-    let kind = if err.is_timeout() {
-        io::ErrorKind::TimedOut
-    } else {
-        io::ErrorKind::Other
-    };
+    let kind = if err.is_timeout() { io::ErrorKind::TimedOut } else { io::ErrorKind::Other };
     Error::wire(&url, "waiting for an answer", io::Error::new(kind, err))
 }
 
@@ -303,10 +276,7 @@ impl AnswerBody {
     /// The next bytes without copying; empty at the end.
     pub(crate) fn fill(&mut self) -> io::Result<&[u8]> {
         while self.piece.is_empty() {
-            match self
-                .handle
-                .block_on(in_time(&self.pulse, self.response.chunk()))?
-            {
+            match self.handle.block_on(in_time(&self.pulse, self.response.chunk()))? {
                 Ok(Some(piece)) => self.piece = piece,
                 Ok(None) => break,
                 Err(err) => return Err(io::Error::other(err.without_url())),
@@ -353,25 +323,16 @@ pub(crate) struct Upload {
 /// A body of unknown length.
 pub(crate) fn pieces(pulse: &Arc<Pulse>) -> (Upload, Pieces) {
     let (tx, rx) = mpsc::channel(PIECES_MAX);
-    (
-        Upload {
-            tx: Some(tx),
-            piece: Vec::new(),
-        },
-        Pieces {
-            rx,
-            pulse: pulse.clone(),
-        },
-    )
+    (Upload { tx: Some(tx), piece: Vec::new() }, Pieces { rx, pulse: pulse.clone() })
 }
 
 impl Upload {
     fn send(&mut self) -> io::Result<()> {
         let piece = std::mem::take(&mut self.piece);
         match &self.tx {
-            Some(tx) if !piece.is_empty() => tx
-                .blocking_send(Ok(piece.into()))
-                .map_err(|_| io::ErrorKind::BrokenPipe.into()),
+            Some(tx) if !piece.is_empty() => {
+                tx.blocking_send(Ok(piece.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
+            }
             Some(_) => Ok(()),
             None => Err(io::ErrorKind::BrokenPipe.into()),
         }
@@ -386,9 +347,7 @@ impl Upload {
 
 impl Write for Upload {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = bytes
-            .len()
-            .min(PIECE_BYTES.saturating_sub(self.piece.len()));
+        let n = bytes.len().min(PIECE_BYTES.saturating_sub(self.piece.len()));
         self.piece.extend_from_slice(&bytes[..n]);
         if self.piece.len() >= PIECE_BYTES {
             self.send()?;

@@ -34,13 +34,7 @@ pub(crate) struct Lines<R> {
 impl<R: Read> Lines<R> {
     /// `what` names the thing in errors.
     pub(crate) fn new(inner: R, what: &'static str, limit_bytes: u64) -> Self {
-        Lines {
-            inner,
-            line: Vec::new(),
-            what,
-            left_bytes: limit_bytes,
-            limit_bytes,
-        }
+        Lines { inner, line: Vec::new(), what, left_bytes: limit_bytes, limit_bytes }
     }
 
     /// The next line. A stream that ends within a line is an [`io::ErrorKind::UnexpectedEof`].
@@ -66,21 +60,12 @@ impl<R: Read> Lines<R> {
             Some(n) if (4..=PAYLOAD_BYTES_MAX + 4).contains(&n) => n - 4,
             _ => {
                 let detail = format!("bad line length `{}`", digits.escape_ascii());
-                return Ok(Err(Error::Protocol {
-                    what: self.what,
-                    detail,
-                }));
+                return Ok(Err(Error::Protocol { what: self.what, detail }));
             }
         };
-        self.left_bytes = self
-            .left_bytes
-            .checked_sub(payload as u64 + 4)
-            .ok_or_else(|| {
-                io::Error::from(Stop::Size {
-                    what: self.what,
-                    limit_bytes: self.limit_bytes,
-                })
-            })?;
+        self.left_bytes = self.left_bytes.checked_sub(payload as u64 + 4).ok_or_else(|| {
+            io::Error::from(Stop::Size { what: self.what, limit_bytes: self.limit_bytes })
+        })?;
         self.line.resize(payload, 0);
         self.inner.read_exact(&mut self.line)?;
         Ok(Ok(Line::Data(&self.line)))
@@ -93,10 +78,7 @@ impl<R: Read> Lines<R> {
 
 /// Appends one line.
 pub(crate) fn put(out: &mut Vec<u8>, payload: &[u8]) {
-    debug_assert!(
-        payload.len() <= PAYLOAD_BYTES_MAX,
-        "callers keep names and options short"
-    );
+    debug_assert!(payload.len() <= PAYLOAD_BYTES_MAX, "callers keep names and options short");
     write!(out, "{:04x}", payload.len() + 4).expect("a vector takes all");
     out.extend_from_slice(payload);
 }
@@ -132,16 +114,7 @@ mod tests {
                 Err(err) => break Error::wire("u", "reading", err),
             }
         };
-        assert!(
-            matches!(
-                err,
-                Error::Limit {
-                    what: "test",
-                    limit_bytes: 80
-                }
-            ),
-            "{err:?}"
-        );
+        assert!(matches!(err, Error::Limit { what: "test", limit_bytes: 80 }), "{err:?}");
     }
 
     proptest! {

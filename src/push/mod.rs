@@ -148,9 +148,7 @@ pub struct Outcome {
 impl Outcome {
     /// Whether every reference is where it should be.
     pub fn is_ok(&self) -> bool {
-        self.refs
-            .iter()
-            .all(|it| matches!(it.status, RefStatus::Ok | RefStatus::UpToDate))
+        self.refs.iter().all(|it| matches!(it.status, RefStatus::Ok | RefStatus::UpToDate))
     }
 }
 

@@ -90,10 +90,7 @@ pub(crate) fn write(
     let mut pack = Pack {
         out,
         hash: gix::hash::hasher(odb.store_ref().object_hash()),
-        counts: PackCounts {
-            objects: count,
-            ..PackCounts::default()
-        },
+        counts: PackCounts { objects: count, ..PackCounts::default() },
         offsets: vec![0; wanted.len()],
         header: Vec::new(),
     };
@@ -252,9 +249,9 @@ impl Pack<'_> {
                 Kind::Tag => Header::Tag,
             },
             Some(base_id) => match positions.get(&base_id) {
-                Some(before) if ofs_delta => Header::OfsDelta {
-                    base_distance: offset - self.offsets[*before as usize],
-                },
+                Some(before) if ofs_delta => {
+                    Header::OfsDelta { base_distance: offset - self.offsets[*before as usize] }
+                }
                 _ => Header::RefDelta { base_id },
             },
         };
@@ -269,10 +266,7 @@ impl Pack<'_> {
     }
 
     fn finish(mut self) -> Result<PackCounts, Failure> {
-        let hash = self
-            .hash
-            .try_finalize()
-            .map_err(|err| Error::local("the pack", err))?;
+        let hash = self.hash.try_finalize().map_err(|err| Error::local("the pack", err))?;
         self.out.write_all(hash.as_slice())?;
         self.counts.bytes += hash.as_slice().len() as u64;
         Ok(self.counts)
@@ -292,12 +286,7 @@ impl Encoder {
         // Locations must stay good between being found and being read.
         odb.prevent_pack_unload();
         let deflate = Compress::new(level);
-        Encoder {
-            odb,
-            deflate,
-            new: Vec::new(),
-            old: Vec::new(),
-        }
+        Encoder { odb, deflate, new: Vec::new(), old: Vec::new() }
     }
 
     fn encode(&mut self, object: &Wanted, base: Option<ObjectId>) -> Result<Encoded, Error> {
@@ -309,42 +298,24 @@ impl Encoder {
             };
             if let Some(delta) = delta {
                 let (size, data) = (delta.len() as u64, self.deflated(&delta)?);
-                return Ok(Encoded {
-                    base: Some(base),
-                    kind,
-                    size,
-                    copied: false,
-                    data,
-                });
+                return Ok(Encoded { base: Some(base), kind, size, copied: false, data });
             }
         }
         if let Some(encoded) = self.copy(id, kind)? {
             return Ok(encoded);
         }
         let mut buffer = std::mem::take(&mut self.new);
-        let found = self
-            .odb
-            .try_find(&id, &mut buffer)
-            .map_err(|err| unreadable(id, err))?;
+        let found = self.odb.try_find(&id, &mut buffer).map_err(|err| unreadable(id, err))?;
         let object = found.ok_or(Error::Missing { id })?;
         if object.kind != kind {
-            return Err(unreadable(
-                id,
-                format!("it is a {}, not a {kind}", object.kind),
-            ));
+            return Err(unreadable(id, format!("it is a {}, not a {kind}", object.kind)));
         }
         let (size, data) = (object.data.len() as u64, self.deflated(object.data)?);
         // One huge object should not be remembered by its room for long.
         if buffer.capacity() <= BATCH_BYTES * 4 {
             self.new = buffer;
         }
-        Ok(Encoded {
-            base: None,
-            kind,
-            size,
-            copied: false,
-            data,
-        })
+        Ok(Encoded { base: None, kind, size, copied: false, data })
     }
 
     fn delta(
@@ -354,10 +325,7 @@ impl Encoder {
         base: ObjectId,
     ) -> Result<Option<Vec<u8>>, Error> {
         let size = |id: ObjectId| {
-            let found = self
-                .odb
-                .try_header(&id)
-                .map_err(|err| unreadable(id, err))?;
+            let found = self.odb.try_header(&id).map_err(|err| unreadable(id, err))?;
             Ok::<_, Error>(found.map_or(0, |it| it.size))
         };
         let fits = |size: u64| (DELTA_BYTES_MIN..=DELTA_BYTES_MAX).contains(&size);
@@ -366,14 +334,8 @@ impl Encoder {
         if !fits(ours) || !fits(theirs) || theirs < ours / 4 {
             return Ok(None);
         }
-        let new = self
-            .odb
-            .try_find(&id, &mut self.new)
-            .map_err(|err| unreadable(id, err))?;
-        let old = self
-            .odb
-            .try_find(&base, &mut self.old)
-            .map_err(|err| unreadable(base, err))?;
+        let new = self.odb.try_find(&id, &mut self.new).map_err(|err| unreadable(id, err))?;
+        let old = self.odb.try_find(&base, &mut self.old).map_err(|err| unreadable(base, err))?;
         let (Some(new), Some(old)) = (new, old) else {
             return Ok(None);
         };
@@ -390,10 +352,8 @@ impl Encoder {
     /// Takes the compressed bytes of an object that lies whole in a local pack.
     fn copy(&mut self, id: ObjectId, kind: Kind) -> Result<Option<Encoded>, Error> {
         use gix_pack::Find;
-        let located = self
-            .odb
-            .location_by_oid(&id, &mut self.old)
-            .map_err(|err| unreadable(id, err))?;
+        let located =
+            self.odb.location_by_oid(&id, &mut self.old).map_err(|err| unreadable(id, err))?;
         let Some(location) = located else {
             return Ok(None);
         };
@@ -408,13 +368,7 @@ impl Encoder {
         }
         let mut data = entry.data;
         data.drain(..header.header_size());
-        Ok(Some(Encoded {
-            base: None,
-            kind,
-            size: header.decompressed_size,
-            copied: true,
-            data,
-        }))
+        Ok(Some(Encoded { base: None, kind, size: header.decompressed_size, copied: true, data }))
     }
 
     fn deflated(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Error> {

@@ -41,13 +41,7 @@ impl Pulse {
         interrupt: Option<Arc<AtomicBool>>,
     ) -> Arc<Self> {
         let (begun, moved_ms) = (Instant::now(), AtomicU64::new(0));
-        Arc::new(Pulse {
-            begun,
-            moved_ms,
-            idle,
-            wall,
-            interrupt,
-        })
+        Arc::new(Pulse { begun, moved_ms, idle, wall, interrupt })
     }
 
     /// Something moved.
@@ -58,11 +52,7 @@ impl Pulse {
 
     /// How long to wait before asking again; or why not to.
     pub(crate) fn check(&self) -> Result<Duration, Stop> {
-        if self
-            .interrupt
-            .as_ref()
-            .is_some_and(|it| it.load(Ordering::Relaxed))
-        {
+        if self.interrupt.as_ref().is_some_and(|it| it.load(Ordering::Relaxed)) {
             return Err(Stop::Interrupted);
         }
         let now = self.begun.elapsed();
@@ -93,10 +83,7 @@ impl Paced {
         loop {
             let slice = self.pulse.check()?;
             let slice = Timespec::try_from(slice).map_err(io::Error::other)?;
-            match poll(
-                &mut [PollFd::from_borrowed_fd(self.fd.as_fd(), flags)],
-                Some(&slice),
-            ) {
+            match poll(&mut [PollFd::from_borrowed_fd(self.fd.as_fd(), flags)], Some(&slice)) {
                 Ok(0) | Err(rustix::io::Errno::INTR) => {}
                 Ok(_) => return Ok(()),
                 Err(err) => return Err(err.into()),

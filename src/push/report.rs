@@ -43,10 +43,7 @@ const LINE_BYTES_MAX: usize = 8 * 1024;
 
 impl<'a> Messages<'a> {
     pub(crate) fn new(emit: &'a mut dyn FnMut(&[u8], bool)) -> Self {
-        Messages {
-            line: Vec::new(),
-            emit,
-        }
+        Messages { line: Vec::new(), emit }
     }
 
     pub(crate) fn take(&mut self, text: &[u8]) {
@@ -82,11 +79,7 @@ pub(crate) fn read<R: Read>(
     sideband: bool,
     emit: &mut dyn FnMut(&[u8], bool),
 ) -> Result<Report, Error> {
-    if sideband {
-        banded(lines, url, emit)
-    } else {
-        bare(lines, url)
-    }
+    if sideband { banded(lines, url, emit) } else { bare(lines, url) }
 }
 
 const READING: &str = "reading its report";
@@ -138,10 +131,7 @@ fn banded<R: Read>(
                 } else {
                     format!("unknown band {}", line[0])
                 };
-                break Some(Error::Protocol {
-                    what: "the report",
-                    detail,
-                });
+                break Some(Error::Protocol { what: "the report", detail });
             }
             Line::Flush | Line::End => break None,
             Line::Marker => {}
@@ -196,35 +186,20 @@ impl Report {
     fn take(&mut self, line: &[u8]) -> Result<(), Error> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         if let Some(result) = line.strip_prefix(b"unpack ") {
-            self.unpack = Some(if result == b"ok" {
-                Ok(())
-            } else {
-                Err(result.into())
-            });
+            self.unpack = Some(if result == b"ok" { Ok(()) } else { Err(result.into()) });
         } else if let Some(name) = line.strip_prefix(b"ok ") {
-            self.refs.push(Status {
-                name: name.into(),
-                result: Ok(()),
-                options: Vec::new(),
-            });
+            self.refs.push(Status { name: name.into(), result: Ok(()), options: Vec::new() });
         } else if let Some(rest) = line.strip_prefix(b"ng ") {
             let (name, reason) = rest.split_once_str(" ").unwrap_or((rest, b"failed"));
             let result = Err(reason.into());
-            self.refs.push(Status {
-                name: name.into(),
-                result,
-                options: Vec::new(),
-            });
+            self.refs.push(Status { name: name.into(), result, options: Vec::new() });
         } else if let Some(option) = line.strip_prefix(b"option ") {
             if let Some(last) = self.refs.last_mut() {
                 last.options.push(option.into());
             }
         } else {
             let detail = format!("bad line `{}`", line[..line.len().min(100)].as_bstr());
-            return Err(Error::Protocol {
-                what: "the report",
-                detail,
-            });
+            return Err(Error::Protocol { what: "the report", detail });
         }
         Ok(())
     }
@@ -232,7 +207,5 @@ impl Report {
 
 /// Hands on each line of what a child printed.
 pub(crate) fn lines(text: &[u8], emit: &mut dyn FnMut(&[u8])) {
-    text.lines()
-        .filter(|it| !it.trim().is_empty())
-        .for_each(emit);
+    text.lines().filter(|it| !it.trim().is_empty()).for_each(emit);
 }

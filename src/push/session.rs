@@ -54,19 +54,14 @@ fn push_as(
 ) -> Result<Outcome, Error> {
     super::url::allowed(url)?;
     check_names(updates)?;
-    let pulse = Pulse::new(
-        options.deadlines.idle,
-        options.deadlines.wall,
-        options.interrupt.clone(),
-    );
+    let pulse =
+        Pulse::new(options.deadlines.idle, options.deadlines.wall, options.interrupt.clone());
     let mut wire = Wire::open(repo, url, options, credentials, &pulse)?;
     let remote = wire.advertisement(repo.object_hash())?;
 
     let mut odb: Odb = repo.objects.clone().into_inner();
     odb.ignore_replacements = true;
-    let ours = repo
-        .shallow_commits()
-        .map_err(|err| Error::local("the shallow file", err))?;
+    let ours = repo.shallow_commits().map_err(|err| Error::local("the shallow file", err))?;
     let shallow: Vec<ObjectId> = ours.iter().flat_map(|it| it.iter().copied()).collect();
     let mut graph = Graph::new(&odb, shallow.clone(), &remote.shallow);
     let mut outcome = Outcome {
@@ -83,26 +78,15 @@ fn push_as(
         return Ok(outcome);
     }
     let capabilities = capabilities(repo, &remote, options)?;
-    let head = commands(
-        &outcome.refs,
-        &shallow,
-        &capabilities,
-        &options.push_options,
-    );
-    let mut wants: Vec<_> = outcome
-        .refs
-        .iter()
-        .filter(|it| ours(it))
-        .map(|it| it.new)
-        .collect();
+    let head = commands(&outcome.refs, &shallow, &capabilities, &options.push_options);
+    let mut wants: Vec<_> = outcome.refs.iter().filter(|it| ours(it)).map(|it| it.new).collect();
     wants.retain(|it| !it.is_null());
     let mut job = Job { head, pack: None };
     if !wants.is_empty() {
         let (wanted, counts) = walk::objects(&odb, &mut graph, &wants, &remote)?;
         outcome.counts = counts;
-        let level = repo
-            .pack_compression()
-            .map_err(|err| Error::local("the configuration", err))?;
+        let level =
+            repo.pack_compression().map_err(|err| Error::local("the configuration", err))?;
         let settings = pack::Settings {
             thin: options.thin && !remote.can("no-thin"),
             ofs_delta: remote.can("ofs-delta"),
@@ -147,10 +131,7 @@ fn decide(
             && expected != old
             && old != update.new
         {
-            RefStatus::Rejected(Rejection::Stale {
-                expected,
-                found: old,
-            })
+            RefStatus::Rejected(Rejection::Stale { expected, found: old })
         } else if old == update.new && !update.new.is_null() {
             RefStatus::UpToDate
         } else if update.new.is_null() && old.is_null() {
@@ -169,14 +150,7 @@ fn decide(
             }
         };
         let (name, new) = (update.name.clone(), update.new);
-        out.push(RefResult {
-            name,
-            old,
-            new,
-            status,
-            forced,
-            options: Vec::new(),
-        });
+        out.push(RefResult { name, old, new, status, forced, options: Vec::new() });
     }
     let rejected = |it: &RefResult| matches!(it.status, RefStatus::Rejected(_));
     if atomic && out.iter().any(rejected) {
@@ -204,11 +178,7 @@ fn obstacle(
     let (Some((from, Kind::Commit)), Some((to, Kind::Commit))) = (from, to) else {
         return Ok(Some(Rejection::NeedsForce));
     };
-    Ok(if graph.is_ancestor(from, to)? {
-        None
-    } else {
-        Some(Rejection::NonFastForward)
-    })
+    Ok(if graph.is_ancestor(from, to)? { None } else { Some(Rejection::NonFastForward) })
 }
 
 /// What we ask of the remote, of what it offers.
@@ -238,15 +208,11 @@ fn capabilities(
         ask("quiet");
     }
     if options.atomic && !ask("atomic") {
-        return Err(Error::Unsupported {
-            capability: "atomic",
-        });
+        return Err(Error::Unsupported { capability: "atomic" });
     }
     let push_options = !options.push_options.is_empty();
     if push_options && !ask("push-options") {
-        return Err(Error::Unsupported {
-            capability: "push-options",
-        });
+        return Err(Error::Unsupported { capability: "push-options" });
     }
     if remote.can("object-format") {
         words.push(format!("object-format={}", repo.object_hash()));
@@ -254,12 +220,7 @@ fn capabilities(
     if remote.can("agent") {
         words.push("agent=git/gix-push".into());
     }
-    Ok(Asked {
-        line: words.join(" ").into(),
-        sideband,
-        report,
-        push_options,
-    })
+    Ok(Asked { line: words.join(" ").into(), sideband, report, push_options })
 }
 
 fn commands(
@@ -286,10 +247,7 @@ fn commands(
     if asked.push_options {
         for option in options {
             let option = option.as_bytes();
-            line::put(
-                &mut out,
-                &option[..option.len().min(line::PAYLOAD_BYTES_MAX)],
-            );
+            line::put(&mut out, &option[..option.len().min(line::PAYLOAD_BYTES_MAX)]);
         }
         out.extend_from_slice(line::FLUSH);
     }
@@ -344,9 +302,7 @@ fn converse(
     let (sent, heard) = std::thread::scope(|scope| {
         let listening = scope.spawn(move || {
             let mut emit = |text: &[u8], transient: bool| {
-                ears.lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .hear(text, transient);
+                ears.lock().unwrap_or_else(PoisonError::into_inner).hear(text, transient);
             };
             listener.listen(report_bytes_max, |lines| {
                 super::report::read(lines, &shown, sideband, &mut emit)
@@ -354,11 +310,7 @@ fn converse(
         });
         let mut progress = |objects, objects_total, bytes| {
             if let Some(observer) = &mut lock().observer {
-                observer.progress(Progress {
-                    objects,
-                    objects_total,
-                    bytes,
-                });
+                observer.progress(Progress { objects, objects_total, bytes });
             }
         };
         let sent = send(odb, &job, &mut sender, &mut progress);
@@ -369,9 +321,7 @@ fn converse(
                 Err(err)
             }
         };
-        let heard = listening
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let heard = listening.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         (sent, heard)
     });
     let stderr = ending.finish();
@@ -388,10 +338,7 @@ fn converse(
                 Ok(counts) => outcome.pack = counts,
                 Err(pack::Failure::Wire(err)) if !reported => {
                     let err = match fatal {
-                        Some(text) => Error::Remote {
-                            url,
-                            message: text.to_str_lossy().into(),
-                        },
+                        Some(text) => Error::Remote { url, message: text.to_str_lossy().into() },
                         None => explained(Error::wire(&url, "sending", err)),
                     };
                     return Err(err);
@@ -400,10 +347,7 @@ fn converse(
             }
             if !reported && asked.report {
                 outcome.lost = Some(match fatal {
-                    Some(text) => Error::Remote {
-                        url,
-                        message: text.to_str_lossy().into(),
-                    },
+                    Some(text) => Error::Remote { url, message: text.to_str_lossy().into() },
                     None => {
                         let source = io::Error::from(io::ErrorKind::UnexpectedEof);
                         explained(Error::wire(&url, "waiting for its report", source))
@@ -437,10 +381,7 @@ fn is_refusal(err: &Error) -> bool {
             | Error::Connect { .. }
             | Error::Certificate { .. }
             | Error::Setup { .. }
-            | Error::Http {
-                status: 400..=499,
-                ..
-            }
+            | Error::Http { status: 400..=499, .. }
     )
 }
 

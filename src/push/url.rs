@@ -12,12 +12,8 @@ use super::error::Error;
 pub(crate) fn allowed(url: &Url) -> Result<(), Error> {
     match url.scheme {
         Scheme::File | Scheme::Ssh | Scheme::Git | Scheme::Http | Scheme::Https => Ok(()),
-        Scheme::Ext => Err(Error::Transport {
-            scheme: "ext".into(),
-        }),
-        ref other => Err(Error::Transport {
-            scheme: other.to_string(),
-        }),
+        Scheme::Ext => Err(Error::Transport { scheme: "ext".into() }),
+        ref other => Err(Error::Transport { scheme: other.to_string() }),
     }
 }
 
@@ -54,14 +50,8 @@ mod tests {
     #[test]
     fn nothing_secret_is_shown() {
         for (url, seen) in [
-            (
-                "https://me:secret@example.com/a/b.git",
-                "https://example.com/a/b.git",
-            ),
-            (
-                "https://token@example.com:8443/a?key=1#x",
-                "https://example.com:8443/a",
-            ),
+            ("https://me:secret@example.com/a/b.git", "https://example.com/a/b.git"),
+            ("https://token@example.com:8443/a?key=1#x", "https://example.com:8443/a"),
             ("ssh://git:pw@example.com/a", "ssh://git@example.com/a"),
             ("/srv/a", "/srv/a"),
         ] {
@@ -74,10 +64,7 @@ mod tests {
     fn helpers_are_not_called() {
         for url in ["ext::sh -c id", "foo::bar", "foo://bar/x", "ftp://h/x"] {
             let url = gix::url::parse(url).unwrap();
-            assert!(
-                matches!(allowed(&url), Err(Error::Transport { .. })),
-                "{url:?}"
-            );
+            assert!(matches!(allowed(&url), Err(Error::Transport { .. })), "{url:?}");
         }
     }
 }

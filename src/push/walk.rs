@@ -131,21 +131,13 @@ impl Walk<'_> {
                 Kind::Blob => &mut self.counts.blobs,
                 Kind::Tag => &mut self.counts.tags,
             } += 1;
-            self.out.push(Wanted {
-                id,
-                kind,
-                base,
-                delta: None,
-            });
+            self.out.push(Wanted { id, kind, base, delta: None });
         }
     }
 
     fn load(&self, id: ObjectId) -> Result<Option<Vec<u8>>, Error> {
         let mut buffer = Vec::new();
-        let found = self
-            .odb
-            .try_find(&id, &mut buffer)
-            .map_err(|err| unreadable(id, err))?;
+        let found = self.odb.try_find(&id, &mut buffer).map_err(|err| unreadable(id, err))?;
         match found.map(|it| it.kind) {
             None => Ok(None),
             Some(Kind::Tree) => Ok(Some(buffer)),
@@ -195,10 +187,8 @@ type Changed = Vec<(ObjectId, bool, Vec<ObjectId>)>;
 
 /// Entries of a tree that none of the bases has, with what stands at their path there.
 fn changed(id: ObjectId, data: &[u8], bases: &[Vec<u8>]) -> Result<Changed, Error> {
-    let mut cursors: Vec<_> = bases
-        .iter()
-        .map(|it| TreeRefIter::from_bytes(it, id.kind()).peekable())
-        .collect();
+    let mut cursors: Vec<_> =
+        bases.iter().map(|it| TreeRefIter::from_bytes(it, id.kind()).peekable()).collect();
     let mut out = Vec::new();
     for entry in TreeRefIter::from_bytes(data, id.kind()) {
         let entry = entry.map_err(|err| unreadable(id, err))?;
@@ -238,9 +228,5 @@ fn changed(id: ObjectId, data: &[u8], bases: &[Vec<u8>]) -> Result<Changed, Erro
 
 /// Where each wanted object stands in the list.
 pub(crate) fn positions(wanted: &[Wanted]) -> HashMap<ObjectId, u32> {
-    wanted
-        .iter()
-        .zip(0u32..)
-        .map(|(it, at)| (it.id, at))
-        .collect()
+    wanted.iter().zip(0u32..).map(|(it, at)| (it.id, at)).collect()
 }

@@ -62,13 +62,9 @@ impl<'o, 'c> Wire<'o, 'c> {
     ) -> Result<Wire<'o, 'c>, Error> {
         let shown = super::url::shown(url);
         let kind = match url.scheme {
-            Scheme::Http | Scheme::Https => Carrier::Http(Box::new(Web::new(
-                url,
-                &shown,
-                options,
-                credentials,
-                pulse,
-            )?)),
+            Scheme::Http | Scheme::Https => {
+                Carrier::Http(Box::new(Web::new(url, &shown, options, credentials, pulse)?))
+            }
             _ => {
                 let ssh = ssh(repo, options);
                 let program = options.receive_pack.clone();
@@ -84,12 +80,7 @@ impl<'o, 'c> Wire<'o, 'c> {
             }
         };
         let advertisement_bytes_max = options.limits.advertisement_bytes_max;
-        Ok(Wire {
-            shown,
-            pulse: pulse.clone(),
-            advertisement_bytes_max,
-            kind,
-        })
+        Ok(Wire { shown, pulse: pulse.clone(), advertisement_bytes_max, kind })
     }
 
     pub(crate) fn shown(&self) -> &str {
@@ -119,11 +110,7 @@ impl<'o, 'c> Wire<'o, 'c> {
     /// Ends a conversation in which nothing is to be sent.
     pub(crate) fn leave(self) {
         if let Carrier::Stream(stream) = self.kind {
-            let Stream {
-                reader,
-                mut writer,
-                child,
-            } = *stream;
+            let Stream { reader, mut writer, child } = *stream;
             // Without it the remote would complain of a hangup; it may have hung up itself.
             let _ = writer.write_all(FLUSH);
             drop((reader, writer));
@@ -137,23 +124,13 @@ impl<'o, 'c> Wire<'o, 'c> {
     pub(crate) fn split(self, whole_bytes_max: usize) -> (Listener<'o, 'c>, Sender, Ending) {
         match self.kind {
             Carrier::Stream(stream) => {
-                let Stream {
-                    reader,
-                    writer,
-                    child,
-                } = *stream;
-                let ending = Ending {
-                    child,
-                    pulse: self.pulse,
-                };
+                let Stream { reader, writer, child } = *stream;
+                let ending = Ending { child, pulse: self.pulse };
                 (Listener::Stream(reader), Sender::Stream(writer), ending)
             }
             Carrier::Http(web) => {
                 let (tx, rx) = mpsc::sync_channel(1);
-                let ending = Ending {
-                    child: None,
-                    pulse: self.pulse.clone(),
-                };
+                let ending = Ending { child: None, pulse: self.pulse.clone() };
                 let sender = Buffered {
                     tx,
                     whole: Vec::new(),
@@ -252,13 +229,10 @@ impl Sender {
                 drop(writer);
                 Ok(())
             }
-            Self::Http(Buffered {
-                upload: Some(upload),
-                ..
-            }) => upload.end(),
-            Self::Http(Buffered { tx, whole, .. }) => tx
-                .send(Body::Whole(whole.into()))
-                .map_err(|_| io::ErrorKind::BrokenPipe.into()),
+            Self::Http(Buffered { upload: Some(upload), .. }) => upload.end(),
+            Self::Http(Buffered { tx, whole, .. }) => {
+                tx.send(Body::Whole(whole.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
+            }
         }
     }
 }
@@ -286,10 +260,7 @@ impl Write for Sender {
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Stream(writer) => writer.flush(),
-            Self::Http(Buffered {
-                upload: Some(upload),
-                ..
-            }) => upload.flush(),
+            Self::Http(Buffered { upload: Some(upload), .. }) => upload.flush(),
             Self::Http(_) => Ok(()),
         }
     }
@@ -304,10 +275,7 @@ pub(crate) struct Ending {
 impl Ending {
     /// Waits for the child and gives what it printed.
     pub(crate) fn finish(&mut self) -> BString {
-        self.child
-            .as_mut()
-            .map(|it| it.finish(&self.pulse))
-            .unwrap_or_default()
+        self.child.as_mut().map(|it| it.finish(&self.pulse)).unwrap_or_default()
     }
 }
 
@@ -331,10 +299,7 @@ impl<'o, 'c> Web<'o, 'c> {
             Some(client) => client.clone(),
             None => {
                 let connect = options.client.connect.or(Some(options.deadlines.connect));
-                Client::new(&http::ClientOptions {
-                    connect,
-                    ..options.client.clone()
-                })?
+                Client::new(&http::ClientOptions { connect, ..options.client.clone() })?
             }
         };
         let mut bare = url.clone();
@@ -348,11 +313,7 @@ impl<'o, 'c> Web<'o, 'c> {
         }
         let web = Web {
             client,
-            base: bare
-                .to_bstring()
-                .to_string()
-                .trim_end_matches('/')
-                .to_owned(),
+            base: bare.to_bstring().to_string().trim_end_matches('/').to_owned(),
             shown: shown.to_owned(),
             login,
             to_approve: false,
@@ -366,9 +327,7 @@ impl<'o, 'c> Web<'o, 'c> {
 
     fn check_clear_text(&self) -> Result<(), Error> {
         if self.login.is_some() && !self.allow_clear_text && self.base.starts_with("http://") {
-            return Err(Error::ClearText {
-                url: self.shown.clone(),
-            });
+            return Err(Error::ClearText { url: self.shown.clone() });
         }
         Ok(())
     }
@@ -376,16 +335,7 @@ impl<'o, 'c> Web<'o, 'c> {
     fn send(&self, tail: &str, headers: &[(&str, &str)], body: Body) -> Result<Answer, Error> {
         let url = format!("{}{tail}", self.base);
         let (shown, login) = (&*self.shown, self.login.as_ref());
-        self.client.send(
-            &Request {
-                url: &url,
-                shown,
-                login,
-                headers,
-            },
-            body,
-            &self.pulse,
-        )
+        self.client.send(&Request { url: &url, shown, login, headers }, body, &self.pulse)
     }
 
     /// Sends a request, as often as it takes to be let in.
@@ -412,10 +362,7 @@ impl<'o, 'c> Web<'o, 'c> {
             };
             let got = credentials
                 .get(&self.base, &answer.asked)
-                .map_err(|source| Error::Credentials {
-                    url: self.shown.clone(),
-                    source,
-                })?;
+                .map_err(|source| Error::Credentials { url: self.shown.clone(), source })?;
             let Some(login) = got else {
                 return Err(refused);
             };
@@ -424,24 +371,14 @@ impl<'o, 'c> Web<'o, 'c> {
             self.check_clear_text()?;
         }
         let detail = "no login was accepted".into();
-        Err(Error::Login {
-            url: self.shown.clone(),
-            detail,
-        })
+        Err(Error::Login { url: self.shown.clone(), detail })
     }
 
     fn refused(&self, answer: &Answer) -> Error {
         let asked: Vec<_> = answer.asked.iter().map(|it| it.to_str_lossy()).collect();
-        let known = if self.login.is_some() {
-            "the login was refused"
-        } else {
-            "no login"
-        };
+        let known = if self.login.is_some() { "the login was refused" } else { "no login" };
         let detail = format!("{known} (the server asks for {})", asked.join(", "));
-        Error::Login {
-            url: self.shown.clone(),
-            detail,
-        }
+        Error::Login { url: self.shown.clone(), detail }
     }
 
     /// Gives a good answer back, and makes an error of any other.
@@ -462,11 +399,7 @@ impl<'o, 'c> Web<'o, 'c> {
             403 => Error::Forbidden { url, detail },
             404 | 410 => Error::NotFound { url, detail },
             413 => Error::TooLarge { url, detail },
-            status => Error::Http {
-                url,
-                status,
-                detail,
-            },
+            status => Error::Http { url, status, detail },
         })
     }
 
@@ -479,10 +412,7 @@ impl<'o, 'c> Web<'o, 'c> {
         let answer = self.admitted(TAIL, &[("Accept", "*/*")], || Body::None)?;
         if answer.content_type != "application/x-git-receive-pack-advertisement" {
             let detail = "the server does not speak git's smart http protocol".into();
-            return Err(Error::Protocol {
-                what: "the references",
-                detail,
-            });
+            return Err(Error::Protocol { what: "the references", detail });
         }
         // A redirect on the same host was followed: the rest goes where it led.
         if let Some(base) = answer.url.strip_suffix(TAIL) {
@@ -505,10 +435,7 @@ impl<'o, 'c> Web<'o, 'c> {
         };
         if answer.content_type != "application/x-git-receive-pack-result" {
             let detail = "the answer is not git's".into();
-            return Err(Error::Protocol {
-                what: "the report",
-                detail,
-            });
+            return Err(Error::Protocol { what: "the report", detail });
         }
         Ok(answer.body)
     }
@@ -532,9 +459,7 @@ fn said(answer: &mut Answer) -> String {
     }
     let text = text.to_str_lossy();
     if answer.content_type.starts_with("text/html") {
-        let title = text
-            .split_once("<title>")
-            .and_then(|(_, it)| it.split_once("</title>"));
+        let title = text.split_once("<title>").and_then(|(_, it)| it.split_once("</title>"));
         return title.map(|it| it.0.trim().to_owned()).unwrap_or_default();
     }
     text.split_whitespace().collect::<Vec<_>>().join(" ")

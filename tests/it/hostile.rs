@@ -43,11 +43,7 @@ fn push_to(
     let repo = gix::open_opts(dir.path(), gix::open::Options::isolated()).unwrap();
     let url = gix::url::parse(url.as_bytes().as_bstr()).unwrap();
     let name = "refs/heads/main".into();
-    let update = RefUpdate {
-        name,
-        new: *id,
-        expect: Expect::FastForward,
-    };
+    let update = RefUpdate { name, new: *id, expect: Expect::FastForward };
     push::push(&repo, &url, &[update], options)
 }
 
@@ -124,9 +120,7 @@ fn nonsense_instead_of_references_is_an_error() {
 #[test]
 fn a_remote_that_says_why_is_heard() {
     let answer = says(line("ERR access denied or no such repository"));
-    let Err(Error::Remote { message, .. }) = answer else {
-        panic!("{answer:?}")
-    };
+    let Err(Error::Remote { message, .. }) = answer else { panic!("{answer:?}") };
     assert_eq!(message, "access denied or no such repository");
 }
 
@@ -138,14 +132,9 @@ fn a_remote_that_is_gone_may_come_back() {
 
 #[test]
 fn another_object_format_is_named() {
-    let answer = says(line(&format!(
-        "{NULL}{} capabilities^{{}}\0object-format=sha256",
-        &NULL[..24]
-    )));
-    assert!(
-        matches!(answer, Err(Error::ObjectFormat { .. })),
-        "{answer:?}"
-    );
+    let answer =
+        says(line(&format!("{NULL}{} capabilities^{{}}\0object-format=sha256", &NULL[..24])));
+    assert!(matches!(answer, Err(Error::ObjectFormat { .. })), "{answer:?}");
 }
 
 #[test]
@@ -153,25 +142,13 @@ fn endless_references_end_at_the_limit() {
     let answer = daemon(
         |mut stream| {
             let mut n = 0u64;
-            while stream
-                .write_all(&line(&format!("{n:040x} refs/heads/b{n}\n")))
-                .is_ok()
-            {
+            while stream.write_all(&line(&format!("{n:040x} refs/heads/b{n}\n"))).is_ok() {
                 n += 1;
             }
         },
         |it| it.limits.advertisement_bytes_max = 1 << 20,
     );
-    assert!(
-        matches!(
-            answer,
-            Err(Error::Limit {
-                limit_bytes: 1_048_576,
-                ..
-            })
-        ),
-        "{answer:?}"
-    );
+    assert!(matches!(answer, Err(Error::Limit { limit_bytes: 1_048_576, .. })), "{answer:?}");
 }
 
 #[test]
@@ -180,9 +157,7 @@ fn a_silent_remote_is_left() {
         |mut stream| take(&mut stream, usize::MAX),
         |it| it.deadlines.idle = Duration::from_millis(300),
     );
-    let Err(err @ Error::Deadline { .. }) = answer else {
-        panic!("{answer:?}")
-    };
+    let Err(err @ Error::Deadline { .. }) = answer else { panic!("{answer:?}") };
     assert_eq!(err.retry(), Retry::Later);
 }
 
@@ -208,10 +183,7 @@ fn a_drip_is_stopped_by_the_wall() {
 #[test]
 fn a_push_stops_when_asked() {
     let flag = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
-    let answer = daemon(
-        |mut stream| take(&mut stream, usize::MAX),
-        |it| it.interrupt = Some(flag),
-    );
+    let answer = daemon(|mut stream| take(&mut stream, usize::MAX), |it| it.interrupt = Some(flag));
     assert!(matches!(answer, Err(Error::Interrupted)), "{answer:?}");
 }
 
@@ -233,10 +205,7 @@ fn answers(capabilities: &'static str, after: Vec<u8>) -> Result<Outcome, Error>
 fn a_lost_answer_is_unknown_and_not_an_error() {
     let outcome = answers("report-status side-band-64k", Vec::new()).unwrap();
     assert_eq!(outcome.refs[0].status, RefStatus::Unknown);
-    assert!(
-        matches!(outcome.lost, Some(Error::Broken { .. })),
-        "{outcome:?}"
-    );
+    assert!(matches!(outcome.lost, Some(Error::Broken { .. })), "{outcome:?}");
 }
 
 #[test]
@@ -277,23 +246,14 @@ fn a_broken_report_leaves_the_reference_unknown() {
 fn endless_messages_end_at_the_limit() {
     let outcome = daemon(
         |mut stream| {
-            stream
-                .write_all(&empty_repository("report-status side-band-64k"))
-                .unwrap();
+            stream.write_all(&empty_repository("report-status side-band-64k")).unwrap();
             take(&mut stream, 300);
-            while stream
-                .write_all(&line("\x02more and more and more\n"))
-                .is_ok()
-            {}
+            while stream.write_all(&line("\x02more and more and more\n")).is_ok() {}
         },
         |it| it.limits.report_bytes_max = 1 << 20,
     )
     .unwrap();
-    assert!(
-        matches!(outcome.lost, Some(Error::Limit { .. })),
-        "{:?}",
-        outcome.lost
-    );
+    assert!(matches!(outcome.lost, Some(Error::Limit { .. })), "{:?}", outcome.lost);
     let bytes: usize = outcome.messages.iter().map(|it| it.len() + 1).sum();
     assert!(bytes <= 256 << 10, "{bytes}");
 }
@@ -319,14 +279,9 @@ fn without_a_login_a_401_is_one() {
         return;
     };
     assert!(matches!(answer, Err(Error::Login { .. })), "{answer:?}");
-    let mut wrong = Token(Login::Basic {
-        user: USER.into(),
-        password: "hunter2".into(),
-    });
+    let mut wrong = Token(Login::Basic { user: USER.into(), password: "hunter2".into() });
     let answer = web(Auth::Basic, "", 10, |it| it.credentials = Some(&mut wrong)).unwrap();
-    let Err(err @ Error::Login { .. }) = answer else {
-        panic!("{answer:?}")
-    };
+    let Err(err @ Error::Login { .. }) = answer else { panic!("{answer:?}") };
     assert!(!format!("{err:?} {err}").contains("hunter2"));
     let mut wrong = Token(Login::Bearer("hunter2".into()));
     let answer = web(Auth::Bearer, "", 10, |it| it.credentials = Some(&mut wrong)).unwrap();
@@ -345,10 +300,7 @@ impl Credentials for Scripted {
         assert!(!asked.is_empty());
         self.asked += 1;
         let password = if self.asked == 1 { "wrong" } else { PASSWORD };
-        Ok(Some(Login::Basic {
-            user: USER.into(),
-            password: password.into(),
-        }))
+        Ok(Some(Login::Basic { user: USER.into(), password: password.into() }))
     }
     fn approve(&mut self) {
         self.told.push("approve");
@@ -362,9 +314,8 @@ impl Credentials for Scripted {
 fn a_source_of_logins_hears_how_they_went() {
     let mut source = Scripted::default();
     // More than fits one request, so that the streamed body needs the login as well.
-    let Some(answer) = web(Auth::Basic, "", 3 << 20, |it| {
-        it.credentials = Some(&mut source)
-    }) else {
+    let Some(answer) = web(Auth::Basic, "", 3 << 20, |it| it.credentials = Some(&mut source))
+    else {
         return;
     };
     assert!(answer.unwrap().is_ok());
@@ -386,10 +337,7 @@ fn git_credential_helpers_are_asked_and_told() {
     run(dir.path(), &["config", "credential.helper", &helper]);
     let repo = gix::open(dir.path()).unwrap();
     let mut helpers = push::credentials::Helpers::new(&repo);
-    let mut options = Options {
-        credentials: Some(&mut helpers),
-        ..Options::default()
-    };
+    let mut options = Options { credentials: Some(&mut helpers), ..Options::default() };
     options.client.ca_file = remote.ca_file.clone();
     assert!(push_to(&remote.url, &local, &mut options).unwrap().is_ok());
     assert_eq!(fs::read_to_string(log).unwrap(), "get\nstore\n");
@@ -401,10 +349,7 @@ fn a_login_does_not_travel_in_the_clear() {
         return;
     };
     let mut token = Token(Login::Bearer(TOKEN.into()));
-    let mut options = Options {
-        credentials: Some(&mut token),
-        ..Options::default()
-    };
+    let mut options = Options { credentials: Some(&mut token), ..Options::default() };
     let answer = push_to(&remote.url, &local(10), &mut options);
     assert!(matches!(answer, Err(Error::ClearText { .. })), "{answer:?}");
 }
@@ -414,10 +359,7 @@ fn an_unknown_certificate_is_not_trusted() {
     let Some(answer) = web(Auth::None, "", 10, |it| it.client.ca_file = None) else {
         return;
     };
-    assert!(
-        matches!(answer, Err(Error::Certificate { .. })),
-        "{answer:?}"
-    );
+    assert!(matches!(answer, Err(Error::Certificate { .. })), "{answer:?}");
 }
 
 #[test]
@@ -432,17 +374,11 @@ fn refusals_are_told_apart() {
     // All was sent, and a gateway may have lost the answer of who did it.
     let answer = web(Auth::None, &post(502), 10, |_| ()).unwrap().unwrap();
     assert_eq!(answer.refs[0].status, RefStatus::Unknown);
-    assert!(
-        matches!(answer.lost, Some(Error::Http { status: 502, .. })),
-        "{answer:?}"
-    );
+    assert!(matches!(answer.lost, Some(Error::Http { status: 502, .. })), "{answer:?}");
     let answer = web(Auth::None, "location ~ info { return 404; }", 10, |_| ()).unwrap();
     assert!(matches!(answer, Err(Error::NotFound { .. })), "{answer:?}");
     let answer = web(Auth::None, "location ~ info { return 503; }", 10, |_| ()).unwrap();
-    assert!(
-        matches!(answer, Err(Error::Http { status: 503, .. })),
-        "{answer:?}"
-    );
+    assert!(matches!(answer, Err(Error::Http { status: 503, .. })), "{answer:?}");
     let elsewhere = "location ~ info { return 302 https://example.invalid/x$uri; }";
     let answer = web(Auth::None, elsewhere, 10, |_| ()).unwrap();
     assert!(matches!(answer, Err(Error::Redirect { .. })), "{answer:?}");
@@ -491,14 +427,7 @@ fn an_answer_in_the_middle_of_an_upload_is_heard() {
     });
     let answer = push_to(&url, &local(32 << 20), &mut Options::default());
     server.join().unwrap();
-    let Err(Error::Http {
-        status: 502,
-        detail,
-        ..
-    }) = answer
-    else {
-        panic!("{answer:?}")
-    };
+    let Err(Error::Http { status: 502, detail, .. }) = answer else { panic!("{answer:?}") };
     assert_eq!(detail, "the backend is gone");
 }
 
@@ -551,11 +480,7 @@ fn no_part_of_a_url_becomes_an_option_or_a_command() {
         };
         let repo = gix::open_opts(local.0.path(), gix::open::Options::isolated()).unwrap();
         let name = "refs/heads/main".into();
-        let update = RefUpdate {
-            name,
-            new: local.1,
-            expect: Expect::FastForward,
-        };
+        let update = RefUpdate { name, new: local.1, expect: Expect::FastForward };
         let answer = push::push(&repo, &parsed, &[update], &mut Options::default());
         assert!(answer.is_err(), "{url}");
     }
@@ -567,23 +492,10 @@ fn reference_names_are_checked() {
     let local = local(10);
     let repo = gix::open_opts(local.0.path(), gix::open::Options::isolated()).unwrap();
     let url = gix::url::parse("/nonexistent".as_bytes().as_bstr()).unwrap();
-    for name in [
-        "main",
-        "refs/heads/a b",
-        "refs/heads/../x",
-        "refs/heads/a\n",
-        "HEAD",
-    ] {
-        let update = RefUpdate {
-            name: name.into(),
-            new: local.1,
-            expect: Expect::FastForward,
-        };
+    for name in ["main", "refs/heads/a b", "refs/heads/../x", "refs/heads/a\n", "HEAD"] {
+        let update = RefUpdate { name: name.into(), new: local.1, expect: Expect::FastForward };
         let answer = push::push(&repo, &url, &[update], &mut Options::default());
-        assert!(
-            matches!(answer, Err(Error::Name { .. })),
-            "{name}: {answer:?}"
-        );
+        assert!(matches!(answer, Err(Error::Name { .. })), "{name}: {answer:?}");
     }
 }
 
@@ -591,16 +503,8 @@ fn reference_names_are_checked() {
 fn an_early_death_of_the_other_side_is_explained() {
     let remote = Remote::file();
     let script = remote.dir.path().join("dies");
-    fs::write(
-        &script,
-        "#!/bin/sh\necho 'the disk is on fire' >&2; exit 3\n",
-    )
-    .unwrap();
-    Command::new("chmod")
-        .arg("+x")
-        .arg(&script)
-        .status()
-        .unwrap();
+    fs::write(&script, "#!/bin/sh\necho 'the disk is on fire' >&2; exit 3\n").unwrap();
+    Command::new("chmod").arg("+x").arg(&script).status().unwrap();
     let mut options = Options::default();
     options.receive_pack = Some(script.to_str().unwrap().into());
     let err = push_to(&remote.url, &local(10), &mut options).unwrap_err();

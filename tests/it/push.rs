@@ -26,10 +26,7 @@ impl Local {
         let dir = tempfile::Builder::new().prefix("local-").tempdir().unwrap();
         run(dir.path(), &["init", "--quiet", "-b", "main"]);
         run(dir.path(), &["config", "user.name", "C O Mitter"]);
-        run(
-            dir.path(),
-            &["config", "user.email", "committer@example.com"],
-        );
+        run(dir.path(), &["config", "user.email", "committer@example.com"]);
         Local { dir }
     }
 
@@ -64,11 +61,7 @@ fn null() -> ObjectId {
 }
 
 fn update(name: &str, new: ObjectId, expect: Expect) -> RefUpdate {
-    RefUpdate {
-        name: name.into(),
-        new,
-        expect,
-    }
+    RefUpdate { name: name.into(), new, expect }
 }
 
 fn fast_forward(name: &str, new: ObjectId) -> RefUpdate {
@@ -84,10 +77,7 @@ fn try_push(
 ) -> Result<Outcome, Error> {
     let mut token = match remote.auth {
         Auth::None => None,
-        Auth::Basic => Some(Login::Basic {
-            user: USER.into(),
-            password: PASSWORD.into(),
-        }),
+        Auth::Basic => Some(Login::Basic { user: USER.into(), password: PASSWORD.into() }),
         Auth::Bearer => Some(Login::Bearer(TOKEN.into())),
     }
     .map(Token);
@@ -103,10 +93,7 @@ fn try_push(
     change(&mut options);
     let url = gix::url::parse(remote.url.as_bytes().as_bstr()).unwrap();
     let before = |name: &str| remote.value(name);
-    let held: Vec<_> = updates
-        .iter()
-        .map(|it| before(it.name.to_str().unwrap()))
-        .collect();
+    let held: Vec<_> = updates.iter().map(|it| before(it.name.to_str().unwrap())).collect();
     let outcome = git_intake::push::push(&local.repo(), &url, updates, &mut options)?;
     assert_eq!(outcome.refs.len(), updates.len());
     for (result, held) in outcome.refs.iter().zip(held) {
@@ -197,10 +184,7 @@ fn a_branch_that_moved_is_to_be_fetched_first() {
         assert_eq!(statuses(&outcome), [&RefStatus::Ok]);
         let second = local.commit("a", "2");
         let outcome = push(local, remote, &[fast_forward("refs/heads/main", second)]);
-        assert_eq!(
-            statuses(&outcome),
-            [&RefStatus::Rejected(Rejection::FetchFirst)]
-        );
+        assert_eq!(statuses(&outcome), [&RefStatus::Rejected(Rejection::FetchFirst)]);
     });
 }
 
@@ -212,15 +196,8 @@ fn history_is_not_rewritten_without_force() {
         push(local, remote, &[fast_forward("refs/heads/main", second)]);
         let back = fast_forward("refs/heads/main", first);
         let outcome = push(local, remote, &[back]);
-        assert_eq!(
-            statuses(&outcome),
-            [&RefStatus::Rejected(Rejection::NonFastForward)]
-        );
-        let outcome = push(
-            local,
-            remote,
-            &[update("refs/heads/main", first, Expect::Force)],
-        );
+        assert_eq!(statuses(&outcome), [&RefStatus::Rejected(Rejection::NonFastForward)]);
+        let outcome = push(local, remote, &[update("refs/heads/main", first, Expect::Force)]);
         assert_eq!(statuses(&outcome), [&RefStatus::Ok]);
         assert!(outcome.refs[0].forced);
     });
@@ -232,25 +209,13 @@ fn a_lease_holds_or_is_stale() {
         let first = local.commit("a", "1");
         let new = |id, expected| update("refs/heads/main", id, Expect::Exactly(expected));
         let outcome = push(local, remote, &[new(first, first)]);
-        let stale = Rejection::Stale {
-            expected: first,
-            found: null(),
-        };
+        let stale = Rejection::Stale { expected: first, found: null() };
         assert_eq!(statuses(&outcome), [&RefStatus::Rejected(stale)]);
-        assert_eq!(
-            statuses(&push(local, remote, &[new(first, null())])),
-            [&RefStatus::Ok]
-        );
+        assert_eq!(statuses(&push(local, remote, &[new(first, null())])), [&RefStatus::Ok]);
         let second = local.commit("a", "2");
-        assert_eq!(
-            statuses(&push(local, remote, &[new(second, first)])),
-            [&RefStatus::Ok]
-        );
+        assert_eq!(statuses(&push(local, remote, &[new(second, first)])), [&RefStatus::Ok]);
         let outcome = push(local, remote, &[new(first, first)]);
-        let stale = Rejection::Stale {
-            expected: first,
-            found: second,
-        };
+        let stale = Rejection::Stale { expected: first, found: second };
         // The lease names what should become of it, but not what is there.
         assert_eq!(statuses(&outcome), [&RefStatus::Rejected(stale)]);
     });
@@ -261,10 +226,7 @@ fn references_are_deleted() {
     everywhere(|local, remote| {
         let first = local.commit("a", "1");
         let two = ["refs/heads/main", "refs/heads/other"].map(|it| fast_forward(it, first));
-        assert_eq!(
-            statuses(&push(local, remote, &two)),
-            [&RefStatus::Ok, &RefStatus::Ok]
-        );
+        assert_eq!(statuses(&push(local, remote, &two)), [&RefStatus::Ok, &RefStatus::Ok]);
         let gone = ["refs/heads/other", "refs/heads/none"].map(|it| fast_forward(it, null()));
         let outcome = push(local, remote, &gone);
         let not_there = RefStatus::Rejected(Rejection::NotThere);
@@ -279,18 +241,12 @@ fn tags_travel_with_their_objects_and_stay() {
         let first = local.commit("a", "1");
         local.git(&["tag", "-a", "-m", "one", "v1"]);
         let tag = local.id("v1");
-        let refs = [
-            fast_forward("refs/tags/v1", tag),
-            fast_forward("refs/heads/main", first),
-        ];
+        let refs = [fast_forward("refs/tags/v1", tag), fast_forward("refs/heads/main", first)];
         let outcome = push(local, remote, &refs);
         assert_eq!(statuses(&outcome), [&RefStatus::Ok, &RefStatus::Ok]);
         assert_eq!(outcome.counts.tags, 1);
         let outcome = push(local, remote, &[fast_forward("refs/tags/v1", first)]);
-        assert_eq!(
-            statuses(&outcome),
-            [&RefStatus::Rejected(Rejection::AlreadyExists)]
-        );
+        assert_eq!(statuses(&outcome), [&RefStatus::Rejected(Rejection::AlreadyExists)]);
     });
 }
 
@@ -300,34 +256,17 @@ fn an_atomic_push_is_all_or_nothing() {
         let first = local.commit("a", "1");
         let second = local.commit("a", "2");
         push(local, remote, &[fast_forward("refs/heads/main", second)]);
-        let refs = [
-            fast_forward("refs/heads/new", first),
-            fast_forward("refs/heads/main", first),
-        ];
+        let refs = [fast_forward("refs/heads/new", first), fast_forward("refs/heads/main", first)];
         let outcome = try_push(local, remote, &refs, |it| it.atomic = true).unwrap();
         let rejected = |it| RefStatus::Rejected(it);
-        let expected = [
-            rejected(Rejection::AtomicFailed),
-            rejected(Rejection::NonFastForward),
-        ];
+        let expected = [rejected(Rejection::AtomicFailed), rejected(Rejection::NonFastForward)];
         assert_eq!(statuses(&outcome), expected.iter().collect::<Vec<_>>());
         // And when only the remote knows the reason.
-        remote.hook(
-            "update",
-            "case $1 in */bad) echo no bad ones; exit 1;; esac",
-        );
+        remote.hook("update", "case $1 in */bad) echo no bad ones; exit 1;; esac");
         let refs = ["refs/heads/new", "refs/heads/bad"].map(|it| fast_forward(it, first));
         let outcome = try_push(local, remote, &refs, |it| it.atomic = true).unwrap();
-        assert!(
-            outcome
-                .refs
-                .iter()
-                .all(|it| matches!(it.status, RefStatus::Refused(_)))
-        );
-        assert!(
-            outcome.messages.iter().any(|it| *it == "no bad ones"),
-            "{outcome:?}"
-        );
+        assert!(outcome.refs.iter().all(|it| matches!(it.status, RefStatus::Refused(_))));
+        assert!(outcome.messages.iter().any(|it| *it == "no bad ones"), "{outcome:?}");
     });
 }
 
@@ -359,10 +298,7 @@ fn a_hook_that_refuses_all_is_heard() {
 fn a_slow_hook_runs_to_its_end() {
     everywhere(|local, remote| {
         let first = local.commit("a", "1");
-        remote.hook(
-            "post-receive",
-            "echo begun; sleep 1; touch done; echo ended",
-        );
+        remote.hook("post-receive", "echo begun; sleep 1; touch done; echo ended");
         let outcome = push(local, remote, &[fast_forward("refs/heads/main", first)]);
         assert_eq!(statuses(&outcome), [&RefStatus::Ok]);
         assert_eq!(outcome.messages, ["begun", "ended"]);
@@ -382,10 +318,7 @@ fn a_race_is_lost_to_the_remotes_own_comparison() {
         let url = gix::url::parse(remote.url.as_bytes().as_bstr()).unwrap();
         let mut token = Token(match remote.auth {
             Auth::Bearer => Login::Bearer(TOKEN.into()),
-            _ => Login::Basic {
-                user: USER.into(),
-                password: PASSWORD.into(),
-            },
+            _ => Login::Basic { user: USER.into(), password: PASSWORD.into() },
         });
         let mut options = Options {
             ssh_command: remote.ssh_command.as_deref().map(Into::into),
@@ -397,10 +330,7 @@ fn a_race_is_lost_to_the_remotes_own_comparison() {
         }
         options.client.ca_file = remote.ca_file.clone();
         let outcome = git_intake::push::push(&local.repo(), &url, &update, &mut options).unwrap();
-        assert!(
-            matches!(outcome.refs[0].status, RefStatus::Refused(_)),
-            "{outcome:?}"
-        );
+        assert!(matches!(outcome.refs[0].status, RefStatus::Refused(_)), "{outcome:?}");
         assert_ne!(remote.value("refs/heads/main"), Some(second.to_string()));
     });
 }
@@ -411,11 +341,7 @@ fn a_strict_remote_refuses_a_bad_object() {
         remote.git(&["config", "receive.fsckObjects", "true"]);
         let good = local.commit("a", "1");
         assert_eq!(
-            statuses(&push(
-                local,
-                remote,
-                &[fast_forward("refs/heads/main", good)]
-            )),
+            statuses(&push(local, remote, &[fast_forward("refs/heads/main", good)])),
             [&RefStatus::Ok]
         );
         let tree = local.id("HEAD^{tree}");
@@ -423,20 +349,10 @@ fn a_strict_remote_refuses_a_bad_object() {
             "tree {tree}\nparent {good}\nauthor A <a@b 0 +0000\ncommitter C <c@d> 0 +0000\n\nx\n"
         );
         fs::write(local.path().join(".git/bad"), text).unwrap();
-        let bad = local.git(&[
-            "hash-object",
-            "-t",
-            "commit",
-            "-w",
-            "--literally",
-            ".git/bad",
-        ]);
+        let bad = local.git(&["hash-object", "-t", "commit", "-w", "--literally", ".git/bad"]);
         let bad = ObjectId::from_hex(bad.as_bytes()).unwrap();
         let outcome = push(local, remote, &[fast_forward("refs/heads/main", bad)]);
-        assert!(
-            matches!(outcome.refs[0].status, RefStatus::Refused(_)),
-            "{outcome:?}"
-        );
+        assert!(matches!(outcome.refs[0].status, RefStatus::Refused(_)), "{outcome:?}");
         assert!(matches!(outcome.unpack, Some(Err(_))), "{outcome:?}");
     });
 }
@@ -490,22 +406,15 @@ fn what_a_remote_borrows_is_not_sent() {
 
 #[test]
 fn ten_thousand_files_and_a_large_one() {
-    let remotes = [
-        Some(Remote::file()),
-        Remote::https(Auth::Basic),
-        Remote::ssh(),
-    ];
+    let remotes = [Some(Remote::file()), Remote::https(Auth::Basic), Remote::ssh()];
     for remote in remotes.iter().flatten() {
         let local = &Local::new();
         local.commit("seed", "seed");
         for n in 0..10_000 {
             let dir = local.path().join(format!("d{}", n % 100));
             fs::create_dir_all(&dir).unwrap();
-            fs::write(
-                dir.join(format!("f{n}")),
-                format!("kind: Thing\nname: thing-{n}\n"),
-            )
-            .unwrap();
+            fs::write(dir.join(format!("f{n}")), format!("kind: Thing\nname: thing-{n}\n"))
+                .unwrap();
         }
         let mut state = 1u32;
         let noise: Vec<u8> = std::iter::repeat_with(|| {
@@ -537,10 +446,7 @@ fn a_fetch_uses_the_same_client() {
         let client = git_intake::push::http::Client::new(&options).unwrap();
         let login = match auth {
             Auth::None => None,
-            Auth::Basic => Some(Login::Basic {
-                user: USER.into(),
-                password: PASSWORD.into(),
-            }),
+            Auth::Basic => Some(Login::Basic { user: USER.into(), password: PASSWORD.into() }),
             Auth::Bearer => Some(Login::Bearer(TOKEN.into())),
         };
         let fetch = git_intake::push::fetch::FetchOptions {
@@ -556,18 +462,12 @@ fn a_fetch_uses_the_same_client() {
         let outcome = repo
             .remote_at(url)
             .unwrap()
-            .with_refspecs(
-                ["refs/heads/main:refs/heads/got"],
-                gix::remote::Direction::Fetch,
-            )
+            .with_refspecs(["refs/heads/main:refs/heads/got"], gix::remote::Direction::Fetch)
             .unwrap()
             .to_connection_with_transport(transport)
             .prepare_fetch(gix::progress::Discard, Default::default())
             .unwrap()
-            .receive(
-                gix::progress::Discard,
-                &std::sync::atomic::AtomicBool::new(false),
-            );
+            .receive(gix::progress::Discard, &std::sync::atomic::AtomicBool::new(false));
         outcome.unwrap();
         assert_eq!(other.id("refs/heads/got"), first);
     }

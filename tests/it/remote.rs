@@ -84,14 +84,8 @@ pub const ENVIRONMENT: [(&str, &str); 11] = [
 pub fn run(dir: &Path, args: &[&str]) -> String {
     let output = git(dir).args(args).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "git {args:?} in {}: {stderr}",
-        dir.display()
-    );
-    String::from_utf8_lossy(&output.stdout)
-        .trim_end()
-        .to_owned()
+    assert!(output.status.success(), "git {args:?} in {}: {stderr}", dir.display());
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
 }
 
 /// Whether all of `programs` are here. If not, and skipping was not allowed, panics.
@@ -101,22 +95,15 @@ pub fn installed(programs: &[&str]) -> bool {
         return true;
     }
     let skip = std::env::var_os("GIT_INTAKE_SKIP_MISSING_SERVERS").is_some();
-    assert!(
-        skip,
-        "not installed: {missing:?}; set GIT_INTAKE_SKIP_MISSING_SERVERS to skip"
-    );
+    assert!(skip, "not installed: {missing:?}; set GIT_INTAKE_SKIP_MISSING_SERVERS to skip");
     eprintln!("SKIPPED: not installed: {missing:?}");
     false
 }
 
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();
-    let places = path
-        .split(':')
-        .chain(["/usr/sbin", "/sbin", "/usr/local/sbin"]);
-    places
-        .map(|it| Path::new(it).join(program))
-        .find(|it| it.is_file())
+    let places = path.split(':').chain(["/usr/sbin", "/sbin", "/usr/local/sbin"]);
+    places.map(|it| Path::new(it).join(program)).find(|it| it.is_file())
 }
 
 fn exec_path() -> PathBuf {
@@ -125,27 +112,13 @@ fn exec_path() -> PathBuf {
 
 impl Remote {
     fn bare() -> Remote {
-        let dir = tempfile::Builder::new()
-            .prefix("remote-")
-            .tempdir()
-            .unwrap();
+        let dir = tempfile::Builder::new().prefix("remote-").tempdir().unwrap();
         let path = dir.path().join("repo.git");
-        run(
-            dir.path(),
-            &["init", "--quiet", "--bare", "-b", "main", "repo.git"],
-        );
+        run(dir.path(), &["init", "--quiet", "--bare", "-b", "main", "repo.git"]);
         run(&path, &["config", "http.receivepack", "true"]);
         let url = path.to_str().unwrap().to_owned();
         let (ca_file, ssh_command) = (None, None);
-        Remote {
-            url,
-            path,
-            ca_file,
-            ssh_command,
-            auth: Auth::None,
-            dir,
-            servers: Vec::new(),
-        }
+        Remote { url, path, ca_file, ssh_command, auth: Auth::None, dir, servers: Vec::new() }
     }
 
     /// A path.
@@ -163,12 +136,7 @@ impl Remote {
         let port = free_port();
         let mut daemon = Command::new(program);
         daemon
-            .args([
-                "--listen=127.0.0.1",
-                "--export-all",
-                "--enable=receive-pack",
-                "--reuseaddr",
-            ])
+            .args(["--listen=127.0.0.1", "--export-all", "--enable=receive-pack", "--reuseaddr"])
             .arg(format!("--port={port}"))
             .arg(format!("--base-path={}", remote.dir.path().display()))
             .envs(ENVIRONMENT);
@@ -198,13 +166,8 @@ impl Remote {
         let port = free_port();
         let socket = dir.join("cgi.sock");
         let mut cgi = Command::new(find("fcgiwrap").unwrap());
-        cgi.arg("-s")
-            .arg(format!("unix:{}", socket.display()))
-            .arg("-c")
-            .arg("2");
-        cgi.envs(ENVIRONMENT)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
+        cgi.arg("-s").arg(format!("unix:{}", socket.display())).arg("-c").arg("2");
+        cgi.envs(ENVIRONMENT).stdin(Stdio::null()).stdout(Stdio::null());
         cgi.stderr(fs::File::create(dir.join("cgi.log")).unwrap());
         remote.servers.push(cgi.spawn().unwrap());
         let mut listen = format!("listen 127.0.0.1:{port}");
@@ -220,27 +183,16 @@ impl Remote {
             Auth::None => String::new(),
             Auth::Basic => {
                 fs::write(dir.join("users"), format!("{USER}:{{PLAIN}}{PASSWORD}\n")).unwrap();
-                format!(
-                    "auth_basic git; auth_basic_user_file {}/users;",
-                    dir.display()
-                )
+                format!("auth_basic git; auth_basic_user_file {}/users;", dir.display())
             }
             Auth::Bearer => format!(
                 "add_header WWW-Authenticate 'Bearer realm=\"git\"' always; \
                  if ($http_authorization != \"Bearer {TOKEN}\") {{ return 401; }}"
             ),
         };
-        fs::write(
-            dir.join("nginx.conf"),
-            nginx_conf(&dir, &listen, &guard, extra),
-        )
-        .unwrap();
+        fs::write(dir.join("nginx.conf"), nginx_conf(&dir, &listen, &guard, extra)).unwrap();
         let mut nginx = Command::new(find("nginx").unwrap());
-        nginx
-            .arg("-c")
-            .arg(dir.join("nginx.conf"))
-            .arg("-p")
-            .arg(&dir);
+        nginx.arg("-c").arg(dir.join("nginx.conf")).arg("-p").arg(&dir);
         nginx.arg("-e").arg(dir.join("error.log"));
         remote.serve(nginx, port);
         let scheme = if tls { "https" } else { "http" };
@@ -276,18 +228,11 @@ impl Remote {
         );
         fs::write(dir.join("sshd_config"), config).unwrap();
         let mut sshd = Command::new(find("sshd").unwrap());
-        sshd.arg("-D")
-            .arg("-e")
-            .arg("-f")
-            .arg(dir.join("sshd_config"));
+        sshd.arg("-D").arg("-e").arg("-f").arg(dir.join("sshd_config"));
         remote.serve(sshd, port);
         let user = Command::new("id").arg("-un").output().unwrap().stdout;
         let user = String::from_utf8(user).unwrap();
-        remote.url = format!(
-            "ssh://{}@127.0.0.1:{port}{}",
-            user.trim(),
-            remote.path.display()
-        );
+        remote.url = format!("ssh://{}@127.0.0.1:{port}{}", user.trim(), remote.path.display());
         remote.ssh_command = Some(format!(
             "ssh -F none -i {d}/user -o IdentitiesOnly=yes -o UserKnownHostsFile={d}/known \
              -o StrictHostKeyChecking=yes"
@@ -298,24 +243,13 @@ impl Remote {
     fn serve(&mut self, mut server: Command, port: u16) {
         let log = self.dir.path().join("server.log");
         let file = fs::File::create(&log).unwrap();
-        server
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(file);
+        server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         let mut child = server.spawn().unwrap();
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             let said = || fs::read_to_string(&log).unwrap_or_default();
-            assert!(
-                child.try_wait().unwrap().is_none(),
-                "{server:?} has ended: {}",
-                said()
-            );
-            assert!(
-                begun.elapsed() < Duration::from_secs(30),
-                "{server:?}: {}",
-                said()
-            );
+            assert!(child.try_wait().unwrap().is_none(), "{server:?} has ended: {}", said());
+            assert!(begun.elapsed() < Duration::from_secs(30), "{server:?}: {}", said());
             std::thread::sleep(Duration::from_millis(10));
         }
         self.servers.push(child);
@@ -328,9 +262,7 @@ impl Remote {
 
     /// The value of a reference, if it exists.
     pub fn value(&self, name: &str) -> Option<String> {
-        let output = git(&self.path)
-            .args(["rev-parse", "--verify", "--quiet", name])
-            .output();
+        let output = git(&self.path).args(["rev-parse", "--verify", "--quiet", name]).output();
         let output = output.unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         output.status.success().then(|| text.trim().to_owned())
@@ -347,11 +279,7 @@ impl Remote {
     /// The variables that git itself needs to reach this remote.
     pub fn environment(&self) -> Vec<(String, String)> {
         let mut out = Vec::new();
-        out.extend(
-            self.ssh_command
-                .clone()
-                .map(|it| ("GIT_SSH_COMMAND".to_owned(), it)),
-        );
+        out.extend(self.ssh_command.clone().map(|it| ("GIT_SSH_COMMAND".to_owned(), it)));
         let ca_file = self.ca_file.as_ref().map(|it| it.display().to_string());
         out.extend(ca_file.map(|it| ("GIT_SSL_CAINFO".to_owned(), it)));
         out
@@ -359,25 +287,13 @@ impl Remote {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// One certificate for all web servers of a run would be shared state; one each takes 20 ms.
 fn certificate(dir: &Path) -> PathBuf {
     let openssl = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-        ])
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
         .args(["-days", "3650", "-subj", "/CN=localhost"])
         .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
         .args(["-addext", "basicConstraints=critical,CA:FALSE"])
@@ -387,11 +303,7 @@ fn certificate(dir: &Path) -> PathBuf {
         .arg(dir.join("cert.pem"))
         .output()
         .unwrap();
-    assert!(
-        openssl.status.success(),
-        "{}",
-        String::from_utf8_lossy(&openssl.stderr)
-    );
+    assert!(openssl.status.success(), "{}", String::from_utf8_lossy(&openssl.stderr));
     dir.to_owned()
 }
 

@@ -18,10 +18,8 @@ struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 33) as usize) % sides
     }
 }
@@ -69,25 +67,14 @@ fn history(dice: &mut Dice) -> String {
 }
 
 fn import(dir: &Path, stream: &str) {
-    let mut child = git(dir)
-        .args(["fast-import", "--quiet", "--force"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(stream.as_bytes())
-        .unwrap();
+    let mut child =
+        git(dir).args(["fast-import", "--quiet", "--force"]).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(stream.as_bytes()).unwrap();
     assert!(child.wait().unwrap().success(), "{stream}");
 }
 
 fn objects(dir: &Path) -> Vec<String> {
-    let listed = run(
-        dir,
-        &["rev-list", "--objects", "--all", "--no-object-names"],
-    );
+    let listed = run(dir, &["rev-list", "--objects", "--all", "--no-object-names"]);
     let mut out: Vec<_> = listed.lines().map(str::to_owned).collect();
     out.sort();
     out.push(run(dir, &["for-each-ref"]));
@@ -95,25 +82,15 @@ fn objects(dir: &Path) -> Vec<String> {
 }
 
 fn held(dir: &Path) -> usize {
-    let listed = run(
-        dir,
-        &[
-            "cat-file",
-            "--batch-all-objects",
-            "--batch-check=%(objectname)",
-        ],
-    );
+    let listed = run(dir, &["cat-file", "--batch-all-objects", "--batch-check=%(objectname)"]);
     listed.lines().count()
 }
 
 fn compare(seed: u64) {
     let dice = &mut Dice(seed);
     let dir: TempDir = tempfile::tempdir().unwrap();
-    let (local, ours, theirs) = (
-        dir.path().join("local"),
-        dir.path().join("ours"),
-        dir.path().join("theirs"),
-    );
+    let (local, ours, theirs) =
+        (dir.path().join("local"), dir.path().join("ours"), dir.path().join("theirs"));
     run(dir.path(), &["init", "--quiet", "local"]);
     import(&local, &history(dice));
     if dice.roll(2) == 0 {
@@ -121,18 +98,11 @@ fn compare(seed: u64) {
         run(&local, &["repack", "-adfq"]);
     }
     for remote in [&ours, &theirs] {
-        run(
-            dir.path(),
-            &["init", "--quiet", "--bare", remote.to_str().unwrap()],
-        );
+        run(dir.path(), &["init", "--quiet", "--bare", remote.to_str().unwrap()]);
     }
     let mut round = |share: usize| {
         let mut names: Vec<String> = (1..=COMMITS).map(|n| format!("refs/heads/c{n}")).collect();
-        names.extend(
-            run(&local, &["tag"])
-                .lines()
-                .map(|it| format!("refs/tags/{it}")),
-        );
+        names.extend(run(&local, &["tag"]).lines().map(|it| format!("refs/tags/{it}")));
         names.retain(|_| dice.roll(share) == 0);
         if names.is_empty() {
             return;
@@ -144,11 +114,7 @@ fn compare(seed: u64) {
         let repo = gix::open_opts(&local, gix::open::Options::isolated()).unwrap();
         let update = |name: &String| {
             let id = ObjectId::from_hex(run(&local, &["rev-parse", name]).as_bytes()).unwrap();
-            RefUpdate {
-                name: name.as_str().into(),
-                new: id,
-                expect: Expect::FastForward,
-            }
+            RefUpdate { name: name.as_str().into(), new: id, expect: Expect::FastForward }
         };
         let updates: Vec<_> = names.iter().map(update).collect();
         let url = gix::url::parse(ours.to_str().unwrap().as_bytes().as_bstr()).unwrap();

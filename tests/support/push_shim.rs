@@ -47,9 +47,7 @@ struct Asked {
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let Some(asked) = parse(&args) else {
-        give_to_git(&args, "form")
-    };
+    let Some(asked) = parse(&args) else { give_to_git(&args, "form") };
     exit(run(&args, &asked))
 }
 
@@ -59,10 +57,7 @@ fn program() -> String {
 
 fn note(way: &str, args: &[String]) {
     if let Ok(path) = std::env::var("PUSH_SHIM_LOG") {
-        let file = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path);
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
         let _ = file.and_then(|mut it| writeln!(it, "{way}\t{}", args.join(" ")));
     }
 }
@@ -126,9 +121,7 @@ fn parse(args: &[String]) -> Option<Asked> {
 
 fn git(args: &[&str]) -> Option<String> {
     let output = Command::new(program()).args(args).output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout)
-        .trim_end()
-        .to_owned();
+    let text = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
     output.status.success().then_some(text)
 }
 
@@ -174,20 +167,13 @@ fn run(args: &[String], asked: &Asked) -> i32 {
         || !asked.no_verify && hook_exists()
         || std::env::var_os("GIT_TRACE_PACKET").is_some()
         || std::env::var_os("GIT_PROTOCOL").is_some();
-    let Ok(parsed) = gix::url::parse(url.as_bytes().as_bstr()) else {
-        give_to_git(args, "url")
-    };
+    let Ok(parsed) = gix::url::parse(url.as_bytes().as_bstr()) else { give_to_git(args, "url") };
     if foreign {
         give_to_git(args, "surroundings");
     }
-    let Ok(repo) = gix::discover(".") else {
-        give_to_git(args, "repository")
-    };
+    let Ok(repo) = gix::discover(".") else { give_to_git(args, "repository") };
     let mut helpers = Helpers::new(&repo);
-    let mut terminal = Terminal {
-        quiet: asked.quiet,
-        line: Vec::new(),
-    };
+    let mut terminal = Terminal { quiet: asked.quiet, line: Vec::new() };
     let mut options = Options {
         atomic: asked.atomic,
         thin: !asked.no_thin,
@@ -202,18 +188,15 @@ fn run(args: &[String], asked: &Asked) -> i32 {
     let program = asked.receive_pack.clone();
     let program = program.or_else(|| config(&format!("remote.{remote}.receivepack")));
     options.receive_pack = program.map(Into::into);
-    options.client.ca_file = config("http.sslCAInfo")
-        .or_else(|| std::env::var("GIT_SSL_CAINFO").ok())
-        .map(Into::into);
+    options.client.ca_file =
+        config("http.sslCAInfo").or_else(|| std::env::var("GIT_SSL_CAINFO").ok()).map(Into::into);
     // Which names are meant depends on what is there.
     let there = match push(&repo, &parsed, &[], &mut options) {
         Ok(outcome) => outcome.advertised,
         Err(err) => return fatal(&err),
     };
-    let names: BTreeMap<String, ObjectId> = there
-        .iter()
-        .map(|(name, id)| (name.to_string(), *id))
-        .collect();
+    let names: BTreeMap<String, ObjectId> =
+        there.iter().map(|(name, id)| (name.to_string(), *id)).collect();
     let Some(specs) = specs(asked, known.then_some(remote), &names) else {
         give_to_git(args, "refspec")
     };
@@ -222,14 +205,7 @@ fn run(args: &[String], asked: &Asked) -> i32 {
     match push(&repo, &parsed, &updates, &mut options) {
         Ok(outcome) => {
             let shown = git_intake::push::url::shown(&parsed);
-            tell(
-                asked,
-                &url,
-                &shown,
-                &specs,
-                &outcome,
-                known.then_some(remote),
-            )
+            tell(asked, &url, &shown, &specs, &outcome, known.then_some(remote))
         }
         Err(err) => fatal(&err),
     }
@@ -248,14 +224,10 @@ fn fatal(err: &Error) -> i32 {
         cause = it.source();
     }
     match err {
-        Error::Unsupported {
-            capability: "atomic",
-        } => {
+        Error::Unsupported { capability: "atomic" } => {
             eprintln!("fatal: the receiving end does not support --atomic push");
         }
-        Error::Unsupported {
-            capability: "push-options",
-        } => {
+        Error::Unsupported { capability: "push-options" } => {
             eprintln!("fatal: the receiving end does not support push options");
         }
         Error::Http { status, url, .. } => {
@@ -301,11 +273,7 @@ fn specs(
         } else {
             ObjectId::from_hex(git(&["rev-parse", "--verify", "-q", from])?.as_bytes()).ok()?
         };
-        let to = if text.contains(':') || asked.delete {
-            to
-        } else {
-            full.as_str()
-        };
+        let to = if text.contains(':') || asked.delete { to } else { full.as_str() };
         let name = qualified(to, &full, there)?;
         if out.iter().any(|it: &Spec| it.update.name == name.as_str()) {
             return None;
@@ -319,19 +287,8 @@ fn specs(
         if expect == Expect::Force && !asked.leases.is_empty() {
             return None;
         }
-        let shown = if full.is_empty() {
-            from.to_owned()
-        } else {
-            full
-        };
-        out.push(Spec {
-            from: shown,
-            update: RefUpdate {
-                name: name.into(),
-                new,
-                expect,
-            },
-        });
+        let shown = if full.is_empty() { from.to_owned() } else { full };
+        out.push(Spec { from: shown, update: RefUpdate { name: name.into(), new, expect } });
     }
     Some(out)
 }
@@ -415,11 +372,8 @@ fn tell(
             }
         }
     }
-    let mut out: Box<dyn Write> = if asked.porcelain {
-        Box::new(std::io::stdout())
-    } else {
-        Box::new(std::io::stderr())
-    };
+    let mut out: Box<dyn Write> =
+        if asked.porcelain { Box::new(std::io::stdout()) } else { Box::new(std::io::stderr()) };
     if !lines.is_empty() && (!asked.quiet || !ok || asked.porcelain) {
         let _ = writeln!(out, "To {shown}");
         for line in &lines {
@@ -439,12 +393,7 @@ fn tell(
         return 0;
     }
     eprintln!("error: failed to push some refs to '{url}'");
-    let rejected = |why| {
-        outcome
-            .refs
-            .iter()
-            .any(|it| it.status == RefStatus::Rejected(why))
-    };
+    let rejected = |why| outcome.refs.iter().any(|it| it.status == RefStatus::Rejected(why));
     if rejected(Rejection::FetchFirst) {
         eprintln!("hint: Updates were rejected because the remote contains work that you do not");
     } else if rejected(Rejection::NonFastForward) {
@@ -472,28 +421,16 @@ fn line(porcelain: bool, spec: &Spec, result: &RefResult) -> String {
         RefStatus::Ok if result.old.is_null() => ('*', kind.to_owned(), String::new()),
         RefStatus::Ok => {
             let dots = if result.forced { "..." } else { ".." };
-            let reason = if result.forced {
-                " (forced update)"
-            } else {
-                ""
-            };
+            let reason = if result.forced { " (forced update)" } else { "" };
             let flag = if result.forced { '+' } else { ' ' };
-            (
-                flag,
-                format!("{}{dots}{}", hex(&result.old), hex(&result.new)),
-                reason.to_owned(),
-            )
+            (flag, format!("{}{dots}{}", hex(&result.old), hex(&result.new)), reason.to_owned())
         }
-        RefStatus::Refused(text) => (
-            '!',
-            "[remote rejected]".to_owned(),
-            remote_reason(text.as_bstr()),
-        ),
-        RefStatus::Unknown => (
-            '!',
-            "[remote failure]".to_owned(),
-            " (remote failed to report status)".to_owned(),
-        ),
+        RefStatus::Refused(text) => {
+            ('!', "[remote rejected]".to_owned(), remote_reason(text.as_bstr()))
+        }
+        RefStatus::Unknown => {
+            ('!', "[remote failure]".to_owned(), " (remote failed to report status)".to_owned())
+        }
         RefStatus::Rejected(why) => {
             let words = match why {
                 Rejection::FetchFirst => "fetch first",
@@ -538,19 +475,9 @@ fn follow(asked: &Asked, remote: &str, specs: &[Spec], outcome: &Outcome) {
         if tracks && result.new.is_null() {
             git(&["update-ref", "-d", &tracking]);
         } else if tracks {
-            git(&[
-                "update-ref",
-                "-m",
-                "update by push",
-                &tracking,
-                &result.new.to_string(),
-            ]);
+            git(&["update-ref", "-m", "update by push", &tracking, &result.new.to_string()]);
         }
-        if let Some(local) = spec
-            .from
-            .strip_prefix("refs/heads/")
-            .filter(|_| asked.upstream)
-        {
+        if let Some(local) = spec.from.strip_prefix("refs/heads/").filter(|_| asked.upstream) {
             git(&["config", &format!("branch.{local}.remote"), remote]);
             git(&["config", &format!("branch.{local}.merge"), &name]);
         }
