@@ -82,3 +82,39 @@ fn every_real_document_gets_a_verdict_with_a_way_out() {
     eprintln!("{} files", samples.len());
     counts.iter().for_each(|(what, n)| eprintln!("{n:5} {what}"));
 }
+
+#[test]
+fn every_real_file_at_once_goes_through_and_again_makes_no_commit() {
+    use crate::world::World;
+    let Some(samples) = samples() else { return };
+    let world = World::new();
+    world.turn();
+    let drop_all = || samples.iter().for_each(|(name, bytes)| { world.drop(name, bytes); });
+    drop_all();
+    let report = world.turn();
+    assert_eq!(report.files.len(), samples.len());
+    let clone = world.clone_of_remote();
+    let mut expected = BTreeMap::new();
+    let mut endings: BTreeMap<String, u32> = BTreeMap::new();
+    for it in &report.files {
+        *endings.entry(format!("{:?}", it.ending)).or_default() += 1;
+        let bytes = &samples.iter().find(|(name, _)| *name == it.path.to_string()).unwrap().1;
+        if it.documents.is_empty() {
+            continue;
+        }
+        let intake = Intake::new(it.path.clone(), bytes.as_slice());
+        let valid = validation::validate(intake, &Limits::default()).unwrap();
+        for (filed, document) in it.documents.iter().zip(valid.documents) {
+            expected.insert(filed.target.to_string(), document.text);
+        }
+    }
+    let found: BTreeMap<String, String> =
+        clone.iter().map(|(name, text)| (format!("fabric-1/{name}"), text.clone())).collect();
+    assert_eq!(found, expected, "the clone has exactly the managed set");
+    eprintln!("{} files: {endings:?}; {} managed files in {} commits", samples.len(), found.len(), world.commits());
+    let before = world.commits();
+    drop_all();
+    world.turn();
+    assert_eq!(world.commits(), before, "dropping everything again makes no commit");
+    world.at_rest();
+}

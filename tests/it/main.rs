@@ -1,7 +1,13 @@
 //! The world: the agent over real repositories and real remotes. Modules stand in reading order.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+mod world;
+mod walk;
+mod crash;
+mod remotes;
 mod corpus;
-mod hostile;
-mod push;
+mod agent;
 mod remote;
+mod push;
+mod hostile;
 mod same_as_git;

@@ -1,0 +1,82 @@
+//! The same walk over every kind of remote, against git's own servers.
+
+use crate::remote::{Auth, Remote, TOKEN, USER, PASSWORD};
+use crate::world::{World, vpc};
+use git_intake::model::report::Delivery;
+
+fn walk(mut world: World, prepare: impl FnOnce(&mut World)) {
+    prepare(&mut world);
+    world.drop("vpc.yaml", vpc("vpc-1"));
+    let report = world.turn();
+    assert!(matches!(report.delivery, Delivery::Pushed { .. }), "{:?}", report.delivery);
+    // Somebody else pushes, so that this host has to fetch over the same way.
+    let other = World::beside(&world);
+    other.drop("other.yaml", vpc("vpc-2"));
+    other.turn();
+    world.drop("third.yaml", vpc("vpc-3"));
+    let report = world.turn();
+    assert!(matches!(report.delivery, Delivery::Pushed { .. }), "{:?}", report.delivery);
+    assert_eq!(world.clone_of_remote().len(), 3);
+    world.at_rest();
+}
+
+#[test]
+fn over_ssh() {
+    let Some(remote) = Remote::ssh() else { return };
+    walk(World::over(&remote), |world| {
+        let command = remote.ssh_command.clone().unwrap();
+        world.git(&["config", "core.sshCommand", &command]);
+    });
+}
+
+#[test]
+fn over_https_with_a_token_in_a_file() {
+    let Some(remote) = Remote::https(Auth::Basic) else { return };
+    walk(World::over(&remote), |world| {
+        let token = world.dir.path().join("token");
+        std::fs::write(&token, format!("{PASSWORD}\n")).unwrap();
+        world.repository.token_file = Some(token);
+        world.repository.username = Some(USER.to_owned());
+        world.repository.ca_file = remote.ca_file.clone();
+    });
+}
+
+#[test]
+fn over_https_with_a_credential_helper() {
+    let Some(remote) = Remote::https(Auth::Basic) else { return };
+    walk(World::over(&remote), |world| {
+        let helper = format!("!f() {{ test \"$1\" = get && printf 'username=%s\\npassword=%s\\n' '{USER}' '{PASSWORD}'; }}; f");
+        world.git(&["config", "credential.helper", &helper]);
+        world.repository.ca_file = remote.ca_file.clone();
+    });
+}
+
+#[test]
+fn a_wrong_token_is_told_and_never_shown() {
+    let Some(remote) = Remote::https(Auth::Basic) else { return };
+    let mut world = World::over(&remote);
+    let token = world.dir.path().join("token");
+    std::fs::write(&token, TOKEN).unwrap();
+    world.repository.token_file = Some(token);
+    world.repository.ca_file = remote.ca_file.clone();
+    world.drop("vpc.yaml", vpc("vpc-1"));
+    let report = world.turn();
+    let Delivery::Held { reason } = &report.delivery else { panic!("{:?}", report.delivery) };
+    assert!(!reason.contains(TOKEN), "{reason}");
+    assert!(report.commit_id.is_some(), "what was dropped is committed here");
+}
+
+#[test]
+fn a_hook_that_refuses_is_told_in_its_own_words() {
+    let remote = Remote::file();
+    let world = World::over(&remote);
+    world.turn();
+    remote.hook("pre-receive", "#!/bin/sh\necho 'no pushing on Fridays' >&2\nexit 1\n");
+    world.drop("vpc.yaml", vpc("vpc-1"));
+    let report = world.turn();
+    let Delivery::Held { reason } = &report.delivery else { panic!("{:?}", report.delivery) };
+    assert!(reason.contains("no pushing on Fridays"), "{reason}");
+    std::fs::remove_file(remote.path.join("hooks/pre-receive")).unwrap();
+    world.turn();
+    assert_eq!(world.clone_of_remote().len(), 1);
+}
