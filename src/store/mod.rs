@@ -21,7 +21,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 pub use open::{FORMAT, Freshness};
 use write::Batch;
@@ -30,6 +30,12 @@ use write::Batch;
 const OPERATIONS_KEPT_MAX: usize = 10_000;
 /// How many writes one transaction takes; larger batches are cut up.
 const BATCH_MAX: usize = 2_000;
+
+/// Why a store refuses after [`Store::needs_reopening`].
+const REOPEN: &str = "an earlier write failed, so the store has to be opened again";
+/// How much room the store leaves on its disk, in bytes. A database that runs into the end of the
+/// disk has to be opened again, so it stops before.
+const ROOM_BYTES_MIN: u64 = 8 << 20;
 
 /// What the memory could not do.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +102,10 @@ pub struct Store {
     /// The number of the last write, which the database holds too.
     generation: AtomicU64,
     operations_len: AtomicUsize,
+    /// A write went wrong within sled: it would wait for ever in the next read.
+    stuck: AtomicBool,
+    #[cfg(test)]
+    unguarded: AtomicBool,
     meta: sled::Tree,
     records: sled::Tree,
     /// fabric NUL path → resource.
@@ -143,6 +153,9 @@ impl Store {
             witness: Mutex::default(),
             generation: AtomicU64::new(open::number(&meta, open::GENERATION).unwrap_or(0)),
             operations_len: AtomicUsize::new(operations.len()),
+            stuck: AtomicBool::new(false),
+            #[cfg(test)]
+            unguarded: AtomicBool::new(false),
             meta,
             records: db.open_tree("records")?,
             places: db.open_tree("places")?,
@@ -162,13 +175,13 @@ impl Store {
 
     /// One record.
     pub fn record(&self, id: &ResourceId) -> Result<Option<Record>, Error> {
-        get(&self.records, id.0.as_bytes())
+        get(self.sound(&self.records)?, id.0.as_bytes())
     }
 
     /// The record whose file is `path`.
     pub fn record_at(&self, fabric: &FabricName, path: &RepoPath) -> Result<Option<Record>, Error> {
         let key = joined(fabric, path.as_str().as_bytes());
-        match self.places.get(key).map_err(read)? {
+        match self.sound(&self.places)?.get(key).map_err(read)? {
             Some(id) => get(&self.records, &id),
             None => Ok(None),
         }
@@ -179,7 +192,7 @@ impl Store {
         let mut prefix = joined(fabric, path.as_bytes());
         prefix.push(0);
         let mut found = Vec::new();
-        for item in self.sources.scan_prefix(&prefix) {
+        for item in self.sound(&self.sources)?.scan_prefix(&prefix) {
             let (key, _) = item.map_err(read)?;
             let id = key.get(prefix.len()..).unwrap_or_default();
             found.extend(get::<Record>(&self.records, id)?);
@@ -192,16 +205,34 @@ impl Store {
         &self,
         fabric: &FabricName,
     ) -> impl Iterator<Item = Result<Record, Error>> + use<'_> {
-        let prefix = joined(fabric, b"");
-        self.places.scan_prefix(prefix).filter_map(|item| {
+        let (trouble, places) = match self.sound(&self.places) {
+            Ok(places) => (None, Some(places.scan_prefix(joined(fabric, b"")))),
+            Err(error) => (Some(Err(error)), None),
+        };
+        let found = places.into_iter().flatten().filter_map(|item| {
             let found = item.map_err(read).and_then(|(_, id)| get(&self.records, &id));
             found.transpose()
-        })
+        });
+        trouble.into_iter().chain(found)
     }
 
-    /// How many records a fabric has.
+    /// How many records a fabric has; none where the store has to be opened again.
     pub fn records_count(&self, fabric: &FabricName) -> u64 {
-        self.places.scan_prefix(joined(fabric, b"")).count() as u64
+        let Ok(places) = self.sound(&self.places) else { return 0 };
+        places.scan_prefix(joined(fabric, b"")).count() as u64
+    }
+
+    /// Says whether a write went so wrong that this store answers nothing any more. Dropping it and
+    /// opening it again gives back all that was acknowledged.
+    pub fn needs_reopening(&self) -> bool {
+        self.stuck.load(Ordering::SeqCst)
+    }
+
+    fn sound<'a>(&self, tree: &'a sled::Tree) -> Result<&'a sled::Tree, Error> {
+        if self.needs_reopening() {
+            return Err(Error::Read(io::Error::other(REOPEN)));
+        }
+        Ok(tree)
     }
 
     // The journal.
@@ -214,19 +245,19 @@ impl Store {
 
     /// One operation.
     pub fn operation(&self, id: &OperationId) -> Result<Option<Operation>, Error> {
-        get(&self.operations, id.0.as_bytes())
+        get(self.sound(&self.operations)?, id.0.as_bytes())
     }
 
     /// The newest operations, newest first.
     pub fn operations(&self, limit: usize) -> Result<Vec<Operation>, Error> {
-        let newest = self.operations.iter().rev().take(limit);
+        let newest = self.sound(&self.operations)?.iter().rev().take(limit);
         newest.map(|item| decode(&item.map_err(read)?.1)).collect()
     }
 
     /// The operations that are not at rest, oldest first.
     pub fn open_operations(&self) -> Result<Vec<Operation>, Error> {
         let mut found = Vec::new();
-        for item in self.open.iter() {
+        for item in self.sound(&self.open)?.iter() {
             let (id, _) = item.map_err(read)?;
             found.extend(get::<Operation>(&self.operations, &id)?);
         }
@@ -237,23 +268,23 @@ impl Store {
 
     /// The drops of a fabric that stay in `raw/`.
     pub fn rejects(&self, fabric: &FabricName) -> Result<Vec<Reject>, Error> {
-        let found = self.rejects.scan_prefix(joined(fabric, b""));
+        let found = self.sound(&self.rejects)?.scan_prefix(joined(fabric, b""));
         found.map(|item| decode(&item.map_err(read)?.1)).collect()
     }
 
     /// One drop that stays.
     pub fn reject(&self, fabric: &FabricName, path: &RawPath) -> Result<Option<Reject>, Error> {
-        get(&self.rejects, &joined(fabric, path.as_bytes()))
+        get(self.sound(&self.rejects)?, &joined(fabric, path.as_bytes()))
     }
 
     /// What waits for a person, in all fabrics.
     pub fn conflicts(&self) -> Result<Vec<Conflict>, Error> {
-        self.conflicts.iter().map(|item| decode(&item.map_err(read)?.1)).collect()
+        self.sound(&self.conflicts)?.iter().map(|item| decode(&item.map_err(read)?.1)).collect()
     }
 
     /// The commit that a fabric's records follow.
     pub fn synced(&self, fabric: &FabricName) -> Result<Option<CommitId>, Error> {
-        get(&self.synced, fabric.as_str().as_bytes())
+        get(self.sound(&self.synced)?, fabric.as_str().as_bytes())
     }
 
     // Writing.
@@ -309,13 +340,13 @@ impl Store {
     fn sync(&self) -> Result<(), Error> {
         let mut witness = self.witness.lock().unwrap_or_else(|it| it.into_inner());
         if witness.failed {
-            let why = "an earlier sync failed, so the store has to be opened again";
-            return Err(Error::Write(io::Error::other(why)));
+            return Err(Error::Write(io::Error::other(REOPEN)));
         }
         let generation = self.generation.load(Ordering::SeqCst);
-        self.db.flush().map_err(write)?;
+        self.db.flush().map_err(|it| self.stopped(it))?;
         let synced = self.file.sync_data();
         witness.failed = synced.is_err();
+        self.stuck.fetch_or(witness.failed, Ordering::SeqCst);
         if let Some(file) = &witness.file {
             // A generation that no store can reach makes the next start put this one aside.
             let number = if witness.failed { u64::MAX } else { generation };
@@ -326,6 +357,28 @@ impl Store {
         } else {
             synced.map_err(Error::Write)
         }
+    }
+
+    /// Notes that sled failed to write, after which it must not be asked any more.
+    fn stopped(&self, why: sled::Error) -> Error {
+        self.stuck.store(true, Ordering::SeqCst);
+        Error::Write(io::Error::other(why))
+    }
+
+    /// Refuses to write where little room is left.
+    fn check_room(&self) -> Result<(), Error> {
+        if self.needs_reopening() {
+            return Err(Error::Write(io::Error::other(REOPEN)));
+        }
+        #[cfg(test)]
+        if self.unguarded.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let free = rustix::fs::fstatvfs(&self.file).map_err(|it| Error::Write(it.into()))?;
+        if free.f_bavail.saturating_mul(free.f_frsize) < ROOM_BYTES_MIN {
+            return Err(Error::Write(io::ErrorKind::StorageFull.into()));
+        }
+        Ok(())
     }
 
     /// Forgets the oldest closed operations beyond what the journal keeps.
@@ -350,6 +403,9 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
+        if self.needs_reopening() {
+            return;
+        }
         if let Err(error) = self.sync() {
             tracing::warn!(%error, "cannot sync the store at the end; it is checked at the next start");
         }

@@ -236,7 +236,8 @@ fn after_a_failed_sync_nothing_is_acknowledged_and_the_store_is_put_aside() {
     let dir = tempfile::tempdir().unwrap();
     {
         let (mut store, _) = Store::open(dir.path(), Steps::default()).unwrap();
-        // A pipe cannot be synced.
+        // A pipe cannot be synced, and has no room to be asked for.
+        store.unguarded.store(true, Ordering::SeqCst);
         let (_reader, writer) = std::io::pipe().unwrap();
         let sound =
             std::mem::replace(&mut store.file, File::from(std::os::fd::OwnedFd::from(writer)));
@@ -369,4 +370,61 @@ fn what_the_store_costs() {
     println!("counted {count}: {:?}", start.elapsed());
     let size = std::fs::metadata(dir.path().join("db/db")).unwrap().len();
     println!("on disk: {size} bytes");
+}
+
+const FULL: &str = "GIT_INTAKE_TEST_FULL";
+
+/// Runs over a file system of 40 MiB; the next test arranges it.
+#[test]
+fn a_child_on_a_full_disk() {
+    let Some(dir) = std::env::var_os(FULL).map(PathBuf::from) else { return };
+    let ballast = dir.join("ballast");
+    let (store, _) = Store::open(&dir.join("state"), Steps::default()).unwrap();
+    settled(&store, vec![record("a", "w.yaml")]);
+    // Less room than the store keeps free: refused before anything is touched, and good again after.
+    let free = rustix::fs::statvfs(&dir).unwrap();
+    let fill = free.f_bavail * free.f_frsize - ROOM_BYTES_MIN / 2;
+    std::fs::write(&ballast, vec![0; usize::try_from(fill).unwrap()]).unwrap();
+    let refused = store.begin(&operation(State::Planned)).unwrap_err();
+    assert!(matches!(&refused, Error::Write(it) if it.kind() == io::ErrorKind::StorageFull));
+    assert!(!store.needs_reopening());
+    std::fs::remove_file(&ballast).unwrap();
+    store.begin(&operation(State::Planned)).unwrap();
+    // sled itself runs into the full disk: it must neither hang nor answer, until it is reopened.
+    std::fs::write(&ballast, vec![0; usize::try_from(fill).unwrap()]).unwrap();
+    store.unguarded.store(true, Ordering::SeqCst);
+    let mut acknowledged = 1;
+    while !store.needs_reopening() {
+        let records = (0..500).map(|m| record(&format!("v{acknowledged}-{m}"), "w.yaml")).collect();
+        if store.settle(Settlement { records, ..Settlement::default() }).is_ok() {
+            acknowledged += 500;
+        }
+    }
+    assert!(store.record_at(&fabric(), &record("a", "w.yaml").path).is_err());
+    assert!(store.records(&fabric()).next().unwrap().is_err());
+    assert!(store.open_operations().is_err());
+    std::fs::remove_file(&ballast).unwrap();
+    drop(store);
+    let (store, freshness) = Store::open(&dir.join("state"), Steps::default()).unwrap();
+    assert_eq!((freshness, store.records_count(&fabric())), (Freshness::Kept, acknowledged));
+}
+
+#[test]
+fn a_full_disk_costs_nothing_that_was_acknowledged() {
+    let place = tempfile::tempdir().unwrap();
+    let run =
+        "mount -t tmpfs -o size=40m tmpfs \"$GIT_INTAKE_TEST_FULL\" || exit 77; exec \"$0\" \"$@\"";
+    let done = std::process::Command::new("unshare")
+        .args(["-Urm", "sh", "-c", run])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "store::tests::a_child_on_a_full_disk"])
+        .env(FULL, place.path())
+        .output();
+    // Where user namespaces are forbidden no small disk can be made without being root.
+    let Ok(done) = done else { return };
+    let said = String::from_utf8_lossy(&done.stderr);
+    if done.status.code() == Some(77) || said.contains("unshare:") {
+        return;
+    }
+    assert!(done.status.success(), "{said}{}", String::from_utf8_lossy(&done.stdout));
 }

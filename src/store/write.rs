@@ -5,7 +5,7 @@
 //! So every entry has a digest, the XOR of them all stands in `meta`, each transaction takes out what
 //! it removes and puts in what it adds, and opening compares it with what is there.
 
-use super::{Error, Settlement, Store, joined, open, source_key, write};
+use super::{Error, Settlement, Store, joined, open, source_key};
 use crate::model::fabric::FabricName;
 use crate::model::key::ResourceId;
 use crate::model::operation::Operation;
@@ -44,6 +44,7 @@ impl<'a> Batch<'a> {
 impl Store {
     /// Writes a batch, all or nothing; not on the disk before the next sync.
     pub(super) fn write(&self, batch: Batch<'_>) -> Result<(), Error> {
+        self.check_room()?;
         self.steps.pass(Step::Settle).map_err(Error::Write)?;
         let mut trees = self.trees().to_vec();
         trees.push(&self.meta);
@@ -73,7 +74,7 @@ impl Store {
         });
         let (generation, grown) = done.map_err(|it| match it {
             TransactionError::Abort(why) => Error::Write(io::Error::other(why)),
-            TransactionError::Storage(why) => write(why),
+            TransactionError::Storage(why) => self.stopped(why),
         })?;
         self.generation.fetch_max(generation, Ordering::SeqCst);
         let lengths = &self.operations_len;
