@@ -25,6 +25,9 @@ use std::time::Duration;
 
 /// The rule of a drop that came back because others pushed something else for its resource.
 pub(super) const MERGE_CONFLICT: &str = "merge-conflict";
+/// How often a lock that another process holds is asked for, and how long between.
+const LOCK_TRIES: u32 = 60;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 /// Rules that depend on more than the file: such a drop is judged anew at each look.
 const OF_THE_WORLD: [&str; 3] = ["managed-edited", "path-taken", "rival-drops"];
 
@@ -223,11 +226,15 @@ fn take_lock(state: &StateDir) -> Result<File, Error> {
     let path = state.lock();
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(Error::State)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Busy { path }),
-        Err(it) => Err(Error::State(it.into())),
+    // A command holds it for a moment only, so it is asked for again before it counts as taken.
+    for _ in 0..LOCK_TRIES {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+            Err(it) => return Err(Error::State(it.into())),
+        }
     }
+    Err(Error::Busy { path })
 }
 
 fn lane_settings(

@@ -51,8 +51,6 @@ fn recover_one(lane: &mut Lane, mut operation: Operation) -> Result<(), Error> {
             let raw = lane.fabrics.iter().find(|it| it.fabric.name == operation.fabric);
             let mut settlement = Settlement::default();
             if let Some(raw) = raw.map(|it| it.fabric.raw()) {
-                // Claims first: their names are what the journal knows.
-                lane.tree.restore_claims(&raw)?;
                 for it in &operation.taken {
                     lane.tree.remove_raw(&raw, &it.path, &it.drop_id, lane.settings.bytes_max)?;
                     lane.tree.remove_report(&raw, &it.path)?;

@@ -36,7 +36,11 @@ pub(super) fn settle(
     let mut settlement = Settlement::default();
     let mut emptied = BTreeSet::new();
     for it in &plan.disposals {
-        dispose(lane, n, it, now, &mut settlement, &mut emptied)?;
+        if let Err(error) = dispose(lane, n, it, now, &mut settlement, &mut emptied) {
+            // One file that cannot be removed must not keep the others: it is found again.
+            let error = error.chain();
+            tracing::warn!(path = %it.intake.path, error, "cannot clear this drop out of raw/; it stays until that is possible");
+        }
     }
     lane.tree.sync_directories(emptied.iter())?;
     settlement.conflicts.extend(conflicts.iter().map(|it| conflict(lane, n, it, now)));

@@ -44,7 +44,17 @@ impl Reach {
         if let Some(answer) = self.ask_running(request)? {
             return said(answer);
         }
-        let mut lane = self.open()?;
+        let mut lane = match Lane::open(&self.settings, &self.repository, super::serve::interrupt(), Steps::default()) {
+            Ok(lane) => lane,
+            // An agent that was only just starting holds the lock, and answers by now.
+            Err(error @ crate::agent::Error::Busy { .. }) => {
+                return match self.ask_running(request)? {
+                    Some(answer) => said(answer),
+                    None => Err(error.into()),
+                };
+            }
+            Err(error) => return Err(error.into()),
+        };
         if !matches!(request, Request::Status | Request::Verify | Request::Ingest { dry_run: true })
         {
             lane.prepare()?;
