@@ -5,3 +5,4 @@ mod hostile;
 mod push;
 mod remote;
 mod same_as_git;
+mod systemd;
