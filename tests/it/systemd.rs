@@ -2,6 +2,8 @@
 //!
 //! Needs `systemd-analyze`, not a running systemd.
 
+#![expect(clippy::disallowed_methods, reason = "tests prepare files of their own")]
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
