@@ -11,3 +11,4 @@ mod remote;
 mod push;
 mod hostile;
 mod same_as_git;
+mod systemd;
