@@ -115,7 +115,7 @@ impl<'a> Graph<'a> {
         let commit = CommitRefIter::from_bytes(object.data, id.kind());
         let parents = match self.shallow.binary_search(&id) {
             Ok(_) => Vec::new(),
-            Err(_) => commit.clone().parent_ids().collect(),
+            Err(_) => commit.parent_ids().collect(),
         };
         let tree = commit
             .clone()

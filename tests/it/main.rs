@@ -5,3 +5,4 @@ mod remote;
 mod hostile;
 mod push;
 mod same_as_git;
+mod shim;
