@@ -25,6 +25,9 @@ use git_intake::push::{
 use gix::{ObjectId, bstr::ByteSlice};
 use remote::{Auth, PASSWORD, Remote, USER, git, run};
 
+/// A name, what is there before, and what each round adds.
+type Case = (&'static str, Box<dyn Fn(&Path)>, fn(usize) -> String);
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if let [flag, rest @ ..] = &args[..]
@@ -40,7 +43,7 @@ fn main() {
         "{:<42} {:>9} {:>9} {:>6} {:>9} {:>9}",
         "", "git", "room", "ratio", "git KiB", "room KiB"
     );
-    let cases: [(&str, Box<dyn Fn(&Path)>, fn(usize) -> String); 4] = [
+    let cases: [Case; 4] = [
         ("one file, flat folder", Box::new(move |it| tree(it, files, files)), one_file),
         ("one file, small folders", Box::new(move |it| tree(it, files, 300)), one_file),
         ("10,000 new files", Box::new(|it| tree(it, 100, 10)), many_files),

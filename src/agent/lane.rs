@@ -245,7 +245,7 @@ fn lane_settings(
     let remote = repository.push.then(|| Remote {
         name: repository.remote.clone(),
         username: repository.username.clone(),
-        token_file: repository.token_file.clone().map(PathBuf::from),
+        token_file: repository.token_file.clone(),
         ca_file: repository.ca_file.clone(),
         connect: settings.push.connect_timeout,
         idle: settings.push.idle_timeout,

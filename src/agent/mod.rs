@@ -64,9 +64,9 @@ pub enum Error {
         /// What.
         what: String,
     },
-    /// A thread of ours ended in a panic.
-    #[error("a part of the agent failed: {0}")]
-    Panic(String),
+    /// The store refused a write in the middle, and must be opened again.
+    #[error("the store has to be opened again after a write that failed")]
+    StoreLost,
 }
 
 impl Error {
@@ -81,7 +81,7 @@ impl Error {
             Error::Store(store::Error::InUse { .. } | store::Error::Newer { .. }) => {
                 git::Retry::Never
             }
-            Error::Store(_) | Error::Held { .. } | Error::Panic(_) => git::Retry::Later,
+            Error::Store(_) | Error::Held { .. } | Error::StoreLost => git::Retry::Later,
             Error::Busy { .. } | Error::NoFabric { .. } | Error::NotFound { .. } => {
                 git::Retry::Never
             }

@@ -131,6 +131,10 @@ pub fn work(lane: &mut Lane, inside: &Inside, ready: impl FnOnce()) -> Result<()
             it.hear(Wake::Rescan, watcher.as_mut());
         }
         it.pass(lane);
+        if lane.store.needs_reopening() {
+            // Only opening it again tells what it still has; the service manager starts us anew.
+            return Err(Error::StoreLost);
+        }
     }
 }
 

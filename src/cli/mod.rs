@@ -71,7 +71,7 @@ impl From<agent::Error> for Failure {
             E::Git(_) => "git fsck and git status tell how the repository stands",
             E::HeadMoved | E::Locked { .. } => "try again when the other process is done",
             E::State(_) => "name another place with the setting state_dir",
-            E::Panic(_) => "this is a mistake of ours; please report it with the log",
+            E::StoreLost => "free the disk, and start the agent again",
         };
         Failure::of(1, &error).hint(hint)
     }

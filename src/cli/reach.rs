@@ -44,7 +44,12 @@ impl Reach {
         if let Some(answer) = self.ask_running(request)? {
             return said(answer);
         }
-        let mut lane = match Lane::open(&self.settings, &self.repository, super::serve::interrupt(), Steps::default()) {
+        let mut lane = match Lane::open(
+            &self.settings,
+            &self.repository,
+            super::serve::interrupt(),
+            Steps::default(),
+        ) {
             Ok(lane) => lane,
             // An agent that was only just starting holds the lock, and answers by now.
             Err(error @ crate::agent::Error::Busy { .. }) => {

@@ -18,8 +18,9 @@ use std::time::Duration;
 
 /// How often the supervisor looks at its lanes, at least.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A lane that pushes may be silent for as long as a push may take; then the watchdog bites.
-const SILENCE_MAX: Duration = Duration::from_secs(120);
+/// A lane that pushes may be silent for as long as a push may take, and a little more; then it
+/// counts as stuck, and the watchdog is not fed any more.
+const SILENCE_MARGIN: Duration = Duration::from_secs(120);
 
 /// Set when the process wants to end, so that a push does not hold it up.
 pub fn interrupt() -> Arc<AtomicBool> {
@@ -175,7 +176,8 @@ fn serve(
             },
             default(every) => (),
         }
-        if let Some(failure) = look_after(&mut lanes) {
+        let silence_max = settings.push.wall_timeout + SILENCE_MARGIN;
+        if let Some(failure) = look_after(&mut lanes, silence_max) {
             stop(lanes);
             return Err(failure);
         }
@@ -189,7 +191,7 @@ fn serve(
 }
 
 /// Feeds the watchdog while every lane moves, and notices one that ended.
-fn look_after(lanes: &mut [Working]) -> Option<Failure> {
+fn look_after(lanes: &mut [Working], silence_max: Duration) -> Option<Failure> {
     let now = crate::clock::instant();
     let mut alive = true;
     for it in lanes.iter_mut() {
@@ -197,7 +199,7 @@ fn look_after(lanes: &mut [Working]) -> Option<Failure> {
         if beats != it.beats {
             (it.beats, it.silent_since) = (beats, now);
         }
-        alive &= now.duration_since(it.silent_since) < SILENCE_MAX;
+        alive &= now.duration_since(it.silent_since) < silence_max;
         if it.thread.is_finished() {
             return Some(
                 Failure::said(1, format!("the lane of {} ended", it.name))

@@ -486,7 +486,7 @@ pub fn save_local(git_dir: &Path, settings: &RepositorySettings) -> Result<(), E
     let body = serde_yaml::to_string(settings).map_err(|it| failed(io::Error::other(it)))?;
     let text = format!(
         "# The fabrics of this work tree; written by `git-intake init`, and yours to edit.\n\
-         # Every key is explained in the example configuration (git-intake config-example).\n{body}"
+         # Every key is explained in packaging/config.yaml, which is installed as the example.\n{body}"
     );
     let mut temp = tempfile::NamedTempFile::new_in(&dir).map_err(failed)?;
     temp.write_all(text.as_bytes()).map_err(failed)?;

@@ -176,9 +176,7 @@ fn commit_of(
 ) -> Result<Option<CommitId>, Error> {
     let failed = |it: Box<dyn std::error::Error + Send + Sync>| Error::git("edit a tree", it);
     let tree = match base {
-        Some(id) => repo
-            .find_commit(id.0)
-            .and_then(|it| it.tree_id().map(|it| it.detach()).map_err(Into::into)),
+        Some(id) => repo.find_commit(id.0).and_then(|it| it.tree_id().map(|it| it.detach())),
         None => Ok(ObjectId::empty_tree(repo.object_hash())),
     };
     let tree_id = tree.map_err(|it| failed(it.into()))?;

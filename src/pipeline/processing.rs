@@ -303,7 +303,7 @@ impl Stage<'_> {
     fn set_aside(&mut self, intake: Intake, foreign: Vec<Problem>) {
         match self.strategies.on_unsupported {
             OnUnsupported::Keep => self.stay(intake, foreign),
-            OnUnsupported::Unmanaged => match self.to_unmanaged(&intake) {
+            OnUnsupported::Unmanaged => match self.move_to_unmanaged(&intake) {
                 Ok(_) => {
                     let fate =
                         Fate::Leaves { ending: Ending::Unmanaged, filed: vec![], notes: foreign };
@@ -319,7 +319,7 @@ impl Stage<'_> {
         match self.strategies.on_invalid {
             OnInvalid::Keep => self.stay(intake, problems),
             OnInvalid::Quarantine => self.leave(intake, Fate::Quarantined { problems }),
-            OnInvalid::Unmanaged => match self.to_unmanaged(&intake) {
+            OnInvalid::Unmanaged => match self.move_to_unmanaged(&intake) {
                 Ok(path) => {
                     let text = super::explain::report(&intake.path, &problems);
                     match path.with_suffix(super::REPORT_SUFFIX) {
@@ -372,7 +372,7 @@ impl Stage<'_> {
         action
     }
 
-    fn to_unmanaged(&mut self, intake: &Intake) -> Result<RepoPath, PathError> {
+    fn move_to_unmanaged(&mut self, intake: &Intake) -> Result<RepoPath, PathError> {
         let [plain, numbered] = leftover_paths(self.fabric, intake);
         let (plain, numbered) = (plain?, numbered?);
         let planned = self.done.changes.contains_key(plain.as_str().as_bytes());

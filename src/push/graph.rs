@@ -108,7 +108,7 @@ impl<'a> Graph<'a> {
         let commit = CommitRefIter::from_bytes(object.data, id.kind());
         let parents = match self.shallow.binary_search(&id) {
             Ok(_) => Vec::new(),
-            Err(_) => commit.clone().parent_ids().collect(),
+            Err(_) => commit.parent_ids().collect(),
         };
         let tree = commit.clone().tree_id().map_err(|err| unreadable(id, err))?;
         let time = commit.committer().map_or(0, |it| it.seconds());

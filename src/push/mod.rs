@@ -35,6 +35,7 @@ mod report;
 mod session;
 pub mod url;
 mod walk;
+mod web;
 mod wire;
 
 pub use advertisement::Advertisement;

@@ -183,6 +183,11 @@ impl Inner {
 }
 
 impl Report {
+    /// Whether there is a word on what became of the pack or of a reference.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.unpack.is_some() || !self.refs.is_empty()
+    }
+
     fn take(&mut self, line: &[u8]) -> Result<(), Error> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         if let Some(result) = line.strip_prefix(b"unpack ") {

@@ -14,7 +14,7 @@ use std::{
 
 use gix::{
     ObjectId,
-    bstr::{BString, ByteSlice},
+    bstr::{BStr, BString, ByteSlice},
     objs::{Exists, Kind},
 };
 
@@ -304,19 +304,18 @@ fn converse(
             let mut emit = |text: &[u8], transient: bool| {
                 ears.lock().unwrap_or_else(PoisonError::into_inner).hear(text, transient);
             };
-            listener.listen(report_bytes_max, |lines| {
-                super::report::read(lines, &shown, sideband, &mut emit)
-            })
+            listener
+                .listen(report_bytes_max, |lines| report::read(lines, &shown, sideband, &mut emit))
         });
         let mut progress = |objects, objects_total, bytes| {
             if let Some(observer) = &mut lock().observer {
                 observer.progress(Progress { objects, objects_total, bytes });
             }
         };
-        let sent = send(odb, &job, &mut sender, &mut progress);
-        let sent = match sent {
+        let sent = match send(odb, &job, &mut sender, &mut progress) {
             Ok(counts) => sender.end().map(|()| counts).map_err(pack::Failure::from),
             Err(err) => {
+                // Ends the conversation, so that the listener comes to an end too.
                 drop(sender);
                 Err(err)
             }
@@ -327,44 +326,59 @@ fn converse(
     let stderr = ending.finish();
     report::lines(&stderr, &mut |text| lock().hear(text, false));
     outcome.messages = std::mem::take(&mut lock().messages);
-    let explained = |err| super::child::explain(&url, stderr.as_bstr(), err);
-    match (sent, heard) {
-        (Err(pack::Failure::Local(err)), _) => Err(err),
-        (sent, Ok(answer)) => {
-            let reported = answer.unpack.is_some() || !answer.refs.is_empty();
-            let fatal = answer.fatal.clone();
-            settle(outcome, answer);
-            match sent {
-                Ok(counts) => outcome.pack = counts,
-                Err(pack::Failure::Wire(err)) if !reported => {
-                    let err = match fatal {
-                        Some(text) => Error::Remote { url, message: text.to_str_lossy().into() },
-                        None => explained(Error::wire(&url, "sending", err)),
-                    };
-                    return Err(err);
-                }
-                Err(_) => {}
-            }
-            if !reported && asked.report {
-                outcome.lost = Some(match fatal {
-                    Some(text) => Error::Remote { url, message: text.to_str_lossy().into() },
-                    None => {
-                        let source = io::Error::from(io::ErrorKind::UnexpectedEof);
-                        explained(Error::wire(&url, "waiting for its report", source))
-                    }
-                });
-            }
-            Ok(())
+    conclude(outcome, sent, heard, asked, &url, stderr.as_bstr())
+}
+
+/// Weighs what we know of the sending against what we heard: what the remote says counts more
+/// than a pipe that broke, and what is not known is not an error.
+fn conclude(
+    outcome: &mut Outcome,
+    sent: Result<PackCounts, pack::Failure>,
+    heard: Result<Report, Error>,
+    asked: &Asked,
+    url: &str,
+    stderr: &BStr,
+) -> Result<(), Error> {
+    let explained = |err| super::child::explain(url, stderr, err);
+    let counts = match sent {
+        Err(pack::Failure::Local(err)) => return Err(err),
+        Err(pack::Failure::Wire(err)) => Err(err),
+        Ok(counts) => Ok(counts),
+    };
+    let report = match (counts, heard) {
+        (Ok(counts), Ok(report)) => {
+            outcome.pack = counts;
+            report
         }
+        (Err(_), Ok(report)) if report.is_complete() => report,
+        (Err(err), Ok(Report { fatal: None, .. })) => {
+            return Err(explained(Error::wire(url, "sending", err)));
+        }
+        (Err(_), Ok(Report { fatal: Some(text), .. })) => return Err(said(url, text.as_bstr())),
         // The server has refused what we sent, or was stopped from taking all of it.
-        (Err(_), Err(err)) => Err(explained(err)),
-        (Ok(_), Err(err)) if is_refusal(&err) => Err(err),
+        (Err(_), Err(err)) => return Err(explained(err)),
+        (Ok(_), Err(err)) if is_refusal(&err) => return Err(err),
         (Ok(counts), Err(err)) => {
             outcome.pack = counts;
             outcome.lost = Some(explained(err));
-            Ok(())
+            return Ok(());
         }
+    };
+    if asked.report && !report.is_complete() {
+        outcome.lost = Some(match &report.fatal {
+            Some(text) => said(url, text.as_bstr()),
+            None => {
+                let source = io::Error::from(io::ErrorKind::UnexpectedEof);
+                explained(Error::wire(url, "waiting for its report", source))
+            }
+        });
     }
+    settle(outcome, report);
+    Ok(())
+}
+
+fn said(url: &str, text: &BStr) -> Error {
+    Error::Remote { url: url.to_owned(), message: text.to_str_lossy().into_owned() }
 }
 
 /// Errors that say for certain that nothing was moved, though all was sent.

@@ -50,7 +50,9 @@ fn running() -> (World, Agent) {
 fn start(world: &World) -> Agent {
     let child = intake(world, &["run"]).stderr(Stdio::null()).spawn().unwrap();
     let agent = Agent(child);
-    until("the agent answers", || text(&output(world, &["status", "--json"])).contains("\"running\": true"));
+    until("the agent answers", || {
+        text(&output(world, &["status", "--json"])).contains("\"running\": true")
+    });
     agent
 }
 
@@ -60,7 +62,9 @@ fn signal(agent: &Agent, signal: rustix::process::Signal) {
 }
 
 fn on_remote(world: &World, name: &str) -> bool {
-    crate::world::git_output(&world.remote, &["cat-file", "-e", &format!("main:fabric-1/{name}")]).status.success()
+    crate::world::git_output(&world.remote, &["cat-file", "-e", &format!("main:fabric-1/{name}")])
+        .status
+        .success()
 }
 
 #[test]
@@ -122,7 +126,9 @@ fn the_commands_ask_a_running_agent() {
     let out = output(&world, &["records", "show", "VPC/vpc-1", "--json"]);
     let record: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
     assert_eq!(record["source"]["path"], "vpc.yaml");
-    for args in [&["records", "list"][..], &["operations", "list"], &["conflicts", "list"], &["verify"]] {
+    for args in
+        [&["records", "list"][..], &["operations", "list"], &["conflicts", "list"], &["verify"]]
+    {
         let out = output(&world, args);
         assert!(out.status.success(), "{args:?}: {}", text(&out));
     }
@@ -166,7 +172,8 @@ fn check_needs_no_repository() {
             .unwrap()
     };
     assert!(check(&["."]).status.success());
-    std::fs::write(dir.path().join("bad.yaml"), vpc("vpc-1").replace("name: vpc-1", "name: A")).unwrap();
+    std::fs::write(dir.path().join("bad.yaml"), vpc("vpc-1").replace("name: vpc-1", "name: A"))
+        .unwrap();
     let out = check(&["."]);
     assert_eq!(out.status.code(), Some(3));
     assert!(text(&out).contains("5:9"), "{}", text(&out));

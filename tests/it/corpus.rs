@@ -89,7 +89,11 @@ fn every_real_file_at_once_goes_through_and_again_makes_no_commit() {
     let Some(samples) = samples() else { return };
     let world = World::new();
     world.turn();
-    let drop_all = || samples.iter().for_each(|(name, bytes)| { world.drop(name, bytes); });
+    let drop_all = || {
+        samples.iter().for_each(|(name, bytes)| {
+            world.drop(name, bytes);
+        })
+    };
     drop_all();
     let report = world.turn();
     assert_eq!(report.files.len(), samples.len());
@@ -111,7 +115,12 @@ fn every_real_file_at_once_goes_through_and_again_makes_no_commit() {
     let found: BTreeMap<String, String> =
         clone.iter().map(|(name, text)| (format!("fabric-1/{name}"), text.clone())).collect();
     assert_eq!(found, expected, "the clone has exactly the managed set");
-    eprintln!("{} files: {endings:?}; {} managed files in {} commits", samples.len(), found.len(), world.commits());
+    eprintln!(
+        "{} files: {endings:?}; {} managed files in {} commits",
+        samples.len(),
+        found.len(),
+        world.commits()
+    );
     let before = world.commits();
     drop_all();
     world.turn();

@@ -20,7 +20,10 @@ fn check_end(world: &World, what: &str) {
     assert_eq!(clone.len(), 3, "{what}: {:?}", clone.keys());
     assert!(clone["managed/vpcs/vpc-1.yaml"].contains("1002"), "{what}");
     assert!(!world.raw("old.yaml").exists() && !world.raw("two.yaml").exists(), "{what}");
-    assert!(world.raw("bad.yaml").exists() && world.raw("bad.yaml.rejected.txt").exists(), "{what}");
+    assert!(
+        world.raw("bad.yaml").exists() && world.raw("bad.yaml.rejected.txt").exists(),
+        "{what}"
+    );
     assert_eq!(world.commits(), 3, "{what}: {}", world.git(&["log", "--oneline"]));
     let originals = world.git(&["ls-tree", "-r", "--name-only", "refs/intake/archive/fabric-1"]);
     assert_eq!(originals.lines().count(), 3, "{what}");

@@ -433,12 +433,16 @@ fn an_answer_in_the_middle_of_an_upload_is_heard() {
 
 // ssh
 
+fn over_ssh(remote: &Remote) -> Options<'static> {
+    let ssh_command = remote.ssh_command.as_deref().map(Into::into);
+    Options { ssh_command, ..Options::default() }
+}
+
 #[test]
 fn a_wrong_host_key_has_its_own_name() {
     let Some(remote) = Remote::ssh() else { return };
     fs::write(remote.dir.path().join("known"), "").unwrap();
-    let mut options = Options::default();
-    options.ssh_command = remote.ssh_command.as_deref().map(Into::into);
+    let mut options = over_ssh(&remote);
     let answer = push_to(&remote.url, &local(10), &mut options);
     assert!(matches!(answer, Err(Error::HostKey { .. })), "{answer:?}");
 }
@@ -447,8 +451,7 @@ fn a_wrong_host_key_has_its_own_name() {
 fn a_refused_key_is_a_login_that_failed() {
     let Some(remote) = Remote::ssh() else { return };
     fs::write(remote.dir.path().join("authorized"), "").unwrap();
-    let mut options = Options::default();
-    options.ssh_command = remote.ssh_command.as_deref().map(Into::into);
+    let mut options = over_ssh(&remote);
     let answer = push_to(&remote.url, &local(10), &mut options);
     assert!(matches!(answer, Err(Error::Login { .. })), "{answer:?}");
 }
@@ -458,8 +461,7 @@ fn a_missing_repository_is_named() {
     let answer = push_to("/nonexistent/x.git", &local(10), &mut Options::default());
     assert!(matches!(answer, Err(Error::NotFound { .. })), "{answer:?}");
     let Some(remote) = Remote::ssh() else { return };
-    let mut options = Options::default();
-    options.ssh_command = remote.ssh_command.as_deref().map(Into::into);
+    let mut options = over_ssh(&remote);
     let answer = push_to(&format!("{}x", remote.url), &local(10), &mut options);
     assert!(matches!(answer, Err(Error::NotFound { .. })), "{answer:?}");
 }
@@ -505,8 +507,8 @@ fn an_early_death_of_the_other_side_is_explained() {
     let script = remote.dir.path().join("dies");
     fs::write(&script, "#!/bin/sh\necho 'the disk is on fire' >&2; exit 3\n").unwrap();
     Command::new("chmod").arg("+x").arg(&script).status().unwrap();
-    let mut options = Options::default();
-    options.receive_pack = Some(script.to_str().unwrap().into());
+    let receive_pack = Some(script.to_str().unwrap().into());
+    let mut options = Options { receive_pack, ..Options::default() };
     let err = push_to(&remote.url, &local(10), &mut options).unwrap_err();
     assert!(err.to_string().contains("the disk is on fire"), "{err}");
 }

@@ -11,4 +11,5 @@ mod remote;
 mod push;
 mod hostile;
 mod same_as_git;
+mod shim;
 mod systemd;

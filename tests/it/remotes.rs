@@ -1,6 +1,6 @@
 //! The same walk over every kind of remote, against git's own servers.
 
-use crate::remote::{Auth, Remote, TOKEN, USER, PASSWORD};
+use crate::remote::{Auth, PASSWORD, Remote, TOKEN, USER};
 use crate::world::{World, vpc};
 use git_intake::model::report::Delivery;
 
@@ -45,7 +45,9 @@ fn over_https_with_a_token_in_a_file() {
 fn over_https_with_a_credential_helper() {
     let Some(remote) = Remote::https(Auth::Basic) else { return };
     walk(World::over(&remote), |world| {
-        let helper = format!("!f() {{ test \"$1\" = get && printf 'username=%s\\npassword=%s\\n' '{USER}' '{PASSWORD}'; }}; f");
+        let helper = format!(
+            "!f() {{ test \"$1\" = get && printf 'username=%s\\npassword=%s\\n' '{USER}' '{PASSWORD}'; }}; f"
+        );
         world.git(&["config", "credential.helper", &helper]);
         world.repository.ca_file = remote.ca_file.clone();
     });

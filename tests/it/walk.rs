@@ -27,11 +27,14 @@ fn a_dropped_file_is_found_in_a_fresh_clone_of_the_remote() {
     // The drop has left raw/, the original is in the archive, and nothing else changed.
     assert!(!world.raw("team-a/vpc.yaml").exists());
     let archive = world.git(&["ls-tree", "-r", "--name-only", "refs/intake/archive/fabric-1"]);
-    let original = world.git(&["show", &format!("refs/intake/archive/fabric-1:{}", archive.trim())]);
+    let original =
+        world.git(&["show", &format!("refs/intake/archive/fabric-1:{}", archive.trim())]);
     assert_eq!(original, dropped);
     assert_eq!(world.git(&["status", "--porcelain"]), "");
     // And that is what the answer says.
-    assert!(matches!(report.delivery, Delivery::Pushed { commit_id } if Some(commit_id) == report.commit_id));
+    assert!(
+        matches!(report.delivery, Delivery::Pushed { commit_id } if Some(commit_id) == report.commit_id)
+    );
     let file = &report.files[0];
     assert_eq!((file.ending, file.documents[0].action), (Ending::Managed, Action::Created));
     assert_eq!(file.documents[0].cut, ["metadata.uid"]);
@@ -85,7 +88,10 @@ fn a_file_of_46_documents_becomes_46_files_in_one_commit() {
 #[test]
 fn a_bad_file_among_good_ones_stops_only_itself_and_is_taken_once_mended() {
     let world = World::new();
-    world.drop("good.yaml", vpc("vpc-1")).drop("bad.yaml", vpc("VPC_2")).drop("also-good.yaml", vpc("vpc-3"));
+    world
+        .drop("good.yaml", vpc("vpc-1"))
+        .drop("bad.yaml", vpc("VPC_2"))
+        .drop("also-good.yaml", vpc("vpc-3"));
     let report = world.turn();
     let endings: Vec<Ending> = report.files.iter().map(|it| it.ending).collect();
     assert_eq!(endings, [Ending::Managed, Ending::Rejected, Ending::Managed]);
@@ -113,7 +119,10 @@ fn foreign_kinds_are_set_aside_and_comments_alone_are_archived() {
     let endings: Vec<Ending> = report.files.iter().map(|it| it.ending).collect();
     assert_eq!(endings, [Ending::Unmanaged, Ending::NoDocuments]);
     let clone = world.clone_of_remote();
-    assert_eq!(clone.into_iter().collect::<Vec<_>>(), [("unmanaged/map.yaml".to_owned(), foreign.to_owned())]);
+    assert_eq!(
+        clone.into_iter().collect::<Vec<_>>(),
+        [("unmanaged/map.yaml".to_owned(), foreign.to_owned())]
+    );
     // A file of comments never deletes anything; its original is kept.
     let kept = world.git(&["ls-tree", "-r", "--name-only", "refs/intake/archive/fabric-1"]);
     assert!(kept.contains("note.yaml"), "{kept}");
@@ -186,7 +195,8 @@ fn others_who_pushed_first_are_met_and_nothing_is_forced() {
     assert_eq!(clone.len(), 4, "{:?}", clone.keys());
     // Theirs was first; ours is back in raw/ for a person, with both sides told apart.
     assert!(clone["managed/vpcs/both.yaml"].contains("vlan: 1}"));
-    let back: Vec<_> = std::fs::read_dir(world.raw("")).unwrap().map(|it| it.unwrap().file_name()).collect();
+    let back: Vec<_> =
+        std::fs::read_dir(world.raw("")).unwrap().map(|it| it.unwrap().file_name()).collect();
     let back: Vec<String> = back.into_iter().map(|it| it.into_string().unwrap()).collect();
     let ours = back.iter().find(|it| it.starts_with("conflict-") && it.ends_with(".yaml")).unwrap();
     assert!(std::fs::read_to_string(world.raw(ours)).unwrap().contains("vlan: 2}"));
@@ -239,7 +249,8 @@ fn the_store_can_be_thrown_away_and_comes_back_the_same() {
     world.turn();
     let all = || {
         let lane = world.open().unwrap();
-        git_intake::agent::sync::records_follow_head(&lane, 0, lane.repo.head().unwrap().commit).unwrap();
+        git_intake::agent::sync::records_follow_head(&lane, 0, lane.repo.head().unwrap().commit)
+            .unwrap();
         let records = lane.store.records(&lane.fabrics[0].fabric.name);
         records.collect::<Result<Vec<_>, _>>().unwrap()
     };

@@ -33,12 +33,7 @@ pub fn git(dir: &Path, args: &[&str]) -> String {
 }
 
 pub fn git_output(dir: &Path, args: &[&str]) -> Output {
-    Command::new("git")
-        .current_dir(dir)
-        .envs(hermetic())
-        .args(args)
-        .output()
-        .unwrap()
+    Command::new("git").current_dir(dir).envs(hermetic()).args(args).output().unwrap()
 }
 
 /// The environment of every program that the tests start.

@@ -190,6 +190,9 @@ fn run(args: &[String], asked: &Asked) -> i32 {
     options.receive_pack = program.map(Into::into);
     options.client.ca_file =
         config("http.sslCAInfo").or_else(|| std::env::var("GIT_SSL_CAINFO").ok()).map(Into::into);
+    if asked.verbose {
+        eprintln!("Pushing to {}", git_intake::push::url::shown(&parsed));
+    }
     // Which names are meant depends on what is there.
     let there = match push(&repo, &parsed, &[], &mut options) {
         Ok(outcome) => outcome.advertised,
@@ -287,9 +290,14 @@ fn specs(
         if expect == Expect::Force && !asked.leases.is_empty() {
             return None;
         }
-        let shown = if full.is_empty() { from.to_owned() } else { full };
+        let shown = if full.is_empty() || from == "HEAD" { from.to_owned() } else { full };
         out.push(Spec { from: shown, update: RefUpdate { name: name.into(), new, expect } });
     }
+    // Git goes through what the remote has, by name, and then through what it gets.
+    out.sort_by_key(|it| {
+        let name = it.update.name.to_string();
+        if there.contains_key(&name) { (0, name) } else { (1, String::new()) }
+    });
     Some(out)
 }
 
@@ -356,6 +364,11 @@ fn tell(
     if let Some(err) = &outcome.lost {
         fatal(err);
     }
+    if broken_group(outcome)
+        && let Some((name, number)) = outcome.refs.iter().find_map(group_breaker)
+    {
+        eprintln!("error: atomic push failed for ref {name}. status: {number}");
+    }
     let up_to_date = |it: &RefResult| it.status == RefStatus::UpToDate;
     let ok = outcome.is_ok();
     let mut lines = Vec::new();
@@ -380,7 +393,8 @@ fn tell(
             let _ = writeln!(out, "{line}");
         }
     }
-    if asked.porcelain && ok {
+    let unpacked = !matches!(outcome.unpack, Some(Err(_))) && outcome.lost.is_none();
+    if asked.porcelain && unpacked && !broken_group(outcome) {
         let _ = writeln!(out, "Done");
     }
     if let Some(remote) = remote.filter(|_| !asked.dry_run) {
@@ -402,6 +416,28 @@ fn tell(
         eprintln!("hint: Updates were rejected because the tag already exists in the remote.");
     }
     1
+}
+
+fn broken_group(outcome: &Outcome) -> bool {
+    let failed = RefStatus::Rejected(Rejection::AtomicFailed);
+    outcome.refs.iter().any(|it| it.status == failed)
+}
+
+/// The reference that broke an atomic group, and git's number for the reason.
+fn group_breaker(result: &RefResult) -> Option<(&BStr, u8)> {
+    let RefStatus::Rejected(why) = result.status else {
+        return None;
+    };
+    let number = match why {
+        Rejection::NonFastForward => 2,
+        Rejection::AlreadyExists => 3,
+        Rejection::CannotDelete => 4,
+        Rejection::FetchFirst => 5,
+        Rejection::NeedsForce => 6,
+        Rejection::Stale { .. } => 7,
+        Rejection::NotThere | Rejection::AtomicFailed => return None,
+    };
+    Some((result.name.as_bstr(), number))
 }
 
 fn line(porcelain: bool, spec: &Spec, result: &RefResult) -> String {
@@ -472,6 +508,9 @@ fn follow(asked: &Asked, remote: &str, specs: &[Spec], outcome: &Outcome) {
             continue;
         };
         let tracking = format!("refs/remotes/{remote}/{branch}");
+        if tracks && asked.verbose {
+            eprintln!("updating local tracking ref '{tracking}'");
+        }
         if tracks && result.new.is_null() {
             git(&["update-ref", "-d", &tracking]);
         } else if tracks {
@@ -480,6 +519,9 @@ fn follow(asked: &Asked, remote: &str, specs: &[Spec], outcome: &Outcome) {
         if let Some(local) = spec.from.strip_prefix("refs/heads/").filter(|_| asked.upstream) {
             git(&["config", &format!("branch.{local}.remote"), remote]);
             git(&["config", &format!("branch.{local}.merge"), &name]);
+            if !asked.quiet {
+                println!("branch '{local}' set up to track '{remote}/{branch}'.");
+            }
         }
     }
 }
