@@ -18,7 +18,6 @@ use crate::worktree::{ListLimits, ReadRaw, WorkTree};
 use crate::yaml::Limits;
 use std::collections::HashSet;
 use std::fs::File;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
