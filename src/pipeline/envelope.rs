@@ -44,6 +44,11 @@ pub(super) fn read(root: &Node) -> Result<Envelope, Vec<Fault>> {
         let hint = "a resource begins with apiVersion, kind and metadata";
         return Err(vec![fault.hint(hint)]);
     }
+    if ["apiVersion", "kind", "metadata"].iter().all(|it| root.get(it).is_none()) {
+        let message = "this document has no apiVersion, no kind and no metadata: it is no resource";
+        let hint = "add them, or keep the file elsewhere if it is no manifest";
+        return Err(vec![Fault::new("not-a-resource", message, root.span.start).hint(hint)]);
+    }
     inside(root, &mut faults);
     let api_version = text_at(root, root, "apiVersion", &mut faults);
     let kind = text_at(root, root, "kind", &mut faults);
@@ -120,6 +125,14 @@ fn inside(node: &Node, faults: &mut Vec<Fault>) {
             if is_template(text) {
                 faults.push(crate::yaml::parse::template(node.span.start));
             }
+            if let Some(Value::Float(bits)) = scalar(node)
+                && !f64::from_bits(bits).is_finite()
+            {
+                let message =
+                    format!("`{}` is a number that JSON, and so Kubernetes, lacks", shown(text));
+                let fault = Fault::new("not-finite", message, node.span.start);
+                faults.push(fault.hint("write a number, or put it in quotes if you mean the word"));
+            }
         }
         Content::Sequence(items) => items.iter().for_each(|it| inside(it, faults)),
         Content::Mapping(entries) => {
@@ -175,7 +188,15 @@ fn text_at<'a>(
             None
         }
         None => {
-            faults.push(missing(key, root.span.start));
+            let near =
+                |(it, _): &&(Node, Node)| it.text().is_some_and(|it| it.eq_ignore_ascii_case(key));
+            faults.push(match parent.entries().iter().find(near) {
+                Some((it, _)) => {
+                    let hint = format!("write `{key}`: upper and lower case matter");
+                    missing(key, it.span.start).hint(hint)
+                }
+                None => missing(key, root.span.start),
+            });
             None
         }
     }

@@ -84,12 +84,16 @@ pub fn item(text: &str, items: &[Node], n: usize, flow: bool) -> String {
     }
     let start = line_start(text, node.span.start);
     let column = text[start..node.span.start].chars().count();
-    // Up to the line of the next item's dash; the last item ends where its content does.
+    // Up to the next item and the comments above it; the last item ends where its content does.
     let end = match items.get(n + 1) {
-        Some(next) => line_start(text, next.span.start),
+        Some(next) => lead(text, line_start(text, next.span.start), column),
         None => line_end(text, node.content_end().max(node.span.start + 1) - 1),
     };
     let mut own = String::new();
+    for line in text[lead(text, start, column)..start].lines() {
+        own.push_str(line.trim_start_matches(' '));
+        own.push('\n');
+    }
     for (k, line) in
         text[node.span.start..end.max(node.span.start)].split_inclusive('\n').enumerate()
     {
@@ -100,7 +104,22 @@ pub fn item(text: &str, items: &[Node], n: usize, flow: bool) -> String {
     own
 }
 
-/// The text of a document as it is filed: from its comments to its end, with one line end last.
+/// Where the comments begin that stand directly above the line at `at`, no deeper than its dash.
+fn lead(text: &str, at: usize, column: usize) -> usize {
+    let mut begin = at;
+    while begin > 0 {
+        let above = line_start(text, begin - 1);
+        let line = &text[above..begin];
+        let blank = line.len() - line.trim_start_matches(' ').len();
+        if !line[blank..].starts_with('#') || blank >= column {
+            break;
+        }
+        begin = above;
+    }
+    begin
+}
+
+/// The text of a document as it is written: from its comments to its end.
 pub fn tidy(preface: &str, region: &str) -> String {
     // Directives stand before the `---` too, and mean nothing without it.
     let comments: Vec<&str> = preface
@@ -113,7 +132,17 @@ pub fn tidy(preface: &str, region: &str) -> String {
     }
     text.push_str(region);
     let from = text.len() - text.trim_start_matches('\n').len();
-    let mut text = text[from..].trim_end_matches(['\n', ' ', '\t']).to_owned();
+    text.drain(..from);
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}
+
+/// The same without the blank lines at its end. They are part of the content where the text ends
+/// in a block scalar that keeps them, so whoever calls this compares.
+pub fn trim_end(text: &str) -> String {
+    let mut text = text.trim_end_matches(['\n', ' ', '\t']).to_owned();
     text.push('\n');
     text
 }

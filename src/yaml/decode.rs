@@ -3,7 +3,8 @@
 use super::Fault;
 
 /// Decodes a file: UTF-8 (with or without a byte order mark) or UTF-16 with one.
-/// Line ends become LF; nothing else changes, so lines and columns are those of the file.
+/// Line ends become LF and a last line without one gets it, as editors do; nothing else changes, so
+/// lines and columns are those of the file.
 pub fn decode(bytes: &[u8]) -> Result<String, Fault> {
     let text = match bytes {
         [0xef, 0xbb, 0xbf, rest @ ..] => utf8(rest)?,
@@ -15,14 +16,36 @@ pub fn decode(bytes: &[u8]) -> Result<String, Fault> {
         true => text.replace("\r\n", "\n").replace('\r', "\n"),
         false => text,
     };
-    let strange =
-        |c: char| (c.is_control() && !matches!(c, '\n' | '\t' | '\u{85}')) || c == '\u{feff}';
+    let mut text = text;
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    // libyaml ends lines at these, newer readers do not: the same file would say two things.
+    if let Some((at, c)) = text.char_indices().find(|(_, c)| is_odd_break(*c)) {
+        let message = format!(
+            "U+{:04X} stands here, which some readers take for the end of the line",
+            u32::from(c)
+        );
+        let hint = format!(
+            "use an ordinary line end, or write \\u{:04x} within double quotes",
+            u32::from(c)
+        );
+        return Err(Fault::new("odd-line-end", message, at).hint(hint));
+    }
+    let strange = |c: char| {
+        (c.is_control() && !matches!(c, '\n' | '\t'))
+            || matches!(c, '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+    };
     if let Some((at, c)) = text.char_indices().find(|(_, c)| strange(*c)) {
         let message = format!("there is a control character here (U+{:04X})", u32::from(c));
         let hint = "remove it; YAML takes no control characters but tabs and line ends";
         return Err(Fault::new("control-character", message, at).hint(hint));
     }
     Ok(text)
+}
+
+fn is_odd_break(c: char) -> bool {
+    matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}')
 }
 
 fn utf8(bytes: &[u8]) -> Result<String, Fault> {
@@ -58,8 +81,9 @@ mod tests {
     #[test]
     fn marks_and_line_ends_are_taken_off() {
         assert_eq!(decode(b"\xef\xbb\xbfa: 1\r\nb: 2\r\n").unwrap(), "a: 1\nb: 2\n");
-        assert_eq!(decode(b"\xff\xfea\0:\0 \x001\0").unwrap(), "a: 1");
-        assert_eq!(decode(b"\xfe\xff\0a").unwrap(), "a");
+        assert_eq!(decode(b"\xff\xfea\0:\0 \x001\0").unwrap(), "a: 1\n");
+        assert_eq!(decode(b"\xfe\xff\0a").unwrap(), "a\n");
+        assert_eq!(decode(b"").unwrap(), "");
     }
 
     #[test]
@@ -69,5 +93,8 @@ mod tests {
         assert_eq!(decode(b"a: \0").unwrap_err().rule, "control-character");
         assert_eq!(decode(b"a: \x1b[31m").unwrap_err().rule, "control-character");
         assert_eq!(decode(b"\xff\xfea").unwrap_err().rule, "not-utf-16");
+        assert_eq!(decode("a\u{2028}b".as_bytes()).unwrap_err().rule, "odd-line-end");
+        assert_eq!(decode("a\u{85}b".as_bytes()).unwrap_err().rule, "odd-line-end");
+        assert_eq!(decode("a\u{fffe}b".as_bytes()).unwrap_err().rule, "control-character");
     }
 }

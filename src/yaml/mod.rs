@@ -98,9 +98,26 @@ impl Node {
         self.entry(key).map(|(_, value)| value)
     }
 
-    /// Key and value under `key`.
+    /// Key and value under `key`: written here, or merged in with `<<`.
     pub fn entry(&self, key: &str) -> Option<&(Node, Node)> {
-        self.entries().iter().find(|(it, _)| it.text() == Some(key))
+        let own = self.entries().iter().find(|(it, _)| it.text() == Some(key));
+        own.or_else(|| {
+            let merged = self.entries().iter().filter(|(it, _)| it.is_merge());
+            merged.flat_map(|(_, it)| it.merge_sources()).find_map(|it| it.entry(key))
+        })
+    }
+
+    /// Says whether this key is `<<`, which merges other mappings in. In quotes it is a name.
+    pub fn is_merge(&self) -> bool {
+        matches!(&self.content, Content::Scalar { text, style: Style::Plain, .. } if text == "<<")
+    }
+
+    /// The mappings that stand under a `<<`: one, or a list of them.
+    pub fn merge_sources(&self) -> &[Node] {
+        match &self.content {
+            Content::Sequence(items) => items,
+            Content::Scalar { .. } | Content::Mapping(_) => std::slice::from_ref(self),
+        }
     }
 
     /// The entries, where this is a mapping.
@@ -143,17 +160,41 @@ impl Node {
     }
 }
 
-/// Line and column of an offset, both counted from 1, the column in characters.
-pub fn position(text: &str, at: usize) -> (u32, u32) {
-    let mut at = at.min(text.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
+/// Where the lines of a text begin, so that finding a place costs the same anywhere in it.
+#[derive(Debug, Clone)]
+pub struct Lines<'a> {
+    text: &'a str,
+    starts: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    /// Reads a text through once.
+    pub fn new(text: &'a str) -> Lines<'a> {
+        let feeds = text.bytes().enumerate().filter(|(_, it)| *it == b'\n').map(|(n, _)| n + 1);
+        Lines { text, starts: std::iter::once(0).chain(feeds).collect() }
     }
-    let before = &text[..at];
-    let line = before.bytes().filter(|it| *it == b'\n').count() + 1;
-    let start = before.rfind('\n').map_or(0, |it| it + 1);
-    let column = before[start..].chars().count() + 1;
-    (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
+
+    /// The line of an offset, counted from 1.
+    pub fn line(&self, at: usize) -> u32 {
+        u32::try_from(self.starts.partition_point(|it| *it <= at)).unwrap_or(u32::MAX)
+    }
+
+    /// Line and column of an offset, both counted from 1, the column in characters.
+    pub fn position(&self, at: usize) -> (u32, u32) {
+        let mut at = at.min(self.text.len());
+        while !self.text.is_char_boundary(at) {
+            at -= 1;
+        }
+        let line = self.line(at);
+        let column = self.text[self.starts[line as usize - 1]..at].chars().count() + 1;
+        (line, u32::try_from(column).unwrap_or(u32::MAX))
+    }
+
+    /// One line, counted from 1, without its line feed.
+    pub fn get(&self, line: u32) -> Option<&'a str> {
+        let start = *self.starts.get(usize::try_from(line).ok()?.checked_sub(1)?)?;
+        self.text[start..].split('\n').next()
+    }
 }
 
 /// Where the line that holds `at` begins.

@@ -2,8 +2,12 @@
 
 use super::{Content, Fault, Limits, Node, Style};
 use libyaml_safer::{Event, EventData, MappingStyle, Parser, ScalarStyle, SequenceStyle};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
+
+/// More directives than this in one file are an attack.
+const DIRECTIVES_MAX: usize = 1_000;
 
 /// One document of a text.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,11 +26,27 @@ pub struct Parsed {
 /// mistake in the grammar nobody can say what the rest would mean.
 pub fn parse(text: &str, limits: Limits) -> (Vec<Parsed>, Option<Fault>) {
     let mut documents = Vec::new();
-    let fault = read(text, limits, &mut documents).err();
-    if let Some(last) = documents.last_mut().filter(|it| it.region.end == usize::MAX) {
-        last.region.end = text.len();
+    // The scanner panics where a block scalar ends in the middle of the last line.
+    let whole = match text.is_empty() || text.ends_with('\n') {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(format!("{text}\n")),
+    };
+    let fault = match flooded(&whole) {
+        Some(fault) => Some(fault),
+        None => read(&whole, limits, &mut documents).err(),
+    };
+    for it in &mut documents {
+        it.region.end = it.region.end.min(text.len().max(it.region.start));
     }
     (documents, fault)
+}
+
+/// Directives are compared with each other, so that many of them take for ever.
+fn flooded(text: &str) -> Option<Fault> {
+    let mut directives = text.match_indices("\n%");
+    let (at, _) = directives.nth(DIRECTIVES_MAX)?;
+    let message = format!("there are more than {DIRECTIVES_MAX} lines that begin with `%`");
+    Some(Fault::new("syntax", message, at + 1).hint("manifests need no directives; remove them"))
 }
 
 fn read(text: &str, limits: Limits, documents: &mut Vec<Parsed>) -> Result<(), Fault> {
@@ -66,7 +86,11 @@ fn read(text: &str, limits: Limits, documents: &mut Vec<Parsed>) -> Result<(), F
                 let root = builder.take().filter(|it| !(it.span.is_empty() && it.is_null()));
                 documents.push(Parsed { root, region: begin..end.max(begin), preface });
             }
-            _ => builder.add(event, span)?,
+            _ => builder.add(event, span).map_err(|it| match it.rule {
+                // `{{ .x }}` without quotes is a mapping with a mapping as its key.
+                "complex-key" if line_at(text, it.at).contains("{{") => template(it.at),
+                _ => it,
+            })?,
         }
     }
     Ok(())
@@ -229,9 +253,20 @@ fn pairs(items: Vec<Node>) -> Result<Vec<(Node, Node)>, Fault> {
     let mut entries = Vec::with_capacity(items.len() / 2);
     let mut items = items.into_iter();
     while let (Some(key), Some(value)) = (items.next(), items.next()) {
-        if key.text().is_none() {
-            return Err(Fault::new("complex-key", "a collection cannot be a key", key.span.start)
+        if key.text().is_none() || key.is_null() {
+            let what = if key.is_null() { "nothing" } else { "a collection" };
+            let message = format!("{what} cannot be a key");
+            return Err(Fault::new("complex-key", message, key.span.start)
                 .hint("use text as the key; braces that are meant as text need quotes"));
+        }
+        if let Some(wrong) = value
+            .merge_sources()
+            .iter()
+            .find(|it| key.is_merge() && !matches!(it.content, Content::Mapping(_)))
+        {
+            let message = "`<<` merges mappings, and this is none";
+            return Err(Fault::new("merge-key", message, wrong.span.start)
+                .hint("write an alias of a mapping, or put << in quotes if it is a name"));
         }
         entries.push((key, value));
     }
@@ -256,9 +291,19 @@ fn core_tag(tag: Option<String>, at: usize) -> Result<Option<String>, Fault> {
 }
 
 fn fault(text: &str, error: &libyaml_safer::Error) -> Fault {
-    let at = error.problem_mark().map_or(0, |it| offset(text, it.index));
-    let here = text[super::line_start(text, at)..].lines().next().unwrap_or_default();
     let problem = error.problem();
+    let begun = ["could not find expected ':'", "unexpected end of stream", "expected ',' or"];
+    // Where the thing began that never ends says more than where the text gave out.
+    let mark = match begun.iter().any(|it| problem.contains(it)) {
+        true => error.context_mark().or(error.problem_mark()),
+        false => error.problem_mark(),
+    };
+    let at = mark.map_or(0, |it| offset(text, it.index));
+    let here = line_at(text, at);
+    if let Some(marker) = conflict_marker(text) {
+        return Fault::new("merge-conflict", "git left both sides of a conflict here", marker)
+            .hint("keep one side, and remove the lines with <<<<<<<, ======= and >>>>>>>");
+    }
     if here.contains("{{") || here.contains("<no value>") {
         return template(at);
     }
@@ -285,12 +330,31 @@ fn fault(text: &str, error: &libyaml_safer::Error) -> Fault {
         it if it.contains("found unexpected end of stream") => {
             "a quote or a bracket is never closed"
         }
+        it if it.contains("Unicode character escape") => {
+            "write the character itself instead of its \\u escapes"
+        }
+        it if it.contains("expected <document start>") => {
+            "one document ends before this; put `---` between two, and remove what is left over"
+        }
+        it if it.contains("alphabetic or numeric") => "text that begins with * or & needs quotes",
+        it if it.contains("expected ',' or") => "a bracket is never closed, or a comma is missing",
         it if it.contains("cannot start any token") => {
             "text that begins with this character needs quotes"
         }
         _ => "mend the line, or the one before it",
     };
     Fault::new("syntax", message, at).hint(hint)
+}
+
+fn line_at(text: &str, at: usize) -> &str {
+    text[super::line_start(text, at)..].lines().next().unwrap_or_default()
+}
+
+fn conflict_marker(text: &str) -> Option<usize> {
+    match text.starts_with("<<<<<<< ") {
+        true => Some(0),
+        false => text.find("\n<<<<<<< ").map(|it| it + 1),
+    }
 }
 
 /// The fault of a file that still has to go through a template engine.
@@ -318,6 +382,15 @@ mod tests {
         assert_eq!(docs("--- # x\na: 1\n...\n# c\n---\nb: 2\n"), ["# x\na: 1\n", "b: 2\n"]);
         assert_eq!(docs("a: \u{e9}\u{1f600}\n---\nb: 2"), ["a: \u{e9}\u{1f600}\n", "b: 2"]);
         assert_eq!(docs("%YAML 1.1\n---\na: 1\n"), ["a: 1\n"]);
+    }
+
+    #[test]
+    fn a_block_may_end_with_the_text() {
+        for text in ["a: |\n  x", "a: >\n  x\n  y", "a: |+\n  x", "- |\n x"] {
+            let (documents, fault) = parse(text, Limits::default());
+            assert!(fault.is_none() && documents.len() == 1, "{text:?}");
+            assert_eq!(documents[0].region, 0..text.len());
+        }
     }
 
     #[test]

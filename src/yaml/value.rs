@@ -41,7 +41,7 @@ pub fn resolve(node: &Node) -> Value {
             let mut map = BTreeMap::new();
             for (key, value) in entries {
                 match key.text() {
-                    Some("<<") if is_plain(key) => merge(&mut map, value),
+                    Some(_) if key.is_merge() => merge(&mut map, value),
                     Some(text) => {
                         map.insert(text.to_owned(), resolve(value));
                     }
@@ -55,11 +55,7 @@ pub fn resolve(node: &Node) -> Value {
 
 /// Fills in what is merged, below what is written out: earlier maps win, written keys always.
 fn merge(map: &mut BTreeMap<String, Value>, merged: &Node) {
-    let merged: Vec<&Node> = match &merged.content {
-        Content::Sequence(items) => items.iter().collect(),
-        _ => vec![merged],
-    };
-    for it in merged {
+    for it in merged.merge_sources() {
         if let Value::Map(entries) = resolve(it) {
             for (key, value) in entries {
                 map.entry(key).or_insert(value);
@@ -68,26 +64,36 @@ fn merge(map: &mut BTreeMap<String, Value>, merged: &Node) {
     }
 }
 
-fn is_plain(node: &Node) -> bool {
-    matches!(&node.content, Content::Scalar { style: Style::Plain, .. })
-}
-
 /// Says whether YAML 1.1, and so Kubernetes, reads this plain text as a truth value though many
 /// take it for a word.
 pub fn is_boolean_word(text: &str) -> bool {
     matches!(
         text,
-        "yes" | "Yes" | "YES" | "no" | "No" | "NO" | "on" | "On" | "ON" | "off" | "Off" | "OFF"
+        "y" | "Y"
+            | "yes"
+            | "Yes"
+            | "YES"
+            | "n"
+            | "N"
+            | "no"
+            | "No"
+            | "NO"
+            | "on"
+            | "On"
+            | "ON"
+            | "off"
+            | "Off"
+            | "OFF"
     )
 }
 
 fn plain(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
-        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => {
+        "true" | "True" | "TRUE" | "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => {
             return Value::Bool(true);
         }
-        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => {
+        "false" | "False" | "FALSE" | "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => {
             return Value::Bool(false);
         }
         ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => {
@@ -123,6 +129,8 @@ fn whole(text: &str) -> Option<i128> {
         return None;
     }
     let number = match digits.as_bytes() {
+        // A sign behind the prefix is none.
+        [b'0', _, b'+' | b'-', ..] => return None,
         [b'0', b'x', ..] => i128::from_str_radix(&digits[2..], 16).ok()?,
         [b'0', b'b', ..] => i128::from_str_radix(&digits[2..], 2).ok()?,
         [b'0', b'o', ..] => i128::from_str_radix(&digits[2..], 8).ok()?,
@@ -130,7 +138,9 @@ fn whole(text: &str) -> Option<i128> {
         [b'0', _, ..] => i128::from_str_radix(&digits, 8).ok()?,
         _ => digits.parse().ok()?,
     };
-    Some(sign * number)
+    let number = sign * number;
+    // What is larger becomes a float, as Kubernetes has it.
+    (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(&number).then_some(number)
 }
 
 impl Value {

@@ -56,7 +56,7 @@ fn a_list_becomes_its_items() {
     let documents = good(text);
     assert_eq!(
         documents[0].text,
-        "apiVersion: vpc.githedgehog.com/v1beta1\nkind: VPC # c\nmetadata:\n  name: a\nspec:\n  note: |\n    x\n      y\n"
+        "# one\napiVersion: vpc.githedgehog.com/v1beta1\nkind: VPC # c\nmetadata:\n  name: a\nspec:\n  note: |\n    x\n      y\n"
     );
     assert_eq!(
         documents[1].text,
@@ -130,7 +130,8 @@ fn each_mistake_has_its_rule_and_its_way_out() {
         (b"a: !secret x\n".to_vec(), "custom-tag"),
         (b"a: !!python/object:x y\n".to_vec(), "custom-tag"),
         (b"{a: 1}: b\n".to_vec(), "complex-key"),
-        (b"a: {{ .Values.x }}\n".to_vec(), "complex-key"),
+        (b"a: {{ .Values.x }}\n".to_vec(), "template"),
+        (b"{{ if .x }}\na: 1\n{{ end }}\n".to_vec(), "template"),
         (b"{{- if .x }}\na: 1\n{{- end }}\n".to_vec(), "template"),
         (named("'{{ .name }}'").into_bytes(), "template"),
         (with("  x: $(NAME)\n").into_bytes(), "template"),
@@ -163,6 +164,19 @@ fn each_mistake_has_its_rule_and_its_way_out() {
         (format!("{VPC}  labels: x\n").into_bytes(), "not-a-mapping"),
         (format!("{VPC}  labels: {{a: 1}}\n").into_bytes(), "not-text"),
         (twice.into_bytes(), "duplicate-resource"),
+        ("a: x\u{2028}y".as_bytes().to_vec(), "odd-line-end"),
+        (b"racks: {}\n".to_vec(), "not-a-resource"),
+        (b"apiVersion: v1\nKind: A\nmetadata: {name: a}\n".to_vec(), "no-kind"),
+        (named("y").into_bytes(), "not-text"),
+        (with("  a: .inf\n").into_bytes(), "not-finite"),
+        (with("  ~: a\n").into_bytes(), "complex-key"),
+        (with("  <<: 5\n").into_bytes(), "merge-key"),
+        (with("<<<<<<< HEAD\n  a: 1\n=======\n  a: 2\n>>>>>>> x\n").into_bytes(), "merge-conflict"),
+        (format!("x: &m {{uid: u}}\n{VPC}  <<: *m\n").into_bytes(), "cut-failed"),
+        (
+            (0..20_000).map(|n| format!("%TAG !a{n}! x\n")).collect::<String>().into_bytes(),
+            "syntax",
+        ),
         ("[".repeat(100_000).into_bytes(), "too-deep"),
         ("- ".repeat(100_000).into_bytes(), "too-deep"),
         ("---\n".repeat(20_000).into_bytes(), "too-many-documents"),
@@ -197,6 +211,51 @@ fn every_mistake_of_a_file_is_told_with_its_place() {
 }
 
 #[test]
+fn a_file_may_end_within_a_block_and_without_a_line_end() {
+    let text = with("  note: |\n    x");
+    assert_eq!(good(&text)[0].text, format!("{text}\n"));
+}
+
+#[test]
+fn blank_lines_that_are_content_stay() {
+    for block in ["  a: |+\n    x\n\n\n", "  a: |\n    x\n        \n"] {
+        let documents = good(&format!("{}---\n{}\n\n", with(block), named("b")));
+        assert_eq!(documents[0].text, with(block));
+        assert_eq!(documents[1].text, named("b"));
+        let again = read_managed(documents[0].text.as_bytes(), &Limits::default()).unwrap();
+        assert_eq!((&again.text, again.content), (&documents[0].text, documents[0].content));
+    }
+}
+
+#[test]
+fn comments_above_an_item_go_with_it() {
+    let item = |name| format!("- apiVersion: v1\n  kind: A\n  metadata:\n    name: {name}\n");
+    let text = format!(
+        "apiVersion: v1\nkind: List\nitems:\n# one\n{}  # tail\n# two\n{}",
+        item("a"),
+        item("b")
+    );
+    let texts: Vec<String> = good(&text).into_iter().map(|it| it.text).collect();
+    let own = |name| format!("apiVersion: v1\nkind: A\nmetadata:\n  name: {name}\n");
+    assert_eq!(texts, [format!("# one\n{}# tail\n", own("a")), format!("# two\n{}", own("b"))]);
+}
+
+#[test]
+fn a_name_may_be_merged_in() {
+    let text = "x: &m {name: a}\napiVersion: v1\nkind: A\nmetadata:\n  <<: *m\n";
+    assert_eq!(good(text)[0].key.name, "a");
+}
+
+#[test]
+fn more_mistakes_than_anybody_reads_are_counted() {
+    let text = "---\nkind: no\na: no\n".repeat(3_000);
+    let it = judge("a.yaml", text.as_bytes()).unwrap_err();
+    assert!(it.problems.len() <= 2 * PROBLEMS_MAX + 1, "{}", it.problems.len());
+    let last = it.problems.iter().rfind(|it| it.is_error()).unwrap();
+    assert_eq!((last.rule.as_str(), last.hint.is_some()), ("more", true));
+}
+
+#[test]
 fn a_word_that_kubernetes_takes_for_a_truth_value_is_told() {
     let it = judge("a.yaml", with("  x: no\n").as_bytes()).unwrap();
     assert_eq!((it.warnings[0].rule.as_str(), it.warnings[0].line), ("yaml-1.1-boolean", Some(6)));
@@ -211,6 +270,14 @@ proptest! {
     #[test]
     fn no_text_makes_it_panic(text in "[a-c:\\-\\[\\]{}#&*!|>'\" \n\t,]{0,80}") {
         let _ = judge("a.yaml", text.as_bytes());
+    }
+
+    #[test]
+    fn no_block_makes_it_panic(
+        text in r"(a: |- |  )?[|>][+-]?[1-9]?\n?( {0,4}[a-c#:\-]{0,3}\n?){0,5}",
+    ) {
+        let _ = judge("a.yaml", text.as_bytes());
+        let _ = judge("a.yaml", with(&text).as_bytes());
     }
 
     #[test]
