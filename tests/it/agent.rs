@@ -219,3 +219,50 @@ fn the_quickstart_does_the_main_job() {
     assert_eq!(files.lines().filter(|it| it.ends_with(".yaml")).count(), 11, "{files}");
     assert!(text(&out).contains("mistake.yaml") && text(&out).contains("11:7"), "{}", text(&out));
 }
+
+#[test]
+fn one_agent_serves_several_repositories_and_fabrics() {
+    let (first, second) = (World::new(), World::new());
+    let config = first.dir.path().join("agent.yaml");
+    let text = format!(
+        "repositories:\n  - path: {}\n    fabrics: [{{name: fabric-1}}, {{name: site-b, dir: sites/b, archive: none}}]\n  - path: {}\n    fabrics: [{{name: fabric-1}}]\nintake: {{quiet: 50ms}}\n",
+        first.work().display(),
+        second.work().display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let child = intake(&first, &["run", "--config", config.to_str().unwrap()])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let _agent = Agent(child);
+    until("all directories are there", || {
+        first.work().join("sites/b/raw").exists()
+            && second.raw("").exists()
+            && first.raw("").exists()
+    });
+    first.drop("a.yaml", vpc("vpc-a"));
+    second.drop("b.yaml", vpc("vpc-b"));
+    std::fs::write(first.work().join("sites/b/raw/c.yaml"), vpc("vpc-c")).unwrap();
+    until("each is on its remote", || {
+        let has = |world: &World, path: &str| {
+            let spec = format!("main:{path}");
+            crate::world::git_output(&world.remote, &["cat-file", "-e", &spec]).status.success()
+        };
+        has(&first, "fabric-1/managed/vpcs/vpc-a.yaml")
+            && has(&first, "sites/b/managed/vpcs/vpc-c.yaml")
+            && has(&second, "fabric-1/managed/vpcs/vpc-b.yaml")
+    });
+    // The one without an archive keeps none; the other does.
+    assert!(first.git(&["for-each-ref", "refs/intake"]).contains("archive/fabric-1"));
+    assert!(!first.git(&["for-each-ref", "refs/intake"]).contains("site-b"));
+}
+
+#[test]
+fn a_configuration_with_a_mistake_is_refused_with_its_place() {
+    let world = World::new();
+    let config = world.dir.path().join("agent.yaml");
+    std::fs::write(&config, "repositories: []\nintake:\n  quiett: 1s\n").unwrap();
+    let out = output(&world, &["run", "--config", config.to_str().unwrap()]);
+    assert_eq!(out.status.code(), Some(2), "{}", text(&out));
+    assert!(text(&out).contains("agent.yaml:3:3"), "{}", text(&out));
+}
