@@ -20,7 +20,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// Begins the names of files that are ours alone and half done; removed at start.
@@ -185,7 +185,39 @@ impl WorkTree {
 fn beneath(dir: impl AsFd, path: &[u8], flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
     let path = if path.is_empty() { &b"."[..] } else { path };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(dir, path, flags | OFlags::CLOEXEC, mode, resolve)
+    match rustix::fs::openat2(&dir, path, flags | OFlags::CLOEXEC, mode, resolve) {
+        // An old kernel, or a sandbox: systemd's RestrictSUIDSGID= answers so, as it cannot see
+        // which mode the call asks for.
+        Err(Errno::NOSYS) => step_by_step(dir.as_fd(), path, flags, mode),
+        other => other,
+    }
+}
+
+/// The same without `openat2`: one component after the other, each of which may be no link.
+fn step_by_step(
+    dir: BorrowedFd<'_>,
+    path: &[u8],
+    flags: OFlags,
+    mode: Mode,
+) -> Result<OwnedFd, Errno> {
+    let between = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let last = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    if path.starts_with(b"/") {
+        return Err(Errno::XDEV);
+    }
+    let mut components = path.split(|it| *it == b'/').filter(|it| !it.is_empty()).peekable();
+    let mut at: Option<OwnedFd> = None;
+    while let Some(component) = components.next() {
+        if component == b".." {
+            return Err(Errno::XDEV);
+        }
+        let here = at.as_ref().map_or(dir, AsFd::as_fd);
+        if components.peek().is_none() {
+            return rustix::fs::openat(here, component, last, mode);
+        }
+        at = Some(rustix::fs::openat(here, component, between, Mode::empty())?);
+    }
+    rustix::fs::openat(dir, ".", last, mode)
 }
 
 #[cfg(test)]

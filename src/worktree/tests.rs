@@ -405,3 +405,22 @@ fn with_too_few_watches_those_that_stand_go_on() {
     }
     assert!(done.status.success(), "{said}{}", String::from_utf8_lossy(&done.stdout));
 }
+
+#[test]
+fn without_openat2_no_link_is_followed_either() {
+    let it = place();
+    fs::write(it.dir.path().join("secret"), "x").unwrap();
+    fs::write(it.raw("a.yaml"), "x").unwrap();
+    std::os::unix::fs::symlink("../../secret", it.raw("link.yaml")).unwrap();
+    std::os::unix::fs::symlink("..", it.raw("up")).unwrap();
+    let open = |path: &str| {
+        super::step_by_step(it.tree.top.as_fd(), path.as_bytes(), OFlags::RDONLY, Mode::empty())
+    };
+    assert!(open("f/raw/a.yaml").is_ok());
+    assert!(open(".").is_ok());
+    for path in
+        ["f/raw/link.yaml", "f/raw/up/raw/a.yaml", "../x", "/etc/passwd", "f/../f/raw/a.yaml"]
+    {
+        assert!(open(path).is_err(), "{path}");
+    }
+}
