@@ -5,6 +5,7 @@ use libyaml_safer::{Event, EventData, MappingStyle, Parser, ScalarStyle, Sequenc
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// More directives than this in one file are an attack.
 const DIRECTIVES_MAX: usize = 1_000;
@@ -33,12 +34,23 @@ pub fn parse(text: &str, limits: Limits) -> (Vec<Parsed>, Option<Fault>) {
     };
     let fault = match flooded(&whole) {
         Some(fault) => Some(fault),
-        None => read(&whole, limits, &mut documents).err(),
+        None => match catch_unwind(AssertUnwindSafe(|| read(&whole, limits, &mut documents))) {
+            Ok(done) => done.err(),
+            // The parser has sharp corners of its own; a file that finds one is that file's affair.
+            Err(_) => Some(unreadable(&whole)),
+        },
     };
     for it in &mut documents {
         it.region.end = it.region.end.min(text.len().max(it.region.start));
     }
     (documents, fault)
+}
+
+/// The fault of a text that the parser itself fails on.
+fn unreadable(text: &str) -> Fault {
+    let at = text.find(['|', '>', '{', '[', '&', '*', '"', '\'', '?', '%']).unwrap_or(0);
+    Fault::new("unreadable", "the YAML parser cannot read this file", at)
+        .hint("it holds an unusual use of signs such as | > ? % or quotes; write it more plainly")
 }
 
 /// Directives are compared with each other, so that many of them take for ever.
