@@ -385,6 +385,14 @@ fn whereabouts(
     if let Some(it) = lane.store.reject(fabric, path)?.filter(|it| it.drop_id == *drop_id) {
         return Ok(Whereabouts::Rejected { problems: it.problems });
     }
+    // While the drop lies there, an older operation that took the same bytes says nothing of it.
+    let raw = lane.fabrics.iter().find(|it| it.fabric.name == *fabric).map(|it| it.fabric.raw());
+    if let Some(place) = raw.and_then(|it| it.join(&path.to_string()).ok())
+        && let Ok(Some(bytes)) = lane.tree.read(&place, lane.settings.bytes_max)
+        && Sha256::of_drop(path.as_bytes(), &bytes) == *drop_id
+    {
+        return Ok(Whereabouts::Waiting);
+    }
     let newest = lane.store.operations(SEARCHED_MAX)?;
     let took = |it: &&Operation| it.taken.iter().any(|it| it.drop_id == *drop_id);
     let Some(operation) = newest.iter().find(took) else { return Ok(Whereabouts::Waiting) };

@@ -13,7 +13,7 @@ use crate::pipeline::archive::ArchiveStrategy;
 use crate::pipeline::discovery::{self, Discovery, Seen};
 use crate::pipeline::processing::Strategies;
 use crate::step::Steps;
-use crate::store::{Freshness, Store};
+use crate::store::{Freshness, Settlement, Store};
 use crate::worktree::{ListLimits, ReadRaw, WorkTree};
 use crate::yaml::Limits;
 use std::collections::HashSet;
@@ -177,11 +177,20 @@ impl Lane {
     ) -> Result<Discovery, Error> {
         let it = &mut self.fabrics[n];
         let listing = self.tree.list_raw(&it.fabric.raw(), self.settings.list)?;
+        if !listing.truncated {
+            clear_gone(&self.tree, &self.store, &it.fabric, &listing)?;
+        }
         for path in &listing.unreadable {
             tracing::warn!(%path, fabric.name = %it.fabric.name, "cannot look into this directory of raw/");
         }
         let now = clock::instant();
         Ok(discovery::discover(&listing, &mut it.seen, hints, now, self.settings.quiet))
+    }
+
+    /// The drops of a fabric that were rejected when they were looked at last.
+    pub(super) fn known_rejects(&self, n: usize) -> Result<HashSet<RawPath>, Error> {
+        let rejects = self.store.rejects(&self.fabrics[n].fabric.name)?;
+        Ok(rejects.into_iter().map(|it| it.path).collect())
     }
 
     /// Reads one drop.
@@ -213,6 +222,35 @@ impl Lane {
         *intakes = kept;
         Ok(())
     }
+}
+
+/// A rejected drop that somebody removed takes its report, its reject and its conflict along.
+fn clear_gone(
+    tree: &WorkTree,
+    store: &Store,
+    fabric: &Fabric,
+    listing: &discovery::Listing,
+) -> Result<(), Error> {
+    let rejects = store.rejects(&fabric.name)?;
+    if rejects.is_empty() {
+        return Ok(());
+    }
+    let there: HashSet<&RawPath> = listing.entries.iter().map(|it| &it.path).collect();
+    let mut settlement = Settlement::default();
+    for it in rejects.into_iter().filter(|it| !there.contains(&it.path)) {
+        tree.remove_report(&fabric.raw(), &it.path)?;
+        settlement.cleared.push((fabric.name.clone(), it.path));
+    }
+    if settlement.cleared.is_empty() {
+        return Ok(());
+    }
+    let gone = |path: &RawPath| settlement.cleared.iter().any(|it| it.1 == *path);
+    let over = store
+        .conflicts()?
+        .into_iter()
+        .filter(|it| it.fabric == fabric.name && it.raw_path.as_ref().is_some_and(gone));
+    settlement.resolved = over.map(|it| it.id).collect();
+    Ok(store.settle(settlement)?)
 }
 
 /// Says whether a rejected drop has to be looked at again though it did not change.

@@ -9,6 +9,9 @@ use crate::model::path::RawPath;
 use crate::pipeline::processing::{Held, Holdings, InWorkTree, wanted};
 use std::sync::Arc;
 
+/// No file of ours is nearly as large, in bytes.
+const FILE_BYTES_MAX: u64 = 1 << 30;
+
 /// Looks up where the resources of a turn live, and what git and the work tree hold there.
 pub(super) fn holdings(
     lane: &Lane,
@@ -35,7 +38,11 @@ pub(super) fn holdings(
             Some(id) => Some((*id, Arc::<[u8]>::from(lane.repo.blob(*id)?))),
             None => None,
         };
-        let work = lane.tree.read(path, lane.settings.bytes_max)?;
+        // Something that is no file, or too large, is in the way of this one resource only.
+        let work = lane.tree.read(path, FILE_BYTES_MAX).unwrap_or_else(|error| {
+            tracing::warn!(%path, %error, "this is in the way of a managed file");
+            Some(Vec::new())
+        });
         let work = match (&head, work) {
             (Some((_, held)), Some(found)) if **held == *found => InWorkTree::AsHead,
             (None, None) => InWorkTree::AsHead,

@@ -10,6 +10,7 @@ use crate::model::digest::Sha256;
 use crate::model::ids::CommitId;
 use crate::model::operation::{Operation, State};
 use crate::model::path::RepoPath;
+use crate::model::report::{Ending, FileReport};
 use crate::store::Settlement;
 
 /// How far back a commit of an open operation is looked for.
@@ -51,7 +52,13 @@ fn recover_one(lane: &mut Lane, mut operation: Operation) -> Result<(), Error> {
             let raw = lane.fabrics.iter().find(|it| it.fabric.name == operation.fabric);
             let mut settlement = Settlement::default();
             if let Some(raw) = raw.map(|it| it.fabric.raw()) {
-                for it in &operation.taken {
+                // What was rejected is not in the commit: it is judged again where it lies.
+                let filed = operation.taken.iter().filter(|taken| {
+                    let same = |it: &&FileReport| it.path == taken.path;
+                    let report = operation.files.iter().find(same);
+                    report.is_none_or(|it| it.ending != Ending::Rejected)
+                });
+                for it in filed {
                     lane.tree.remove_raw(&raw, &it.path, &it.drop_id, lane.settings.bytes_max)?;
                     lane.tree.remove_report(&raw, &it.path)?;
                     settlement.cleared.push((operation.fabric.clone(), it.path.clone()));
@@ -76,7 +83,7 @@ fn recover_one(lane: &mut Lane, mut operation: Operation) -> Result<(), Error> {
 }
 
 /// The commit that carries out an operation, if the branch has one.
-fn commit_of(lane: &Lane, operation: &Operation) -> Result<Option<CommitId>, Error> {
+pub(super) fn commit_of(lane: &Lane, operation: &Operation) -> Result<Option<CommitId>, Error> {
     let Some(tip) = lane.repo.tip(&operation.branch)? else { return Ok(None) };
     let log = lane.repo.log(tip, operation.base, COMMITS_MAX)?;
     let ours = |message: &str| super::message::trailers(message).operation == Some(operation.id);

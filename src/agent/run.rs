@@ -77,6 +77,8 @@ struct Loop {
     push_failures: u32,
     turn_failures: u32,
     unsent: bool,
+    /// The remote spoke with us the last time, whatever it said.
+    remote_answers: bool,
 }
 
 /// Works for one repository until it is told to stop. `ready` is called once, when recovery is done
@@ -96,12 +98,13 @@ pub fn work(lane: &mut Lane, inside: &Inside, ready: impl FnOnce()) -> Result<()
         push_failures: 0,
         turn_failures: 0,
         unsent: true,
+        remote_answers: true,
     };
     if let Err(error) = lane.prepare() {
         it.stand_still(&error);
     }
     let top = lane.repo.work_tree().to_owned();
-    let mut watcher = match Watcher::new(&top, &raws, sender) {
+    let mut watcher = match Watcher::new(&top, &raws, sender.clone()) {
         Ok(it) => Some(it),
         Err(error) => {
             tracing::warn!(error = %Error::from(error).chain(), "cannot watch raw/; looking at it every {:?} instead (raise fs.inotify.max_user_watches?)", lane.settings.rescan);
@@ -129,6 +132,10 @@ pub fn work(lane: &mut Lane, inside: &Inside, ready: impl FnOnce()) -> Result<()
         }
         if watcher.as_ref().is_some_and(Watcher::lost_wakes) {
             it.hear(Wake::Rescan, watcher.as_mut());
+        }
+        if clock::instant() >= it.look_at {
+            // Directories may have come and gone where no watch told of it.
+            it.catch_up(watcher.as_mut());
         }
         it.pass(lane);
         if lane.store.needs_reopening() {
@@ -170,44 +177,64 @@ impl Loop {
         }
     }
 
+    /// One turn for each fabric; one in trouble keeps no other from its turn.
     fn turns(&mut self, lane: &mut Lane) -> Result<(), Error> {
+        let mut trouble = None;
         for n in 0..lane.fabrics.len() {
-            super::structure::ensure(lane, n)?;
-            let cause = Cause {
-                trigger: self.trigger,
-                actor: lane.settings.author.name.clone(),
-                hints: std::mem::take(&mut self.hints[n]),
-                patient: false,
-            };
-            let turned = match turn::turn(lane, n, &cause) {
-                Ok(it) => it,
-                Err(error) => {
-                    // What was closed stays closed: the next try need not wait for it to settle.
-                    self.hints[n] = cause.hints;
-                    return Err(error);
-                }
-            };
-            self.due |= turned.more;
-            if let Some(at) = turned.next_look {
-                self.look_at = self.look_at.min(at);
+            if let Err(error) = self.turn(lane, n) {
+                // It may have failed behind its commit.
+                self.send_soon();
+                trouble.get_or_insert(error);
             }
-            if let Some(operation) = turned.operation {
-                let commit = operation.state.commit_id().map(|it| it.short());
-                let (fabric, files) = (&operation.fabric, operation.files.len());
-                tracing::info!(fabric.name = %fabric, operation.id = %operation.id, commit_id = commit, files, "a turn took {files} files");
-                self.unsent = true;
-                self.push_at = self.push_at.min(clock::instant());
-                if self.push_failures > 0 {
-                    // The remote is away: keep to the schedule, one try sends everything.
-                    self.push_at = self.push_at.max(clock::instant());
-                }
+        }
+        trouble.map_or(Ok(()), Err)
+    }
+
+    fn turn(&mut self, lane: &mut Lane, n: usize) -> Result<(), Error> {
+        if super::structure::ensure(lane, n)?.is_some() {
+            self.send_soon();
+        }
+        let cause = Cause {
+            trigger: self.trigger,
+            actor: lane.settings.author.name.clone(),
+            hints: std::mem::take(&mut self.hints[n]),
+            patient: false,
+        };
+        let turned = match turn::turn(lane, n, &cause) {
+            Ok(it) => it,
+            Err(error) => {
+                // What was closed stays closed: the next try need not wait for it to settle.
+                self.hints[n] = cause.hints;
+                return Err(error);
+            }
+        };
+        self.due |= turned.more;
+        if let Some(at) = turned.next_look {
+            self.look_at = self.look_at.min(at);
+        }
+        if let Some(operation) = turned.operation {
+            let commit = operation.state.commit_id().map(|it| it.short());
+            let (fabric, files) = (&operation.fabric, operation.files.len());
+            tracing::info!(fabric.name = %fabric, operation.id = %operation.id, commit_id = commit, files, "a turn took {files} files");
+            if commit.is_some() {
+                self.send_soon();
             }
         }
         Ok(())
     }
 
+    /// There is something to send: at once, or, while the remote is away, when it is asked again.
+    fn send_soon(&mut self) {
+        self.unsent = true;
+        if self.push_failures == 0 {
+            self.push_at = clock::instant();
+        }
+    }
+
     fn send(&mut self, lane: &mut Lane) {
-        let failure = match sync::deliver(lane) {
+        let sent = sync::deliver(lane);
+        self.remote_answers = sent.is_ok();
+        let failure = match sent {
             Ok(Sent::Nothing) => None,
             Ok(Sent::Pushed(commit_id)) => {
                 tracing::info!(commit_id = %commit_id.short(), "pushed");
@@ -247,14 +274,14 @@ impl Loop {
 
     fn fetch(&mut self, lane: &mut Lane) {
         self.fetch_at = lane.settings.fetch_every.map(|every| clock::instant() + every);
-        if lane.settings.remote.is_none() || self.push_failures > 0 {
+        // A remote that refuses still has news; one that is away is asked by the next push.
+        if lane.settings.remote.is_none() || (self.push_failures > 0 && !self.remote_answers) {
             return;
         }
         match sync::take_in(lane) {
             Ok(()) => {
                 // What was replayed has to be sent.
-                self.unsent = true;
-                self.push_at = clock::instant();
+                self.send_soon();
                 self.due = true;
             }
             Err(error) => self.stand_still(&error),
@@ -278,11 +305,17 @@ impl Loop {
                 }
             }
             Wake::Touched { .. } => (),
-            Wake::Rescan => {
-                if let Some(Err(error)) = watcher.map(Watcher::catch_up) {
-                    tracing::warn!(error = %Error::from(error).chain(), "cannot watch a new directory; it is looked at now and then instead (raise fs.inotify.max_user_watches?)");
-                }
-            }
+            Wake::Rescan => self.catch_up(watcher),
+        }
+    }
+
+    fn catch_up(&self, watcher: Option<&mut Watcher>) {
+        if let Some(Err(error)) = watcher.map(Watcher::catch_up) {
+            let error = Error::from(error).chain();
+            tracing::warn!(
+                error,
+                "cannot watch a new directory; it is looked at now and then instead (raise fs.inotify.max_user_watches?)"
+            );
         }
     }
 

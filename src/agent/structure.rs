@@ -76,7 +76,10 @@ pub fn ensure(lane: &mut Lane, n: usize) -> Result<Option<Operation>, Error> {
         }
     }
     // Removed but not committed (git clean, rm -r): put back, without a commit.
-    lane.tree.write_all(&lost)?;
+    // Not while somebody's git is at work: a checkout that takes the fabric away moves HEAD last.
+    if !lane.repo.index_is_locked() {
+        lane.tree.write_all(&lost)?;
+    }
     if plan.changes.is_empty() {
         return Ok(None);
     }

@@ -255,6 +255,11 @@ pub fn take_in(lane: &mut Lane) -> Result<(), Error> {
         return follow(lane, &standing.branch, Some(ours), theirs);
     }
     let replay = lane.repo.replay(ours, theirs)?;
+    refuse_foreign_overlaps(lane, &replay.overlaps)?;
+    // First, so that a crash behind the branch's move cannot lose them; twice is the same as once.
+    for it in &replay.overlaps {
+        hand_back(lane, it)?;
+    }
     follow(lane, &standing.branch, Some(ours), replay.tip)?;
     for mut operation in lane.store.open_operations()? {
         let Some(old) = operation.state.commit_id() else { continue };
@@ -264,9 +269,6 @@ pub fn take_in(lane: &mut Lane) -> Result<(), Error> {
             None => State::Pushed { commit_id: replay.tip },
         };
         lane.store.settle(Settlement { operation: Some(operation), ..Settlement::default() })?;
-    }
-    for it in &replay.overlaps {
-        hand_back(lane, it)?;
     }
     tracing::info!(
         commits = replay.mapping.len(),
@@ -324,24 +326,56 @@ fn follow(
     Ok(())
 }
 
+/// Work of a person outside of what we file must not give way in silence.
+fn refuse_foreign_overlaps(lane: &Lane, overlaps: &[crate::git::Overlap]) -> Result<(), Error> {
+    let ours = |it: &&crate::git::Overlap| place_of(lane, it).is_some();
+    match overlaps.iter().find(|it| !ours(it)) {
+        None => Ok(()),
+        Some(it) => Err(Error::Held {
+            reason: format!(
+                "others pushed another {} than a commit here has; pull by hand (git pull --rebase), and the \
+                 agent goes on by itself",
+                escape(&it.path)
+            ),
+        }),
+    }
+}
+
+/// The fabric that a file of ours lies in, where it is below `managed/` or `unmanaged/`, or needs no
+/// handing back because its name says what it holds.
+fn place_of(lane: &Lane, it: &crate::git::Overlap) -> Option<(usize, RepoPath)> {
+    let path = RepoPath::parse(std::str::from_utf8(&it.path).ok()?).ok()?;
+    let n = lane.fabrics.iter().position(|it| path.is_within(&it.fabric.dir))?;
+    Some((n, path))
+}
+
 /// What we filed and others changed too: ours goes back to `raw/`, with a report, for a person.
 fn hand_back(lane: &mut Lane, it: &crate::git::Overlap) -> Result<(), Error> {
     let Some(ours) = it.ours else { return Ok(()) };
-    let Ok(path) = RepoPath::parse(&String::from_utf8_lossy(&it.path)) else { return Ok(()) };
-    let Some(n) = lane.fabrics.iter().position(|it| path.is_within(&it.fabric.managed())) else {
-        return Ok(());
-    };
+    let Some((n, path)) = place_of(lane, it) else { return Ok(()) };
     let fabric = lane.fabrics[n].fabric.clone();
     let bytes = lane.repo.blob(ours)?;
+    if !path.is_within(&fabric.managed()) {
+        // A leftover: the next turn gives it a name of its own. The README files are no loss.
+        let name = RawPath::new(path.file_name()).safe_name();
+        if path.is_within(&fabric.unmanaged()) && name != "README.md" {
+            let place = fabric.raw().join(&format!("{}-{name}", ours.short()));
+            let place = place.map_err(|it| Error::NotFound { what: it.to_string() })?;
+            lane.tree.write_all(&[(place, Arc::from(bytes))])?;
+        }
+        return Ok(());
+    }
     let document = validation::read_managed(&bytes, &lane.settings.limits).ok();
-    let name = format!("conflict-{}-{}", ours.short(), path.file_name());
+    let name = format!("conflict-{}-{}", ours.short(), RawPath::new(path.file_name()).safe_name());
     let (intake, drop_id) = settle::returned(RawPath::new(name), bytes.clone());
     let message = format!(
         "others pushed another {path} at the same time; theirs is in managed/, this is yours"
     );
-    let hint = "compare the two; to have yours, save this file again, to have theirs, remove it";
+    let hint =
+        "compare the two; to have yours, rename this file or change it, to have theirs, remove it";
     let problems = vec![Problem::error(MERGE_CONFLICT, message.clone()).hint(hint)];
-    let Ok(place) = fabric.raw().join(&intake.path.to_string()) else { return Ok(()) };
+    let place = fabric.raw().join(&intake.path.to_string());
+    let place = place.map_err(|it| Error::NotFound { what: it.to_string() })?;
     let mut settlement = Settlement::default();
     settlement.rejects.push(Reject {
         fabric: fabric.name.clone(),
@@ -371,7 +405,12 @@ fn hand_back(lane: &mut Lane, it: &crate::git::Overlap) -> Result<(), Error> {
 fn note_pushed(lane: &Lane, tip: CommitId) -> Result<(), Error> {
     for mut operation in lane.store.open_operations()? {
         let State::Committed { commit_id, .. } = operation.state else { continue };
-        if lane.repo.is_ancestor(commit_id, tip)? {
+        let there = match lane.repo.is_ancestor(commit_id, tip)? {
+            true => Some(commit_id),
+            // It was made again on top of others' work, and a crash kept the journal from hearing.
+            false => super::recovery::commit_of(lane, &operation)?,
+        };
+        if let Some(commit_id) = there {
             operation.state = State::Pushed { commit_id };
             operation.completed_at = Some(clock::now());
             lane.store

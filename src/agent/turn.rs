@@ -10,7 +10,7 @@ use super::lane::{FabricLane, Lane};
 use super::{Error, lookup, message, settle};
 use crate::clock;
 use crate::git::{ArchiveDraft, CommitDraft, CommitOutcome};
-use crate::model::document::{Classified, Intake, Rejected};
+use crate::model::document::{Classified, Intake, Rejected, Validated};
 use crate::model::ids::{CommitId, OperationId};
 use crate::model::operation::{Operation, Purpose, State, Trigger};
 use crate::model::path::{RawPath, RepoPath};
@@ -72,7 +72,16 @@ pub(super) fn carry_out(
     conflicts: &[processing::Met],
     operation: &mut Operation,
 ) -> Result<(), Error> {
-    operation.changes = plan.changes.iter().map(planned).collect();
+    for change in &plan.changes {
+        let mut planned = planned(change);
+        if let Change::Write { path, bytes, was: None } = change
+            && lane.tree.read(path, lane.settings.bytes_max)?.is_some_and(|it| *it == **bytes)
+        {
+            // Somebody put it there before us: undoing must not take it away.
+            planned.digest = None;
+        }
+        operation.changes.push(planned);
+    }
     lane.store.begin(operation)?;
     let done = apply(lane, plan, operation).and_then(|()| commit(lane, n, plan, operation));
     if let Err(error) = done {
@@ -121,7 +130,7 @@ fn judge(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Judged, Error> {
     let mut valid = Vec::new();
     let mut rejected: Vec<Rejected> = found.unreadable;
     for intake in intakes {
-        match validation::validate(intake, &lane.settings.limits) {
+        match validate(intake, lane) {
             Ok(it) => valid.push(it),
             Err(it) => rejected.push(it),
         }
@@ -157,6 +166,20 @@ fn judge(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Judged, Error> {
         stages,
         next_look: found.next_look,
         more: found.more,
+    })
+}
+
+/// Row 4. A file that makes the stage itself fail is set apart by name, and the agent goes on.
+fn validate(intake: Intake, lane: &Lane) -> Result<Validated, Rejected> {
+    let (copy, limits) = (intake.clone(), lane.settings.limits);
+    let judged = std::panic::AssertUnwindSafe(|| validation::validate(copy, &limits));
+    std::panic::catch_unwind(judged).unwrap_or_else(|_| {
+        tracing::error!(path = %intake.path, "judging this drop failed; it stays in raw/");
+        let problem =
+            Problem::error("unjudged", "judging this file failed, which is a mistake of ours");
+        let problem =
+            problem.hint("report it with the file; written more plainly it may go through");
+        Err(Rejected { intake, problems: vec![problem] })
     })
 }
 
@@ -212,6 +235,7 @@ fn discover_and_read(
             hints.clear();
             let next = lane.discover(n, &hints)?;
             let earlier = std::mem::replace(&mut found, next);
+            found.strange.extend(earlier.strange);
             for path in earlier.ready {
                 if !found.ready.contains(&path) {
                     found.ready.push(path);
@@ -219,7 +243,13 @@ fn discover_and_read(
             }
         }
     }
-    let more = found.ready.len() > lane.settings.files_per_turn_max;
+    // What was rejected before and is only looked at again must not keep out what is new.
+    let known = lane.known_rejects(n)?;
+    let (again, mut fresh): (Vec<_>, Vec<_>) =
+        found.ready.into_iter().partition(|it| known.contains(it));
+    let more = fresh.len() > lane.settings.files_per_turn_max;
+    fresh.extend(again);
+    found.ready = fresh;
     found.ready.truncate(lane.settings.files_per_turn_max);
     let mut intakes = Vec::with_capacity(found.ready.len());
     let mut unreadable: Vec<Rejected> = Vec::new();
@@ -378,6 +408,6 @@ fn too_large(bytes: u64, max: u64) -> Problem {
 }
 
 fn denied() -> Problem {
-    Problem::error("unreadable", "the agent may not read this file")
+    Problem::error("not-readable", "the agent may not read this file")
         .hint("give the agent's user the right to read it, for example: chmod a+r FILE")
 }

@@ -68,7 +68,15 @@ pub(super) fn put(it: &args::Put, context: &Context) -> Result<u8, Failure> {
             )
             .hint("only these are taken from raw/; rename the file"));
         }
-        let place = fabric.raw().join(&name).map_err(|it| Failure::said(2, it.to_string()))?;
+        let place_of =
+            |name: &str| fabric.raw().join(name).map_err(|it| Failure::said(2, it.to_string()));
+        let (mut name, mut place) = (name.clone(), place_of(&name)?);
+        let there = tree.read(&place, u64::from(u32::MAX)).map_err(crate::agent::Error::from)?;
+        if there.is_some_and(|it| it != bytes) {
+            // Another drop has this name, and is somebody's too.
+            name = format!("{}-{name}", Sha256::of(&bytes).short());
+            place = place_of(&name)?;
+        }
         let path = RawPath::new(name);
         let drop_id = Sha256::of_drop(path.as_bytes(), &bytes);
         tree.write_all(&[(place, bytes.into())]).map_err(crate::agent::Error::from)?;
@@ -83,8 +91,9 @@ pub(super) fn put(it: &args::Put, context: &Context) -> Result<u8, Failure> {
         false => print(&words(&told, &fabric, context))?,
     }
     let held = told.iter().any(|it| it.state == "rejected");
-    let waiting = it.wait && told.iter().any(|it| matches!(it.state, "waiting" | "committed"));
-    Ok(if held { HELD } else { u8::from(waiting && reach.repository.push) })
+    let late =
+        |it: &Told| it.state == "waiting" || (it.state == "committed" && reach.repository.push);
+    Ok(if held { HELD } else { u8::from(it.wait && told.iter().any(late)) })
 }
 
 fn fabric(reach: &Reach, wanted: Option<&FabricName>) -> Result<Fabric, Failure> {
@@ -176,7 +185,10 @@ fn answer_of(it: &Put, answer: Answer) -> Result<Told, Failure> {
             commit_id: Some(commit_id),
             targets: targets(&report),
             problems: report.problems,
-            ..told(it.path.clone(), "pushed")
+            ..told(
+                it.path.clone(),
+                if report.ending == Ending::Rejected { "rejected" } else { "pushed" },
+            )
         },
         Answer::Refused { message, .. } => return Err(Failure::said(1, message)),
         _ => return Err(Failure::said(1, "the running agent gave another answer than asked for")),

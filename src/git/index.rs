@@ -19,6 +19,11 @@ pub enum IndexOutcome {
 }
 
 impl Repo {
+    /// Says whether another process is changing the index.
+    pub fn index_is_locked(&self) -> bool {
+        self.gix.index_path().with_extension("lock").exists()
+    }
+
     /// Makes the index entries of `paths` equal to `to`, where they were those of `from`.
     ///
     /// An entry that is neither is something a person staged, and stays.
@@ -30,7 +35,7 @@ impl Repo {
     ) -> Result<IndexOutcome, Error> {
         let failed =
             |it: Box<dyn std::error::Error + Send + Sync>| Error::git("refresh the index", it);
-        if self.gix.index_path().with_extension("lock").exists() {
+        if self.index_is_locked() {
             return Ok(IndexOutcome::Locked);
         }
         self.steps.pass(Step::WriteIndex).map_err(|it| Error::io("refresh the index", it))?;

@@ -142,7 +142,13 @@ impl Repo {
         let failed = |source| Error::Open { path: path.to_owned(), source };
         // Room for the packs that appear while we run: gix keeps as many places as it began with.
         let slots = gix::odb::store::init::Slots::Given(4096);
-        let options = gix::open::Options::default().object_store_slots(slots);
+        let options = gix::open::Options::default()
+            .object_store_slots(slots)
+            // For reflogs alone: a service account has no identity, and commits bring their own.
+            .config_overrides([
+                "committer.name=git-intake",
+                "committer.email=git-intake@localhost",
+            ]);
         let (found, _) = gix::discover::upwards(path).map_err(|it| failed(it.into()))?;
         let (git_dir, _) = found.into_repository_and_work_tree_directories();
         let mut gix = gix::open_opts(git_dir, options).map_err(|it| failed(it.into()))?;

@@ -18,6 +18,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+/// Rules of drops whose bytes were never read.
+const UNREAD: [&str; 3] = ["too-large", "not-readable", "not-a-file"];
+
 /// What becomes of a drop that cannot be filed as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -244,7 +247,7 @@ impl Stage<'_> {
     /// Drops that give one resource different contents all stay, naming each other.
     fn part_rivals(&mut self, candidates: Vec<Candidate>) -> Vec<Candidate> {
         // By key: every (candidate, document, content) that claims it.
-        let mut claims: HashMap<&Key, Vec<(usize, u32, u32, Xxh3)>> = HashMap::new();
+        let mut claims: BTreeMap<&Key, Vec<(usize, u32, u32, Xxh3)>> = BTreeMap::new();
         for (n, it) in candidates.iter().enumerate() {
             for (document, _) in &it.documents {
                 let claim = (n, document.index, document.line, document.content);
@@ -316,7 +319,10 @@ impl Stage<'_> {
 
     /// The drop has a mistake.
     fn refuse(&mut self, intake: Intake, problems: Vec<Problem>) {
+        // What was not read cannot be moved elsewhere: there is nothing in our hands.
+        let unread = problems.iter().any(|it| UNREAD.contains(&it.rule.as_str()));
         match self.strategies.on_invalid {
+            _ if unread => self.stay(intake, problems),
             OnInvalid::Keep => self.stay(intake, problems),
             OnInvalid::Quarantine => self.leave(intake, Fate::Quarantined { problems }),
             OnInvalid::Unmanaged => match self.move_to_unmanaged(&intake) {

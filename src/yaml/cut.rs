@@ -87,7 +87,11 @@ pub fn item(text: &str, items: &[Node], n: usize, flow: bool) -> String {
     // Up to the next item and the comments above it; the last item ends where its content does.
     let end = match items.get(n + 1) {
         Some(next) => lead(text, line_start(text, next.span.start), column),
-        None => line_end(text, node.content_end().max(node.span.start + 1) - 1),
+        None => {
+            let end = node.content_end().max(node.span.start);
+            // A block scalar ends at the beginning of a line already.
+            if text[..end].ends_with('\n') { end } else { line_end(text, end) }
+        }
     };
     let mut own = String::new();
     for line in text[lead(text, start, column)..start].lines() {

@@ -116,6 +116,14 @@ fn the_commands_ask_a_running_agent() {
     assert_eq!(told[0]["targets"][0], "fabric-1/managed/vpcs/vpc-1.yaml");
     assert!(on_remote(&world, "managed/vpcs/vpc-1.yaml"));
 
+    // A name that another drop has already is not taken from it.
+    world.drop("vpc.yaml", "a: [");
+    std::fs::write(&file, vpc("vpc-2")).unwrap();
+    let out = output(&world, &["put", file.to_str().unwrap(), "--wait"]);
+    assert!(out.status.success(), "{}", text(&out));
+    assert_eq!(std::fs::read(world.raw("vpc.yaml")).unwrap(), b"a: [");
+    std::fs::remove_file(world.raw("vpc.yaml")).unwrap();
+
     std::fs::write(&file, vpc("VPC_1")).unwrap();
     let out = output(&world, &["put", file.to_str().unwrap(), "--wait"]);
     assert_eq!(out.status.code(), Some(3), "{}", text(&out));

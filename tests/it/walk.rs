@@ -290,3 +290,69 @@ fn strategies_do_what_they_say() {
     assert!(clone.contains_key("unmanaged/bad.yaml.rejected.txt"));
     world.at_rest();
 }
+
+#[test]
+fn what_others_set_aside_under_the_same_name_does_not_swallow_ours() {
+    let world = World::new();
+    world.turn();
+    let other = World::beside(&world);
+    let map = |name: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\n");
+    other.drop("map.yaml", map("theirs"));
+    other.turn();
+    world.drop("map.yaml", map("ours"));
+    world.turn();
+    world.turn();
+    let all = world.clone_of_remote();
+    assert!(
+        all.values().any(|it| *it == map("theirs")) && all.values().any(|it| *it == map("ours"))
+    );
+    world.at_rest();
+}
+
+#[test]
+fn a_rejected_drop_that_is_removed_takes_its_report_and_conflict_along() {
+    let world = World::new();
+    world.drop("vpc.yaml", vpc("vpc-1"));
+    world.turn();
+    std::fs::write(world.managed("vpcs/vpc-1.yaml"), "edited by hand\n").unwrap();
+    world.drop("vpc.yaml", vpc("vpc-1").replace("1001", "6")).drop("bad.yaml", "a: [");
+    world.turn();
+    assert_eq!(world.open().unwrap().store.conflicts().unwrap().len(), 1);
+    std::fs::remove_file(world.raw("vpc.yaml")).unwrap();
+    std::fs::remove_file(world.raw("bad.yaml")).unwrap();
+    world.git(&["checkout", "-q", "--", "fabric-1/managed"]);
+    world.turn();
+    assert_eq!(world.open().unwrap().store.conflicts().unwrap(), vec![]);
+    assert_eq!(world.git(&["status", "--porcelain"]), "");
+    world.at_rest();
+}
+
+#[test]
+fn one_path_in_the_way_stops_one_drop_only() {
+    let world = World::new();
+    world.turn();
+    std::fs::create_dir_all(world.managed("vpcs/vpc-1.yaml")).unwrap();
+    world.drop("a.yaml", vpc("vpc-1")).drop("b.yaml", vpc("vpc-2"));
+    world.turn();
+    assert_eq!(world.clone_of_remote().keys().collect::<Vec<_>>(), ["managed/vpcs/vpc-2.yaml"]);
+    assert!(world.raw("a.yaml").exists() && world.raw("a.yaml.rejected.txt").exists());
+}
+
+#[test]
+fn what_was_not_read_is_never_moved_elsewhere() {
+    use git_intake::pipeline::processing::OnInvalid;
+    let mut world = World::new();
+    world.settings.on_invalid = OnInvalid::Quarantine;
+    world.settings.intake.bytes_max = 1000;
+    std::os::unix::fs::symlink("/etc/passwd", {
+        world.turn();
+        world.raw("link.yaml")
+    })
+    .unwrap();
+    world.drop("big.yaml", vec![b'#'; 2000]);
+    let report = world.turn();
+    let rules: Vec<&str> = report.files.iter().map(|it| it.problems[0].rule.as_str()).collect();
+    assert_eq!(rules, ["too-large", "not-a-file"]);
+    assert!(world.raw("big.yaml").exists() && !world.raw("errors").exists());
+    assert_eq!(world.turn().operation, None, "and it makes no noise");
+}

@@ -74,6 +74,16 @@ fn an_item_that_leans_on_another_is_written_out() {
 }
 
 #[test]
+fn a_list_may_end_in_any_letter() {
+    for end in ["caf\u{e9}", "\u{1f600}", "x"] {
+        let text = format!(
+            "apiVersion: v1\nkind: List\nitems:\n- apiVersion: vpc.githedgehog.com/v1beta1\n  kind: VPC\n  metadata:\n    name: a\n  spec:\n    note: {end}"
+        );
+        assert!(good(&text)[0].text.ends_with(&format!("note: {end}\n")), "{end}");
+    }
+}
+
+#[test]
 fn json_is_kept_as_json() {
     let text = "{\n  \"apiVersion\": \"vpc.githedgehog.com/v1beta1\",\n  \"kind\": \"VPC\",\n  \"metadata\": {\"uid\": \"x\", \"name\": \"a\"},\n  \"status\": {}\n}\n";
     let it = judge("a.json", text.as_bytes()).unwrap();
