@@ -403,6 +403,9 @@ fn whereabouts(
         State::Committed { commit_id, .. } => {
             Whereabouts::Committed { commit_id: Some(*commit_id), report }
         }
+        State::Local { commit_id } => {
+            Whereabouts::Committed { commit_id: Some(*commit_id), report }
+        }
         State::Done => Whereabouts::Committed { commit_id: None, report },
         State::Planned | State::Applied | State::Undone { .. } | State::Held { .. } => {
             Whereabouts::Waiting

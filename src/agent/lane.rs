@@ -8,6 +8,7 @@ use crate::git::{Remote, Repo};
 use crate::model::document::{Intake, Rejected};
 use crate::model::fabric::{Author, Fabric};
 use crate::model::ids::CommitId;
+use crate::model::operation::State;
 use crate::model::path::RawPath;
 use crate::pipeline::archive::ArchiveStrategy;
 use crate::pipeline::discovery::{self, Discovery, Seen};
@@ -166,6 +167,14 @@ impl Lane {
                 ),
             }),
             _ => Ok(Standing { branch, commit: head.commit }),
+        }
+    }
+
+    /// Where an operation stands once everything here follows its commit.
+    pub(super) fn settled(&self, commit_id: CommitId) -> State {
+        match self.settings.remote {
+            Some(_) => State::Committed { commit_id, settled: true },
+            None => State::Local { commit_id },
         }
     }
 

@@ -66,7 +66,7 @@ fn recover_one(lane: &mut Lane, mut operation: Operation) -> Result<(), Error> {
                 lane.tree.sync_directories([&raw].into_iter())?;
             }
             // The records follow when HEAD is compared with what they were made from.
-            operation.state = State::Committed { commit_id, settled: true };
+            operation.state = lane.settled(commit_id);
             settlement.operation = Some(operation.clone());
             lane.store.settle(settlement)?;
             let paths: Vec<_> =

@@ -52,7 +52,8 @@ pub(super) fn settle(
         State::Committed { commit_id, .. } => {
             settlement.records = records(lane, plan, Some(commit_id), operation)?;
             settlement.synced = Some((operation.fabric.clone(), commit_id));
-            operation.state = State::Committed { commit_id, settled: true };
+            operation.state = lane.settled(commit_id);
+            operation.completed_at = (!operation.state.is_open()).then_some(now);
         }
         _ => {
             settlement.records = records(lane, plan, None, operation)?;

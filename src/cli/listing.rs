@@ -106,6 +106,7 @@ pub fn operation(it: &Operation, colored: bool) -> String {
     }
     match &it.state {
         State::Held { reason } | State::Undone { reason } => row("why", reason.clone()),
+        State::Local { .. } => (),
         State::Planned | State::Applied | State::Done => (),
         State::Committed { .. } | State::Pushed { .. } => (),
     }
@@ -159,7 +160,7 @@ pub(super) fn conflict_lines(list: &[Conflict], paint: Paint) -> String {
 
 fn state_style(state: &State) -> Style {
     match state {
-        State::Pushed { .. } | State::Done => Style::Good,
+        State::Pushed { .. } | State::Local { .. } | State::Done => Style::Good,
         State::Planned | State::Applied | State::Committed { .. } => Style::Warning,
         State::Undone { .. } => Style::Dim,
         State::Held { .. } => Style::Bad,

@@ -37,6 +37,11 @@ pub enum State {
         /// The commit as it stands on the remote (replaying may have made it anew).
         commit_id: CommitId,
     },
+    /// The branch has it, and no remote is wanted.
+    Local {
+        /// The commit.
+        commit_id: CommitId,
+    },
     /// There was nothing to commit: only reports, or drops that changed nothing.
     Done,
     /// Undone, or never begun; the drops are where they were.
@@ -59,6 +64,7 @@ impl State {
             State::Applied => "applied",
             State::Committed { .. } => "committed",
             State::Pushed { .. } => "pushed",
+            State::Local { .. } => "local",
             State::Done => "done",
             State::Undone { .. } => "undone",
             State::Held { .. } => "held",
@@ -69,14 +75,17 @@ impl State {
     pub fn is_open(&self) -> bool {
         match self {
             State::Planned | State::Applied | State::Committed { .. } => true,
-            State::Pushed { .. } | State::Done | State::Undone { .. } | State::Held { .. } => false,
+            State::Pushed { .. } | State::Local { .. } | State::Done => false,
+            State::Undone { .. } | State::Held { .. } => false,
         }
     }
 
     /// The commit, where there is one.
     pub fn commit_id(&self) -> Option<CommitId> {
         match self {
-            State::Committed { commit_id, .. } | State::Pushed { commit_id } => Some(*commit_id),
+            State::Committed { commit_id, .. }
+            | State::Pushed { commit_id }
+            | State::Local { commit_id } => Some(*commit_id),
             State::Planned | State::Applied | State::Done => None,
             State::Undone { .. } | State::Held { .. } => None,
         }

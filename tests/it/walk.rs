@@ -356,3 +356,16 @@ fn what_was_not_read_is_never_moved_elsewhere() {
     assert!(world.raw("big.yaml").exists() && !world.raw("errors").exists());
     assert_eq!(world.turn().operation, None, "and it makes no noise");
 }
+
+#[test]
+fn without_a_remote_the_commit_stays_here_and_nothing_stays_open() {
+    let mut world = World::new();
+    world.repository.push = false;
+    world.drop("vpc.yaml", vpc("vpc-1"));
+    let report = world.turn();
+    assert_eq!(report.delivery, Delivery::Local);
+    let lane = world.open().unwrap();
+    assert!(lane.store.open_operations().unwrap().is_empty());
+    assert_eq!(lane.store.operations(1).unwrap()[0].state.word(), "local");
+    assert!(world.git(&["ls-tree", "-r", "--name-only", "HEAD"]).contains("vpcs/vpc-1.yaml"));
+}
