@@ -310,7 +310,15 @@ impl Loop {
     }
 
     fn catch_up(&self, watcher: Option<&mut Watcher>) {
-        if let Some(Err(error)) = watcher.map(Watcher::catch_up) {
+        let Some(watcher) = watcher else { return };
+        let was_short = watcher.is_short();
+        let done = watcher.catch_up();
+        if watcher.is_short() && !was_short {
+            tracing::warn!(
+                "the kernel has no watches left for all of raw/; the rest is looked at now and then (raise fs.inotify.max_user_watches)"
+            );
+        }
+        if let Err(error) = done {
             let error = Error::from(error).chain();
             tracing::warn!(
                 error,

@@ -9,6 +9,7 @@ use crate::clock;
 use crate::git::IndexOutcome;
 use crate::model::digest::Sha256;
 use crate::model::document::Intake;
+use crate::model::fabric::Fabric;
 use crate::model::ids::CommitId;
 use crate::model::key::ResourceId;
 use crate::model::operation::{Operation, State};
@@ -21,7 +22,6 @@ use crate::pipeline::processing::Met;
 use crate::store::Settlement;
 use bstr::BString;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 /// Brings everything along that follows a commit, and closes the operation as far as it goes.
 pub(super) fn settle(
@@ -82,17 +82,7 @@ fn dispose(
     let fabric = lane.fabrics[n].fabric.clone();
     let raw = fabric.raw();
     match &it.fate {
-        Fate::Leaves { .. } => {
-            lane.tree.remove_raw(
-                &raw,
-                &it.intake.path,
-                &it.intake.drop_id,
-                lane.settings.bytes_max,
-            )?;
-            lane.tree.remove_report(&raw, &it.intake.path)?;
-            emptied.insert(raw);
-            settlement.cleared.push((fabric.name, it.intake.path.clone()));
-        }
+        Fate::Leaves { .. } => take_away(lane, &fabric, &it.intake, settlement, emptied)?,
         Fate::Stays { problems } => {
             stay(lane, n, &it.intake, problems)?;
             settlement.rejects.push(Reject {
@@ -106,27 +96,35 @@ fn dispose(
         Fate::Quarantined { problems } => {
             let name = format!("{}.{}", it.intake.drop_id.short(), it.intake.path.safe_name());
             let report = explain::report(&it.intake.path, problems);
-            let files: [(String, Arc<[u8]>); 2] = [
-                (format!("errors/{name}"), it.intake.bytes.clone()),
-                (
-                    format!("errors/{name}{}", crate::pipeline::REPORT_SUFFIX),
-                    report.into_bytes().into(),
-                ),
-            ];
-            let files =
-                files.into_iter().filter_map(|(at, bytes)| Some((raw.join(&at).ok()?, bytes)));
-            lane.tree.write_all(&files.collect::<Vec<_>>())?;
-            lane.tree.remove_raw(
-                &raw,
-                &it.intake.path,
-                &it.intake.drop_id,
-                lane.settings.bytes_max,
-            )?;
-            lane.tree.remove_report(&raw, &it.intake.path)?;
-            emptied.insert(raw);
-            settlement.cleared.push((fabric.name, it.intake.path.clone()));
+            // Nothing leaves raw/ unless both have a place: a path that cannot be is an error.
+            let place = |name: &str| {
+                let joined = raw.join(&format!("errors/{name}"));
+                joined.map_err(|it| Error::NotFound { what: it.to_string() })
+            };
+            let report_name = format!("{name}{}", crate::pipeline::REPORT_SUFFIX);
+            lane.tree.write_all(&[
+                (place(&name)?, it.intake.bytes.clone()),
+                (place(&report_name)?, report.into_bytes().into()),
+            ])?;
+            take_away(lane, &fabric, &it.intake, settlement, emptied)?;
         }
     }
+    Ok(())
+}
+
+/// Takes a drop and its report out of `raw/`.
+fn take_away(
+    lane: &Lane,
+    fabric: &Fabric,
+    intake: &Intake,
+    settlement: &mut Settlement,
+    emptied: &mut BTreeSet<RepoPath>,
+) -> Result<(), Error> {
+    let raw = fabric.raw();
+    lane.tree.remove_raw(&raw, &intake.path, &intake.drop_id, lane.settings.bytes_max)?;
+    lane.tree.remove_report(&raw, &intake.path)?;
+    emptied.insert(raw);
+    settlement.cleared.push((fabric.name.clone(), intake.path.clone()));
     Ok(())
 }
 

@@ -3,7 +3,6 @@
 //! Pure: a report goes in, text comes out, each line ended. The same reports as JSON are [`json`].
 
 use super::table::{Paint, Style, Table, count, printable};
-use crate::model::fabric::FabricName;
 use crate::model::problem::{Problem, Severity};
 use crate::model::report::{
     Action, Delivery, Ending, FabricStatus, FileReport, Filed, IngestReport, RepositoryStatus,
@@ -309,14 +308,10 @@ pub(super) fn plain(text: &str) -> (Style, String) {
     (Style::Plain, text.to_owned())
 }
 
-/// Names fabrics in the words of a hint: `fabric-1, fabric-2`.
-pub fn names<'a>(fabrics: impl Iterator<Item = &'a FabricName>) -> String {
-    fabrics.map(FabricName::as_str).collect::<Vec<_>>().join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::fabric::FabricName;
     use crate::model::ids::CommitId;
     use crate::model::path::{RawPath, RepoPath};
     use crate::model::report::{Difference, RejectedFile};

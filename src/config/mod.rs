@@ -3,6 +3,7 @@
 //! `packaging/config.yaml` is the default, the documentation and the installed example at once; a
 //! test keeps it equal to what is built in. Layers: default, file, environment, flags.
 
+mod defaults;
 mod state;
 pub mod units;
 
@@ -24,6 +25,8 @@ pub const EXAMPLE: &str = include_str!("../../packaging/config.yaml");
 pub const HOST_FILE: &str = "/etc/git-intake/config.yaml";
 /// No real file of settings is larger, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// The longest directory of a fabric, in bytes: what is filed below it needs room in a path.
+const DIR_BYTES_MAX: usize = 1024;
 const PREFIX: &str = "GIT_INTAKE_";
 /// Variables with our prefix that are no settings.
 const NOT_SETTINGS: [&str; 2] = ["GIT_INTAKE_CONFIG", "GIT_INTAKE_CORPUS"];
@@ -204,89 +207,6 @@ pub enum LogFormat {
     Json,
 }
 
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
-            repositories: Vec::new(),
-            archive: ArchiveStrategy::Ref,
-            on_invalid: OnInvalid::Keep,
-            on_unsupported: OnUnsupported::Unmanaged,
-            intake: IntakeSettings::default(),
-            yaml: YamlSettings::default(),
-            push: PushSettings::default(),
-            fetch: FetchSettings::default(),
-            state_dir: None,
-            log: LogSettings::default(),
-        }
-    }
-}
-
-impl Default for RepositorySettings {
-    fn default() -> RepositorySettings {
-        RepositorySettings {
-            path: PathBuf::new(),
-            remote: "origin".to_owned(),
-            branch: None,
-            push: true,
-            username: None,
-            token_file: None,
-            ca_file: None,
-            author: Author {
-                name: "git-intake".to_owned(),
-                email: "git-intake@localhost".to_owned(),
-            },
-            fabrics: Vec::new(),
-        }
-    }
-}
-
-impl Default for IntakeSettings {
-    fn default() -> IntakeSettings {
-        IntakeSettings {
-            quiet: Duration::from_millis(200),
-            rescan: Duration::from_secs(30),
-            bytes_max: 10 << 20,
-            files_per_turn_max: 2_000,
-            entries_max: 1_000_000,
-        }
-    }
-}
-
-impl Default for YamlSettings {
-    fn default() -> YamlSettings {
-        let limits = crate::yaml::Limits::default();
-        YamlSettings {
-            documents_max: limits.documents_max,
-            depth_max: limits.depth_max,
-            nodes_max: limits.nodes_max,
-        }
-    }
-}
-
-impl Default for PushSettings {
-    fn default() -> PushSettings {
-        PushSettings {
-            retry_min: Duration::from_secs(1),
-            retry_max: Duration::from_secs(300),
-            connect_timeout: Duration::from_secs(20),
-            idle_timeout: Duration::from_secs(60),
-            wall_timeout: Duration::from_secs(1800),
-        }
-    }
-}
-
-impl Default for FetchSettings {
-    fn default() -> FetchSettings {
-        FetchSettings { every: Some(Duration::from_secs(60)) }
-    }
-}
-
-impl Default for LogSettings {
-    fn default() -> LogSettings {
-        LogSettings { format: LogFormat::Auto, level: "info".to_owned() }
-    }
-}
-
 impl FabricSettings {
     /// A fabric in the directory of its name, with the general settings.
     pub fn new(name: FabricName, dir: Option<RepoPath>) -> FabricSettings {
@@ -441,6 +361,13 @@ fn check(settings: &Settings, file: Option<&Path>) -> Result<(), Error> {
 /// Refuses fabrics of one repository that share a name or a place.
 pub fn check_fabrics(fabrics: &[FabricSettings]) -> Result<(), String> {
     for (n, second) in fabrics.iter().enumerate() {
+        let dir = second.fabric().dir;
+        if dir.as_str().len() > DIR_BYTES_MAX {
+            let name = &second.name;
+            return Err(format!(
+                "the directory of fabric {name} is longer than {DIR_BYTES_MAX} bytes"
+            ));
+        }
         for first in &fabrics[..n] {
             let (a, b) = (first.fabric(), second.fabric());
             if a.name == b.name {
@@ -539,6 +466,8 @@ mod tests {
         assert!(with(["a", "a/b"]).is_err());
         assert!(with([".", "x"]).is_err());
         assert!(with(["../x", "y"]).is_err());
+        let long = vec!["d".repeat(200); 6].join("/");
+        assert!(with([long.as_str(), "y"]).is_err(), "no room for what is filed below it");
     }
 
     #[test]

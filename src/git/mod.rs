@@ -169,11 +169,6 @@ impl Repo {
     pub fn git_dir(&self) -> &Path {
         self.gix.git_dir()
     }
-
-    /// Another handle on the same repository, for another thread.
-    pub fn another(&self) -> Repo {
-        Repo { gix: self.gix.clone(), work_tree: self.work_tree.clone(), steps: self.steps.clone() }
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,95 @@
+//! What every setting is when nobody says otherwise; `packaging/config.yaml` says the same, and a
+//! test keeps it so.
+
+use super::{
+    FetchSettings, IntakeSettings, LogFormat, LogSettings, PushSettings, RepositorySettings,
+    Settings, YamlSettings,
+};
+use crate::model::fabric::Author;
+use crate::pipeline::archive::ArchiveStrategy;
+use crate::pipeline::processing::{OnInvalid, OnUnsupported};
+use std::path::PathBuf;
+use std::time::Duration;
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            repositories: Vec::new(),
+            archive: ArchiveStrategy::Ref,
+            on_invalid: OnInvalid::Keep,
+            on_unsupported: OnUnsupported::Unmanaged,
+            intake: IntakeSettings::default(),
+            yaml: YamlSettings::default(),
+            push: PushSettings::default(),
+            fetch: FetchSettings::default(),
+            state_dir: None,
+            log: LogSettings::default(),
+        }
+    }
+}
+
+impl Default for RepositorySettings {
+    fn default() -> RepositorySettings {
+        RepositorySettings {
+            path: PathBuf::new(),
+            remote: "origin".to_owned(),
+            branch: None,
+            push: true,
+            username: None,
+            token_file: None,
+            ca_file: None,
+            author: Author {
+                name: "git-intake".to_owned(),
+                email: "git-intake@localhost".to_owned(),
+            },
+            fabrics: Vec::new(),
+        }
+    }
+}
+
+impl Default for IntakeSettings {
+    fn default() -> IntakeSettings {
+        IntakeSettings {
+            quiet: Duration::from_millis(200),
+            rescan: Duration::from_secs(30),
+            bytes_max: 10 << 20,
+            files_per_turn_max: 2_000,
+            entries_max: 1_000_000,
+        }
+    }
+}
+
+impl Default for YamlSettings {
+    fn default() -> YamlSettings {
+        let limits = crate::yaml::Limits::default();
+        YamlSettings {
+            documents_max: limits.documents_max,
+            depth_max: limits.depth_max,
+            nodes_max: limits.nodes_max,
+        }
+    }
+}
+
+impl Default for PushSettings {
+    fn default() -> PushSettings {
+        PushSettings {
+            retry_min: Duration::from_secs(1),
+            retry_max: Duration::from_secs(300),
+            connect_timeout: Duration::from_secs(20),
+            idle_timeout: Duration::from_secs(60),
+            wall_timeout: Duration::from_secs(1800),
+        }
+    }
+}
+
+impl Default for FetchSettings {
+    fn default() -> FetchSettings {
+        FetchSettings { every: Some(Duration::from_secs(60)) }
+    }
+}
+
+impl Default for LogSettings {
+    fn default() -> LogSettings {
+        LogSettings { format: LogFormat::Auto, level: "info".to_owned() }
+    }
+}
