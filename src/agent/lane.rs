@@ -13,6 +13,7 @@ use crate::model::path::RawPath;
 use crate::pipeline::archive::ArchiveStrategy;
 use crate::pipeline::discovery::{self, Discovery, Seen};
 use crate::pipeline::processing::Strategies;
+use crate::pipeline::validation::Rules;
 use crate::step::Steps;
 use crate::store::{Freshness, Settlement, Store};
 use crate::worktree::{ListLimits, ReadRaw, WorkTree};
@@ -137,6 +138,11 @@ impl Lane {
         };
         recovery::recover(&mut lane)?;
         Ok(lane)
+    }
+
+    /// What drops are judged by.
+    pub fn rules(&self) -> Rules<'_> {
+        Rules { limits: self.settings.limits, catalog: &self.catalog }
     }
 
     /// Brings directories and records up to date; a fabric that is held keeps the rest from nothing.

@@ -179,7 +179,7 @@ fn sources_from_archive(lane: &Lane, n: usize, records: &mut [Record]) -> Result
         };
         let Some((raw_path, operation)) = names.get(drop_id) else { continue };
         let intake = crate::model::document::Intake::new(raw_path.clone(), lane.repo.blob(blob)?);
-        let Ok(valid) = validation::validate(intake, &lane.settings.limits) else { continue };
+        let Ok(valid) = validation::validate(intake, &lane.rules()) else { continue };
         for it in valid.documents {
             let Some(at) = missing.get(&ResourceId::of(&fabric.name, &it.key)) else { continue };
             if records[*at].content == it.content {

@@ -171,8 +171,8 @@ fn judge(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Judged, Error> {
 
 /// Row 4. A file that makes the stage itself fail is set apart by name, and the agent goes on.
 fn validate(intake: Intake, lane: &Lane) -> Result<Validated, Rejected> {
-    let (copy, limits) = (intake.clone(), lane.settings.limits);
-    let judged = std::panic::AssertUnwindSafe(|| validation::validate(copy, &limits));
+    let (copy, rules) = (intake.clone(), lane.rules());
+    let judged = std::panic::AssertUnwindSafe(|| validation::validate(copy, &rules));
     std::panic::catch_unwind(judged).unwrap_or_else(|_| {
         tracing::error!(path = %intake.path, "judging this drop failed; it stays in raw/");
         let problem =

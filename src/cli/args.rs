@@ -255,21 +255,41 @@ pub struct Ingest {
 const CHECK: &str = "\
 Judge files as raw/ would: which documents are in them, where each would be filed, and what is \
 wrong, with line and column. Needs no repository and no agent, so it fits an editor, a commit hook \
-or a pipeline. Directories are walked for .yaml, .yml and .json files.
+or a pipeline. Directories are walked for .yaml, .yml and .json files; hidden ones and symbolic \
+links in them are passed over.
 
 Examples:
   git intake check vpc.yaml
-  git intake check manifests/ --json";
+  git intake check manifests/ --json
+  git intake check manifests/ --format github     findings beside the lines of a pull request
+  git intake check manifests/ --format sarif      for code scanning
+  kubectl get vpc -o yaml | git intake check -";
 
 /// `check`.
 #[derive(Debug, Args)]
 pub struct Check {
-    /// Files and directories
+    /// Files and directories; - is standard input
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// Answer as one JSON document
-    #[arg(long)]
+    /// How to answer
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    pub format: CheckFormat,
+    /// Answer as one JSON document, as --format json does
+    #[arg(long, conflicts_with = "format")]
     pub json: bool,
+}
+
+/// How `check` answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CheckFormat {
+    /// Text with the lines in question
+    Human,
+    /// One JSON document
+    Json,
+    /// SARIF 2.1.0, which code scanning services read
+    Sarif,
+    /// Workflow commands, which GitHub shows beside the lines
+    Github,
 }
 
 const PUT: &str = "\
@@ -446,6 +466,7 @@ mod tests {
             "git-intake run repo --config c.yaml",
             "git-intake ingest repo --dry-run --json",
             "git-intake check a.yaml b.yaml --json",
+            "git-intake check - --format sarif",
             "git-intake put a.yaml b.yaml --repo r --wait --json",
             "git-intake status repo --json",
             "git-intake records list --json",
@@ -470,6 +491,7 @@ mod tests {
             "git-intake init --fabric Not_A_Name",
             "git-intake init --fabric f --dir ../x",
             "git-intake check",
+            "git-intake check a --json --format sarif",
             "git-intake put",
             "git-intake -q -v status",
             "git-intake operations list --limit 0",

@@ -4,30 +4,23 @@ use super::reach::{Reach, load};
 use super::{Context, Failure, HELD, args, listing, print, render};
 use crate::agent::desk::{Answer, Request};
 use crate::agent::structure;
-use crate::catalog::Catalog;
 use crate::config::{self, FabricSettings, RepositorySettings};
 use crate::git::Repo;
-use crate::model::document::{Intake, Rejected, Verdict};
-use crate::model::fabric::{Fabric, FabricName};
-use crate::model::path::{RawPath, RepoPath};
-use crate::model::problem::{Problem, Severity};
-use crate::model::report::{Action, Delivery, Ending, FileReport, Filed, IngestReport};
-use crate::pipeline::{classification, validation};
+use crate::model::path::RepoPath;
+use crate::model::report::{Delivery, Ending, IngestReport};
 use crate::step::Steps;
 use serde::Serialize;
-use std::io::Read as _;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
-
-/// How many files `check` looks at, and how deep.
-const CHECKED_MAX: usize = 1_000_000;
-const DEPTH_MAX: usize = 64;
+use std::path::PathBuf;
 
 fn json(answer: &impl Serialize) -> Result<String, Failure> {
     render::json(answer).map_err(|it| Failure::of(1, &it))
 }
 
-fn answered(json_wanted: bool, answer: &impl Serialize, text: String) -> Result<(), Failure> {
+pub(super) fn answered(
+    json_wanted: bool,
+    answer: &impl Serialize,
+    text: String,
+) -> Result<(), Failure> {
     match json_wanted {
         true => print(&json(answer)?),
         false => print(&text),
@@ -117,128 +110,6 @@ pub(super) fn code(reports: &[IngestReport]) -> u8 {
         (false, true) => 1,
         (false, false) => 0,
     }
-}
-
-pub(super) fn check(it: &args::Check, context: &Context) -> Result<u8, Failure> {
-    let settings = load(context.config.as_deref())?;
-    let mut files = Vec::new();
-    for path in &it.paths {
-        gather(path, 0, &mut files)?;
-    }
-    let fabric = Fabric {
-        name: FabricName::parse("fabric").map_err(|it| Failure::said(1, it))?,
-        dir: RepoPath::top(),
-    };
-    let catalog = Catalog::hedgehog();
-    let mut reports = Vec::with_capacity(files.len());
-    for path in files {
-        let mut bytes = Vec::new();
-        let max = settings.intake.bytes_max;
-        let read =
-            std::fs::File::open(&path).and_then(|it| it.take(max + 1).read_to_end(&mut bytes));
-        read.map_err(|it| Failure::of(1, &it).hint(format!("cannot read {}", path.display())))?;
-        let intake = Intake::new(RawPath::new(path.as_os_str().as_bytes()), bytes);
-        reports.push(judge(intake, &settings, &fabric, &catalog));
-    }
-    answered(it.json, &reports, render::check(&reports, context.colored))?;
-    Ok(if reports.iter().any(|it| it.ending == Ending::Rejected) { HELD } else { 0 })
-}
-
-/// Files below a directory that raw/ would take; a file that is named is always judged.
-fn gather(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
-    let failed =
-        |it: std::io::Error| Failure::said(1, format!("cannot read {}: {it}", path.display()));
-    if !std::fs::metadata(path).map_err(failed)?.is_dir() {
-        files.push(path.to_owned());
-        return Ok(());
-    }
-    if depth >= DEPTH_MAX || files.len() >= CHECKED_MAX {
-        return Ok(());
-    }
-    let mut entries: Vec<_> =
-        std::fs::read_dir(path).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)?;
-    entries.sort_by_key(std::fs::DirEntry::file_name);
-    for entry in entries {
-        let name = entry.file_name();
-        let kind = entry.file_type().map_err(failed)?;
-        let manifest =
-            [".yaml", ".yml", ".json"].iter().any(|it| name.as_bytes().ends_with(it.as_bytes()));
-        if !name.as_bytes().starts_with(b".") && (kind.is_dir() || (kind.is_file() && manifest)) {
-            gather(&entry.path(), depth + 1, files)?;
-        }
-    }
-    Ok(())
-}
-
-fn judge(
-    intake: Intake,
-    settings: &config::Settings,
-    fabric: &Fabric,
-    catalog: &Catalog,
-) -> FileReport {
-    let path = intake.path.clone();
-    if intake.bytes.len() as u64 > settings.intake.bytes_max {
-        let problem = Problem::error(
-            "too-large",
-            format!("the file has more than {} bytes", settings.intake.bytes_max),
-        )
-        .hint("split it, or raise `intake.bytes_max` in the configuration");
-        return FileReport {
-            path,
-            ending: Ending::Rejected,
-            documents: vec![],
-            problems: vec![problem],
-        };
-    }
-    let valid = match validation::validate(intake, &settings.yaml.limits()) {
-        Ok(it) => it,
-        Err(Rejected { problems, .. }) => {
-            return FileReport { path, ending: Ending::Rejected, documents: vec![], problems };
-        }
-    };
-    let classified = classification::classify(valid, fabric, catalog);
-    let mut report = FileReport {
-        path,
-        ending: Ending::NoDocuments,
-        documents: vec![],
-        problems: classified.warnings,
-    };
-    let (mut foreign, mut managed) = (Vec::new(), 0);
-    for it in classified.judged {
-        match it.verdict {
-            Verdict::Managed { target } => {
-                managed += 1;
-                report.documents.push(Filed {
-                    document: it.document.index,
-                    line: it.document.line,
-                    kind: it.document.key.kind,
-                    namespace: it.document.key.namespace,
-                    name: it.document.key.name,
-                    target,
-                    action: Action::Created,
-                    cut: it.document.cut,
-                });
-            }
-            Verdict::Unmanaged { why } => foreign.push(why),
-            Verdict::Rejected { why } => report.problems.push(why),
-        }
-    }
-    // As in raw/: a file goes through as a whole.
-    let mixed = managed > 0 && !foreign.is_empty();
-    report.problems.extend(foreign.iter().cloned().map(|why| {
-        match mixed {
-            true => Problem { severity: Severity::Error, ..why }
-                .hint("a file goes through as a whole: move this document to a file of its own"),
-            false => why,
-        }
-    }));
-    report.ending = match (report.problems.iter().any(Problem::is_error), managed, foreign.len()) {
-        (true, _, _) => Ending::Rejected,
-        (false, 0, 0) => Ending::NoDocuments,
-        (false, 0, _) => Ending::Unmanaged,
-        (false, _, _) => Ending::Managed,
-    };
-    report
 }
 
 pub(super) fn status(it: &args::OneRepository, context: &Context) -> Result<u8, Failure> {

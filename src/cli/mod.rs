@@ -1,7 +1,9 @@
 //! The door for people: what can be typed, and how answers look.
 
 pub mod args;
+mod check;
 mod commands;
+mod formats;
 mod put;
 mod quickstart;
 mod reach;
@@ -129,7 +131,7 @@ fn run(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Init(it) => commands::init(it, context),
         Command::Run(it) => serve::run(it.repo.as_deref(), context),
         Command::Ingest(it) => commands::ingest(&it, context),
-        Command::Check(it) => commands::check(&it, context),
+        Command::Check(it) => check::check(&it, context),
         Command::Put(it) => put::put(&it, context),
         Command::Status(it) => commands::status(&it, context),
         Command::Records(it) => commands::records(&it, context),

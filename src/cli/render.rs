@@ -37,19 +37,6 @@ pub fn ingest(reports: &[IngestReport], colored: bool) -> String {
     out
 }
 
-/// The answer of `check`: what would become of each file.
-pub fn check(reports: &[FileReport], colored: bool) -> String {
-    let paint = Paint { colored };
-    let mut out = files(reports, paint);
-    let bad = reports.iter().filter(|it| it.ending == Ending::Rejected).count();
-    let (style, words) = match bad {
-        0 => (Style::Good, format!("{} as they should be", count(reports.len(), "file"))),
-        bad => (Style::Bad, format!("{bad} of {} to be mended", count(reports.len(), "file"))),
-    };
-    let _ = writeln!(out, "{}", paint.dress(style, &words));
-    out
-}
-
 /// The answer of `status`, for each repository.
 pub fn status(repositories: &[RepositoryStatus], colored: bool) -> String {
     let paint = Paint { colored };
@@ -399,12 +386,6 @@ mod tests {
     }
 
     #[test]
-    fn a_check_counts_what_must_be_mended() {
-        assert!(check(&[bad_file()], false).ends_with("1 of 1 file to be mended\n"));
-        assert_eq!(check(&[], false), "0 files as they should be\n");
-    }
-
-    #[test]
     fn ten_thousand_documents_are_counted_and_not_all_named() {
         let file = FileReport {
             path: RawPath::new("all.yaml"),
@@ -412,7 +393,7 @@ mod tests {
             documents: (0..10_000).map(|n| filed(Action::Created, &format!("v{n}"), &[])).collect(),
             problems: Vec::new(),
         };
-        let text = check(&[file], false);
+        let text = files(&[file], Paint { colored: false });
         assert!(text.lines().count() < 50 && text.contains("9960 more"), "{text}");
     }
 
@@ -421,9 +402,9 @@ mod tests {
         let mut file = bad_file();
         file.problems[0].message = "odd \x1b[2J name".into();
         file.problems[0].excerpt = Some("\x1b[2J: 7".into());
-        let plain = check(std::slice::from_ref(&file), false);
+        let plain = files(std::slice::from_ref(&file), Paint { colored: false });
         assert!(!plain.contains('\x1b'), "{plain:?}");
-        let colored = check(&[file], true);
+        let colored = files(&[file], Paint { colored: true });
         assert!(colored.contains("\x1b[31m") && !colored.contains("\x1b[2J"), "{colored:?}");
     }
 

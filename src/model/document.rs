@@ -27,6 +27,28 @@ impl Intake {
     }
 }
 
+/// A place in the intake: line and column, both counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mark {
+    /// The line.
+    pub line: u32,
+    /// The column, in characters.
+    pub column: u32,
+}
+
+/// Where a document says what it is, for findings about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Marks {
+    /// The value of `apiVersion`.
+    pub api_version: Mark,
+    /// The value of `kind`.
+    pub kind: Mark,
+    /// The value of `metadata.name`.
+    pub name: Mark,
+    /// The value of `metadata.namespace`, or of the name where there is none.
+    pub namespace: Mark,
+}
+
 /// One document of an intake that says what it is, in the words it will be filed in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
@@ -34,6 +56,8 @@ pub struct Document {
     pub index: u32,
     /// The line of the intake where it begins, counted from 1.
     pub line: u32,
+    /// Where it says what it is.
+    pub marks: Marks,
     /// As written: group and version.
     pub api_version: String,
     /// Which resource it is.

@@ -71,6 +71,38 @@ pub struct FileReport {
     pub problems: Vec<Problem>,
 }
 
+/// The answer of `check`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckReport {
+    /// What would become of each file, by path.
+    pub files: Vec<FileReport>,
+    /// All of them in numbers.
+    pub summary: CheckSummary,
+}
+
+/// What `check` found, in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckSummary {
+    /// Files that were judged.
+    pub files: u64,
+    /// Of these, files whose every document would be filed.
+    pub managed: u64,
+    /// Files of foreign kinds only.
+    pub unmanaged: u64,
+    /// Files with nothing but comments.
+    pub no_documents: u64,
+    /// Files that would stay in `raw/`.
+    pub rejected: u64,
+    /// Documents that would be filed.
+    pub documents: u64,
+    /// Findings that keep a file from being taken.
+    pub errors: u64,
+    /// Findings that do not.
+    pub warnings: u64,
+    /// What was read.
+    pub bytes: u64,
+}
+
 /// What one stage of the line did in one operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageReport {

@@ -1,7 +1,8 @@
 //! The third stage: what each document is, and where its file belongs.
 
+use super::place::Shown;
 use crate::catalog::{Catalog, Entry, Owner};
-use crate::model::document::{Classified, Document, Judged, Validated, Verdict};
+use crate::model::document::{Classified, Document, Judged, Mark, Validated, Verdict};
 use crate::model::fabric::Fabric;
 use crate::model::key::DEFAULT_NAMESPACE;
 use crate::model::problem::Problem;
@@ -9,59 +10,78 @@ use crate::model::problem::Problem;
 /// Judges every document of an intake.
 pub fn classify(validated: Validated, fabric: &Fabric, catalog: &Catalog) -> Classified {
     let Validated { intake, documents, mut warnings } = validated;
+    let shown = Shown::of(&intake);
     let mut judged = Vec::with_capacity(documents.len());
     for document in documents {
-        let verdict = judge(&document, fabric, catalog, &mut warnings);
+        let place = |it: Problem, mark| shown.place(it, &document, mark);
+        let verdict = match kind_of(&document, catalog) {
+            Kind::Known(entry) => {
+                warnings.extend(foreign_namespace(&document, entry).map(|(it, at)| place(it, at)));
+                match fabric.managed_path(entry.plural, &document.key) {
+                    Ok(target) => Verdict::Managed { target },
+                    Err(why) => {
+                        let problem = Problem::error("no-place", why.to_string());
+                        let problem = problem.hint("choose a shorter name");
+                        Verdict::Rejected { why: place(problem, document.marks.name) }
+                    }
+                }
+            }
+            Kind::Foreign(why) => Verdict::Unmanaged { why: place(why, document.marks.kind) },
+            Kind::Wrong(why, mark) => Verdict::Rejected { why: place(why, mark) },
+        };
         judged.push(Judged { document, verdict });
     }
     Classified { intake, judged, warnings }
 }
 
-fn judge(
-    document: &Document,
-    fabric: &Fabric,
-    catalog: &Catalog,
-    warnings: &mut Vec<Problem>,
-) -> Verdict {
+/// What the catalog says of a document's kind.
+pub(super) enum Kind<'a> {
+    /// It has a place.
+    Known(&'a Entry),
+    /// It is somebody else's.
+    Foreign(Problem),
+    /// It must not be filed.
+    Wrong(Problem, Mark),
+}
+
+/// Looks a document's kind up.
+pub(super) fn kind_of<'a>(document: &Document, catalog: &'a Catalog) -> Kind<'a> {
     let key = &document.key;
-    let place = |it: Problem| it.in_document(document.index).at(document.line, 1);
     let Some(entry) = catalog.find(&key.group, &key.kind) else {
         return unknown(document, catalog);
     };
     if let Owner::Controller(why) = entry.owner {
         let message = format!("{} is not for people to write: {why}", key.kind);
         let hint = "take this document out of the file";
-        return Verdict::Rejected {
-            why: place(Problem::error("controller-owned", message).hint(hint)),
-        };
+        let problem = Problem::error("controller-owned", message).hint(hint);
+        return Kind::Wrong(problem, document.marks.kind);
     }
     let version = document.api_version.rsplit('/').next().unwrap_or_default();
     if !entry.served.contains(&version) {
-        return Verdict::Rejected { why: place(unserved(entry, version)) };
+        return Kind::Wrong(unserved(entry, version), document.marks.api_version);
     }
-    if key.namespace != entry.namespace {
-        let message = format!(
-            "{} is in namespace {}, but {} accepts this kind only in {}",
-            key.kind, key.namespace, entry.group, entry.namespace
-        );
-        let hint = match entry.namespace {
-            DEFAULT_NAMESPACE => "take metadata.namespace out".to_owned(),
-            namespace => format!("set metadata.namespace to {namespace}"),
-        };
-        warnings.push(place(Problem::warning("foreign-namespace", message).hint(hint)));
+    Kind::Known(entry)
+}
+
+fn foreign_namespace(document: &Document, entry: &Entry) -> Option<(Problem, Mark)> {
+    let key = &document.key;
+    if key.namespace == entry.namespace {
+        return None;
     }
-    match fabric.managed_path(entry.plural, key) {
-        Ok(target) => Verdict::Managed { target },
-        Err(why) => Verdict::Rejected {
-            why: place(Problem::error("no-place", why.to_string()).hint("choose a shorter name")),
-        },
-    }
+    let message = format!(
+        "{} is in namespace {}, but {} accepts this kind only in {}",
+        key.kind, key.namespace, entry.group, entry.namespace
+    );
+    let hint = match entry.namespace {
+        DEFAULT_NAMESPACE => "take metadata.namespace out".to_owned(),
+        namespace => format!("set metadata.namespace to {namespace}"),
+    };
+    Some((Problem::warning("foreign-namespace", message).hint(hint), document.marks.namespace))
 }
 
 /// A kind that is not in the catalog: somebody else's, or a mistake in one of ours.
-fn unknown(document: &Document, catalog: &Catalog) -> Verdict {
+fn unknown<'a>(document: &Document, catalog: &Catalog) -> Kind<'a> {
     let key = &document.key;
-    let place = |it: Problem| it.in_document(document.index).at(document.line, 1);
     let nearest = catalog.nearest(&key.kind);
     if !catalog.is_own_group(&key.group) {
         let message = format!("{} of {} is no kind of this fabric", key.kind, document.api_version);
@@ -69,16 +89,20 @@ fn unknown(document: &Document, catalog: &Catalog) -> Verdict {
             Some(it) => format!("if you meant {}, its apiVersion is {}", it.kind, api_version(it)),
             None => "it is kept in unmanaged/, as it is; apply it by other means".to_owned(),
         };
-        return Verdict::Unmanaged {
-            why: place(Problem::warning("foreign-kind", message).hint(hint)),
-        };
+        return Kind::Foreign(Problem::warning("foreign-kind", message).hint(hint));
     }
     let message = format!("there is no {} in {}", key.kind, key.group);
     let hint = match nearest {
         Some(it) => format!("did you mean {}, apiVersion {}?", it.kind, api_version(it)),
         None => "compare kind and apiVersion with the fabric's documentation".to_owned(),
     };
-    Verdict::Rejected { why: place(Problem::error("unknown-kind", message).hint(hint)) }
+    let problem = Problem::error("unknown-kind", message).hint(hint);
+    let mark = if nearest.is_some_and(|it| it.kind == key.kind) {
+        document.marks.api_version
+    } else {
+        document.marks.kind
+    };
+    Kind::Wrong(problem, mark)
 }
 
 fn unserved(entry: &Entry, version: &str) -> Problem {
@@ -93,4 +117,62 @@ fn unserved(entry: &Entry, version: &str) -> Problem {
 
 fn api_version(entry: &Entry) -> String {
     format!("{}/{}", entry.group, entry.served.first().unwrap_or(&"v1beta1"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::document::Intake;
+    use crate::model::fabric::FabricName;
+    use crate::model::path::{RawPath, RepoPath};
+    use crate::pipeline::validation::{Rules, validate};
+    use crate::yaml::Limits;
+
+    fn check(text: &str, expect: &str) {
+        let catalog = Catalog::hedgehog();
+        let rules = Rules { limits: Limits::default(), catalog: &catalog };
+        let intake = Intake::new(RawPath::new("a.yaml"), text.as_bytes());
+        let valid = validate(intake, &rules).unwrap();
+        let fabric =
+            Fabric { name: FabricName::parse("f").unwrap(), dir: RepoPath::parse("f").unwrap() };
+        let Classified { judged, warnings, .. } = classify(valid, &fabric, &catalog);
+        let told = judged.into_iter().map(|it| match it.verdict {
+            Verdict::Managed { target } => target.to_string(),
+            Verdict::Unmanaged { why } | Verdict::Rejected { why } => shown(&why),
+        });
+        let told: Vec<String> = told.chain(warnings.iter().map(shown)).collect();
+        assert_eq!(told.join("; "), expect, "{text}");
+    }
+
+    fn shown(it: &Problem) -> String {
+        let place = (it.line.unwrap(), it.column.unwrap());
+        format!("{} {place:?} {}", it.rule, it.excerpt.as_deref().unwrap_or("?"))
+    }
+
+    #[test]
+    fn each_verdict_points_at_the_word_it_is_about() {
+        let of = |group: &str, kind: &str, rest: &str| {
+            format!("apiVersion: {group}\nkind: {kind}\nmetadata:\n  name: a\n{rest}")
+        };
+        let vpc = "vpc.githedgehog.com/v1beta1";
+        check(&of(vpc, "VPC", ""), "f/managed/vpcs/a.yaml");
+        check(&of(vpc, "Vpc", ""), "unknown-kind (2, 7) kind: Vpc");
+        check(
+            &of("wiring.githedgehog.com/v1beta1", "VPC", ""),
+            "unknown-kind (1, 13) apiVersion: wiring.githedgehog.com/v1beta1",
+        );
+        check(
+            &of("vpc.githedgehog.com/v1alpha2", "VPC", ""),
+            "unserved-version (1, 13) apiVersion: vpc.githedgehog.com/v1alpha2",
+        );
+        check(
+            &of("agent.githedgehog.com/v1beta1", "Agent", ""),
+            "controller-owned (2, 7) kind: Agent",
+        );
+        check(&of("v1", "ConfigMap", ""), "foreign-kind (2, 7) kind: ConfigMap");
+        check(
+            &of(vpc, "VPC", "  namespace: x\n"),
+            "f/managed/vpcs/x/a.yaml; foreign-namespace (5, 14)   namespace: x",
+        );
+    }
 }

@@ -1,9 +1,9 @@
 //! What every Kubernetes resource must say of itself: apiVersion, kind, and who it is.
 
 use crate::model::key::{DEFAULT_NAMESPACE, Key};
-use crate::yaml::value::{Value, is_boolean_word, resolve, scalar};
+use crate::yaml::value::{Value, is_boolean_word, is_finite, resolve, scalar};
 use crate::yaml::{Content, Fault, Node, Style};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// Fields that a cluster fills in. They say nothing about what is wanted, and would be wrong in git.
 const POPULATED: [&str; 9] = [
@@ -30,6 +30,8 @@ pub(super) struct Envelope {
     pub annotations: BTreeMap<String, String>,
     /// Paths of the fields that must not be filed.
     pub populated: Vec<Vec<&'static str>>,
+    /// Where apiVersion, kind, name and namespace are written, in bytes of the text.
+    pub places: [usize; 4],
 }
 
 /// Reads the envelope, or says everything that is wrong with it.
@@ -79,6 +81,7 @@ pub(super) fn read(root: &Node) -> Result<Envelope, Vec<Fault>> {
                     .filter(|it| it.0 != LAST_APPLIED)
                     .collect(),
                 populated: populated(root),
+                places: places(root, metadata),
             })
         }
         _ => Err(faults),
@@ -98,6 +101,18 @@ pub(super) fn boolean_words(node: &Node, found: &mut Vec<(usize, String)>) {
         Content::Sequence(items) => items.iter().for_each(|it| boolean_words(it, found)),
         Content::Mapping(entries) => entries.iter().for_each(|(_, it)| boolean_words(it, found)),
     }
+}
+
+fn places(root: &Node, metadata: &Node) -> [usize; 4] {
+    let at = |parent: &Node, key| parent.get(key).map(|it| it.span.start);
+    let start = root.span.start;
+    let name = at(metadata, "name").unwrap_or(start);
+    [
+        at(root, "apiVersion").unwrap_or(start),
+        at(root, "kind").unwrap_or(start),
+        name,
+        at(metadata, "namespace").unwrap_or(name),
+    ]
 }
 
 fn populated(root: &Node) -> Vec<Vec<&'static str>> {
@@ -123,11 +138,9 @@ fn inside(node: &Node, faults: &mut Vec<Fault>) {
     match &node.content {
         Content::Scalar { text, .. } => {
             if is_template(text) {
-                faults.push(crate::yaml::parse::template(node.span.start));
+                faults.push(crate::yaml::fault::template(node.span.start));
             }
-            if let Some(Value::Float(bits)) = scalar(node)
-                && !f64::from_bits(bits).is_finite()
-            {
+            if !is_finite(node) {
                 let message =
                     format!("`{}` is a number that JSON, and so Kubernetes, lacks", shown(text));
                 let fault = Fault::new("not-finite", message, node.span.start);
@@ -136,24 +149,36 @@ fn inside(node: &Node, faults: &mut Vec<Fault>) {
         }
         Content::Sequence(items) => items.iter().for_each(|it| inside(it, faults)),
         Content::Mapping(entries) => {
-            let mut seen: BTreeMap<&str, &Node> = BTreeMap::new();
-            for (key, value) in entries {
-                let text = key.text().unwrap_or_default();
-                if text != "<<" && seen.insert(text, key).is_some() {
-                    let message = format!("the key `{}` stands here twice", shown(text));
-                    let fault = Fault::new("duplicate-key", message, key.span.start);
-                    faults
-                        .push(fault.hint(
-                            "keep one of the two; Kubernetes would take the last in silence",
-                        ));
-                }
-                inside(value, faults);
+            for key in twins(entries) {
+                let text = shown(key.text().unwrap_or_default());
+                let message = format!("the key `{text}` stands here twice");
+                let fault = Fault::new("duplicate-key", message, key.span.start);
+                let hint = "keep one of the two; Kubernetes would take the last in silence";
+                faults.push(fault.hint(hint));
             }
+            entries.iter().for_each(|(_, value)| inside(value, faults));
         }
     }
 }
 
+/// Keys that stand in front of their like: all but the first of each.
+fn twins(entries: &[(Node, Node)]) -> Vec<&Node> {
+    const FEW: usize = 16;
+    let keys = || entries.iter().map(|it| &it.0).filter(|it| it.text() != Some("<<"));
+    // Most mappings are small, and comparing is faster than hashing then.
+    if entries.len() <= FEW {
+        let before = |n: usize, key: &Node| keys().take(n).any(|it| it.text() == key.text());
+        return keys().enumerate().filter(|(n, it)| before(*n, it)).map(|it| it.1).collect();
+    }
+    let mut seen = HashSet::new();
+    keys().filter(|it| !seen.insert(it.text())).collect()
+}
+
 fn is_template(text: &str) -> bool {
+    // Few texts hold one of these signs, and looking for a byte is cheap.
+    if !text.bytes().any(|it| matches!(it, b'{' | b'<' | b'$')) {
+        return false;
+    }
     let between = |open: &str, close: &str| {
         text.find(open).is_some_and(|at| text[at + open.len()..].contains(close))
     };

@@ -36,8 +36,8 @@ pub fn render(name: &str, problems: &[Problem], colour: bool) -> String {
             Severity::Warning => ("1;33", "warning"),
         };
         let word = paint(code, &format!("{word}[{}]", it.rule));
-        let _ = writeln!(out, "{word}: {}", paint("1", &it.message));
-        let mut place = name.to_owned();
+        let _ = writeln!(out, "{word}: {}", paint("1", &printable(&it.message)));
+        let mut place = printable(name);
         for number in [it.line, it.column].into_iter().flatten() {
             let _ = write!(place, ":{number}");
         }
@@ -46,25 +46,59 @@ pub fn render(name: &str, problems: &[Problem], colour: bool) -> String {
         }
         let _ = writeln!(out, "  {} {place}", paint("34", "-->"));
         if let (Some(line), Some(excerpt)) = (it.line, &it.excerpt) {
+            let excerpt = printable(excerpt);
             let number = line.to_string();
             let margin = " ".repeat(number.len());
             let bar = paint("34", "|");
             let _ = writeln!(out, "{} {bar} {excerpt}", paint("34", &number));
             if let Some(column) = it.column {
-                let column = usize::try_from(column).unwrap_or(1).saturating_sub(1);
-                // Tabs stay tabs, so that the caret stands where an editor would put it.
-                let indent: String = excerpt
-                    .chars()
-                    .take(column)
-                    .map(|c| if c == '\t' { '\t' } else { ' ' })
-                    .collect();
-                let _ = writeln!(out, "{margin} {bar} {indent}{}", paint(code, "^"));
+                let _ = writeln!(
+                    out,
+                    "{margin} {bar} {}{}",
+                    indent(&excerpt, column),
+                    paint(code, "^")
+                );
             }
         }
         if let Some(hint) = &it.hint {
-            let _ = writeln!(out, "  {}: {hint}", paint("32", "help"));
+            let _ = writeln!(out, "  {}: {}", paint("32", "help"), printable(hint));
         }
         out.push('\n');
     }
     out
+}
+
+/// As much blank as stands before a column. Tabs stay tabs, so that the caret stands where an
+/// editor would put it.
+fn indent(excerpt: &str, column: u32) -> String {
+    let before = usize::try_from(column).unwrap_or(1).saturating_sub(1);
+    excerpt.chars().take(before).map(|c| if c == '\t' { '\t' } else { ' ' }).collect()
+}
+
+/// What somebody wrote, without what could play tricks on a terminal.
+fn printable(text: &str) -> String {
+    let tricks = |c: char| {
+        (c.is_control() && c != '\t')
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+    };
+    text.chars().map(|c| if tricks(c) { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_reads_like_a_compiler_s() {
+        let mut it = Problem::error("bad-name", "`A\u{1b}[2J` cannot name a resource")
+            .at(5, 9)
+            .in_document(2)
+            .hint("use lower-case letters");
+        it.excerpt = Some("\tname: A".into());
+        assert_eq!(
+            render("a.yaml", &[it], false),
+            "error[bad-name]: `A\u{fffd}[2J` cannot name a resource\n  --> a.yaml:5:9 (document 2)\n\
+             5 | \tname: A\n  | \t       ^\n  help: use lower-case letters\n\n"
+        );
+    }
 }

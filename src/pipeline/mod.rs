@@ -6,6 +6,7 @@
 pub mod discovery;
 pub mod validation;
 mod envelope;
+mod place;
 pub mod classification;
 pub mod processing;
 pub mod archive;

@@ -17,29 +17,44 @@
 //! | `cut-failed`, `split-failed` | a field, or the document, cannot be cut out safely |
 //! | `yaml-1.1-boolean`, `list-rewritten` (warnings) | what a person may want to know |
 
+use super::classification::{self, Kind};
 use super::envelope::{self, Envelope};
-use crate::model::document::{Document, Intake, Rejected, Validated};
+use super::place::{self, excerpt};
+use crate::catalog::Catalog;
+use crate::model::digest::Xxh3;
+use crate::model::document::{Document, Intake, Mark, Marks, Rejected, Validated};
 use crate::model::key::Key;
 use crate::model::problem::{Problem, Severity};
-use crate::yaml::cut;
-use crate::yaml::parse::{Parsed, parse};
-use crate::yaml::value::{Value, resolve};
-use crate::yaml::{Fault, Limits, Lines, Node, decode};
+use crate::yaml::parse::{Parsed, parse, parse_on};
+use crate::yaml::value::{self, Value, resolve};
+use crate::yaml::{Fault, Limits, Lines, Node, cut, decode};
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// More problems than this in one file help nobody.
 const PROBLEMS_MAX: usize = 100;
-const EXCERPT_CHARS_MAX: usize = 200;
+
+/// What a drop is judged by.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// How much one file may hold.
+    pub limits: Limits,
+    /// Which kinds there are.
+    pub catalog: &'a Catalog,
+}
 
 /// Judges the bytes of an intake.
-pub fn validate(intake: Intake, limits: &Limits) -> Result<Validated, Rejected> {
-    let read = read(&intake.bytes, is_json(&intake), *limits);
+pub fn validate(intake: Intake, rules: &Rules) -> Result<Validated, Rejected> {
+    let read = read(&intake.bytes, is_json(&intake), rules.limits, Some(rules));
     let untold = read.untold;
-    let (mut errors, warnings): (Vec<Problem>, Vec<Problem>) =
+    let (mut errors, mut warnings): (Vec<Problem>, Vec<Problem>) =
         read.problems.into_iter().partition(Problem::is_error);
+    // As a person reads the file: from its beginning to its end.
+    warnings.sort_by_key(|it| (it.line, it.column));
     if errors.is_empty() {
         return Ok(Validated { intake, documents: read.documents, warnings });
     }
+    errors.sort_by_key(|it| (it.line, it.column));
     if untold > 0 {
         let message = format!("and {untold} more problems");
         let hint = "mend these first; the rest is told then";
@@ -51,7 +66,7 @@ pub fn validate(intake: Intake, limits: &Limits) -> Result<Validated, Rejected> 
 
 /// Reads one file of `managed/` as it stands in the tree: exactly one document.
 pub fn read_managed(bytes: &[u8], limits: &Limits) -> Result<Document, Vec<Problem>> {
-    let mut read = read(bytes, false, *limits);
+    let mut read = read(bytes, false, *limits, None);
     read.problems.retain(Problem::is_error);
     match (read.problems.is_empty(), read.documents.pop()) {
         (true, Some(document)) if read.documents.is_empty() => Ok(document),
@@ -76,44 +91,63 @@ struct Read {
     untold: u32,
 }
 
-fn read(bytes: &[u8], json: bool, limits: Limits) -> Read {
+fn read(bytes: &[u8], json: bool, limits: Limits, rules: Option<&Rules>) -> Read {
     let mut read = Read::default();
     let text = match decode::decode(bytes) {
         Ok(text) => text,
         Err(fault) => {
-            let lossy = shown_text(bytes);
+            let lossy = place::text(bytes);
             read.tell(&Lines::new(&lossy), fault, None);
             return read;
         }
     };
     if text.trim().is_empty() {
         let problem = Problem::error("empty-file", "there is nothing in the file");
-        read.problems.push(
-            problem
-                .hint("if it is still being written, it is taken when it is done; else remove it"),
-        );
+        let hint = "if it is still being written, it is taken when it is done; else remove it";
+        read.problems.push(problem.hint(hint));
         return read;
     }
-    if json && let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&text) {
-        let (line, column) = (u32::try_from(error.line()), u32::try_from(error.column().max(1)));
-        let problem = Problem::error("json", format!("this is not JSON: {error}"));
-        let mut problem = problem.at(line.unwrap_or(1), column.unwrap_or(1));
-        problem.excerpt = problem.line.and_then(|it| excerpt(&Lines::new(&text), it));
-        read.problems
-            .push(problem.hint("a .json file holds one JSON object; name it .yaml if it is YAML"));
-        return read;
-    }
-    let (documents, fault) = parse(&text, limits);
     let lines = Lines::new(&text);
-    for it in &documents {
-        read.document(&text, &lines, it, limits);
+    if json && let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&text) {
+        read.problems.push(not_json(&lines, &error));
+        return read;
     }
-    if let Some(fault) = fault {
-        let n = read.next_index();
-        read.tell(&lines, fault, Some(n));
+    for it in parse_on(&text, limits) {
+        match it {
+            Ok(parsed) => read.document(&text, &lines, &parsed, limits),
+            Err(fault) => {
+                let index = read.next_index();
+                read.tell(&lines, fault, Some(index));
+                read.documents.push(placeholder(index));
+            }
+        }
     }
     read.name_twins(&lines);
+    if let Some(rules) = rules.filter(|_| read.problems.iter().any(Problem::is_error)) {
+        read.judge_kinds(&lines, rules.catalog);
+    }
     read
+}
+
+fn not_json(lines: &Lines, error: &serde_json::Error) -> Problem {
+    let (line, column) = (u32::try_from(error.line()), u32::try_from(error.column().max(1)));
+    let problem = Problem::error("json", format!("this is not JSON: {error}"));
+    let mut problem = problem.at(line.unwrap_or(1), column.unwrap_or(1));
+    problem.excerpt = problem.line.and_then(|it| excerpt(lines, it));
+    problem.hint("a .json file holds one JSON object; name it .yaml if it is YAML")
+}
+
+/// The text that a document would be filed as, before anything is cut out.
+struct Draft<'a> {
+    text: String,
+    /// Where the entries that must go stand in it.
+    cuts: Vec<Range<usize>>,
+    /// What it says, which whatever is filed must say too, less the cuts.
+    node: &'a Node,
+    /// It says so without being read again, blank lines at its end aside.
+    sure: bool,
+    /// Blank lines at its end may be part of what it says.
+    block: bool,
 }
 
 impl Read {
@@ -128,32 +162,55 @@ impl Read {
             self.list(text, lines, root, items, limits);
             return;
         }
-        let own = cut::tidy(&text[parsed.preface.clone()], &text[parsed.region.clone()]);
-        self.resource(lines, root, &own, limits);
+        self.resource(lines, root, limits, |populated| {
+            let own = cut::tidy(&text[parsed.preface.clone()], &text[parsed.region.clone()]);
+            let added = usize::from(!text[parsed.region.clone()].ends_with('\n'));
+            // The region is the end of the text, so places in it move by the same distance.
+            let (end, own_end) = (parsed.region.end, own.len() - added);
+            let moved = |at: usize| own_end.saturating_sub(end - at.min(end));
+            let cuts = cut::spans(text, root, populated);
+            Draft {
+                cuts: cuts.into_iter().map(|it| moved(it.start)..moved(it.end)).collect(),
+                text: own,
+                node: root,
+                sure: parsed.alone,
+                block: root.ends_in_block(text),
+            }
+        });
     }
 
     fn list(&mut self, text: &str, lines: &Lines, root: &Node, items: &[Node], limits: Limits) {
         let flow = root.get("items").is_some_and(|it| it.flow);
         for (n, item) in items.iter().enumerate() {
             let mut own = cut::item(text, items, n, flow);
-            let (documents, fault) = parse(&own, limits);
-            let whole = match (&documents[..], fault) {
-                ([one], None) => one.root.as_ref().is_some_and(|it| resolve(it) == resolve(item)),
-                _ => false,
-            };
-            if !whole {
+            let same = |it: &Node| resolve(it) == resolve(item);
+            let mut found = only(&own, limits).filter(same);
+            if found.is_none() {
                 // An anchor outside of the item, or text that cannot be moved: written anew.
                 own = serde_yaml::to_string(&resolve(item).to_yaml()).unwrap_or_default();
                 let message = "this item refers to another part of the list, so it is written anew, without comments";
                 let fault = Fault::new("list-rewritten", message, item.span.start);
                 self.warn(lines, fault);
+                found = only(&own, limits).filter(same);
             }
-            self.resource(lines, item, &cut::tidy("", &own), limits);
+            self.resource(lines, item, limits, |populated| Draft {
+                cuts: found.as_ref().map_or(vec![], |it| cut::spans(&own, it, populated)),
+                node: item,
+                sure: found.is_some(),
+                block: found.as_ref().is_none_or(|it| it.ends_in_block(&own)),
+                text: own,
+            });
         }
     }
 
-    /// One resource: `root` is where it stands in `text`, `own` is what would be filed.
-    fn resource(&mut self, lines: &Lines, root: &Node, own: &str, limits: Limits) {
+    /// One resource, which stands in the file as `root`; `draft` makes what would be filed.
+    fn resource<'a>(
+        &mut self,
+        lines: &Lines,
+        root: &'a Node,
+        limits: Limits,
+        draft: impl FnOnce(&[Vec<&'static str>]) -> Draft<'a>,
+    ) {
         let index = self.next_index();
         let envelope = match envelope::read(root) {
             Ok(it) => it,
@@ -166,6 +223,35 @@ impl Read {
                 return;
             }
         };
+        self.warn_of_words(lines, root);
+        let fields: Vec<String> = envelope.populated.iter().map(|it| it.join(".")).collect();
+        match file(draft(&envelope.populated), &envelope.populated, limits) {
+            Some((text, content)) => {
+                let marks = marks(lines, envelope.places);
+                let line = lines.line(root.span.start);
+                let Envelope { api_version, key, labels, annotations, .. } = envelope;
+                self.documents.push(Document {
+                    index,
+                    line,
+                    marks,
+                    api_version,
+                    key,
+                    text,
+                    cut: fields,
+                    content,
+                    labels,
+                    annotations,
+                });
+            }
+            None => {
+                let at = root.span.start;
+                self.tell(lines, cannot_be_filed(&fields, at), Some(index));
+                self.documents.push(placeholder(index));
+            }
+        }
+    }
+
+    fn warn_of_words(&mut self, lines: &Lines, root: &Node) {
         let mut words = Vec::new();
         envelope::boolean_words(root, &mut words);
         for (at, word) in words {
@@ -176,39 +262,28 @@ impl Read {
             ));
             self.warn(lines, fault);
         }
-        let line = lines.line(root.span.start);
-        match file(root, own, &envelope, limits) {
-            Some((filed, content)) => self.documents.push(Document {
-                index,
-                line,
-                api_version: envelope.api_version,
-                key: envelope.key,
-                text: filed,
-                cut: envelope.populated.iter().map(|it| it.join(".")).collect(),
-                content: content.digest(),
-                labels: envelope.labels,
-                annotations: envelope.annotations,
-            }),
-            None => {
-                let fields: Vec<String> =
-                    envelope.populated.iter().map(|it| it.join(".")).collect();
-                if fields.is_empty() {
-                    let message = "this document cannot be taken out of its file unchanged";
-                    let fault = Fault::new("split-failed", message, root.span.start);
-                    let hint = "put it in a file of its own, without `---` and directives";
-                    self.tell(lines, fault.hint(hint), Some(index));
-                    self.documents.push(placeholder(index));
-                    return;
-                }
-                let message = format!(
-                    "{} must not be filed, and cannot be cut out without changing something else",
-                    fields.join(", ")
-                );
-                let fault = Fault::new("cut-failed", message, root.span.start);
-                self.tell(lines, fault.hint("remove these fields yourself"), Some(index));
-                self.documents.push(placeholder(index));
-            }
+    }
+
+    /// What the next stage would say of the documents that can be read, so that everything that is
+    /// wrong with a file is told at once.
+    fn judge_kinds(&mut self, lines: &Lines, catalog: &Catalog) {
+        let mut found = Vec::new();
+        for it in self.documents.iter().filter(|it| !it.key.name.is_empty()) {
+            let Kind::Wrong(why, mark) = classification::kind_of(it, catalog) else { continue };
+            let mut why = why.in_document(it.index).at(mark.line, mark.column);
+            why.excerpt = excerpt(lines, mark.line);
+            found.push(why);
         }
+        self.extend(found);
+    }
+
+    /// Adds errors as far as there is room for them.
+    fn extend(&mut self, errors: Vec<Problem>) {
+        let told = self.problems.iter().filter(|it| it.is_error()).count();
+        let room = PROBLEMS_MAX.saturating_sub(told);
+        let over = errors.len().saturating_sub(room);
+        self.untold = self.untold.saturating_add(u32::try_from(over).unwrap_or(u32::MAX));
+        self.problems.extend(errors.into_iter().take(room));
     }
 
     fn tell(&mut self, lines: &Lines, fault: Fault, document: Option<u32>) {
@@ -216,14 +291,14 @@ impl Read {
             self.untold = self.untold.saturating_add(1);
             return;
         }
-        let mut problem = problem(lines, fault);
+        let mut problem = place::problem(lines, fault);
         problem.document = document;
         self.problems.push(problem);
     }
 
     fn warn(&mut self, lines: &Lines, fault: Fault) {
         if self.problems.len() < 2 * PROBLEMS_MAX {
-            let problem = problem(lines, fault).in_document(self.next_index());
+            let problem = place::problem(lines, fault).in_document(self.next_index());
             self.problems.push(Problem { severity: Severity::Warning, ..problem });
         }
     }
@@ -247,10 +322,7 @@ impl Read {
                 }
             }
         }
-        let room = PROBLEMS_MAX.saturating_sub(self.problems.len());
-        let over = twins.len().saturating_sub(room);
-        self.untold = self.untold.saturating_add(u32::try_from(over).unwrap_or(u32::MAX));
-        self.problems.extend(twins.into_iter().take(room));
+        self.extend(twins);
     }
 }
 
@@ -262,28 +334,50 @@ fn list_items(root: &Node) -> Option<&[Node]> {
     (kind.ends_with("List") && unnamed && !root.get("items")?.alias).then_some(items)
 }
 
-/// The text to file and its value: the own text less what a cluster filled in, if that can be cut
-/// out without changing anything else. `root` is what the drop says, which the text must say too.
-fn file(root: &Node, own: &str, envelope: &Envelope, limits: Limits) -> Option<(String, Value)> {
-    let only = |text: &str| -> Option<Node> {
-        match parse(text, limits) {
-            (mut documents, None) if documents.len() == 1 => documents.pop()?.root,
-            _ => None,
-        }
-    };
-    let mut wanted = resolve(root);
-    for path in &envelope.populated {
-        remove(&mut wanted, path);
+/// The only document of a text.
+fn only(text: &str, limits: Limits) -> Option<Node> {
+    match parse(text, limits) {
+        (mut documents, None) if documents.len() == 1 => documents.pop()?.root,
+        _ => None,
     }
-    let kept = match envelope.populated.is_empty() {
-        true => own.to_owned(),
-        false => cut::tidy("", &cut::without(own, &only(own)?, &envelope.populated)),
-    };
+}
+
+/// The text to file and the digest of its value: the draft less what a cluster filled in, if that
+/// can be cut out without changing anything else.
+fn file(draft: Draft, populated: &[Vec<&str>], limits: Limits) -> Option<(String, Xxh3)> {
+    let Draft { text, cuts, node, sure, block } = draft;
     // Blank lines at the end go, unless they are part of the content.
+    if populated.is_empty() && sure && !block {
+        return Some((cut::trim_end(&text), value::digest(node)));
+    }
+    let mut wanted = resolve(node);
+    populated.iter().for_each(|path| remove(&mut wanted, path));
+    let kept = cut::tidy("", &cut::without(&text, &cuts));
     [cut::trim_end(&kept), kept].into_iter().find_map(|text| {
-        let value = resolve(&only(&text)?);
-        (value == wanted).then_some((text, value))
+        let value = resolve(&only(&text, limits)?);
+        (value == wanted).then(|| (text, value.digest()))
     })
+}
+
+fn cannot_be_filed(fields: &[String], at: usize) -> Fault {
+    if fields.is_empty() {
+        let message = "this document cannot be taken out of its file unchanged";
+        let hint = "put it in a file of its own, without `---` and directives";
+        return Fault::new("split-failed", message, at).hint(hint);
+    }
+    let fields = fields.join(", ");
+    let message = format!(
+        "{fields} must not be filed, and cannot be cut out without changing something else"
+    );
+    Fault::new("cut-failed", message, at).hint("remove these fields yourself")
+}
+
+fn marks(lines: &Lines, places: [usize; 4]) -> Marks {
+    let [api_version, kind, name, namespace] = places.map(|at| {
+        let (line, column) = lines.position(at);
+        Mark { line, column }
+    });
+    Marks { api_version, kind, name, namespace }
 }
 
 fn remove(value: &mut Value, path: &[&str]) {
@@ -309,6 +403,7 @@ fn placeholder(index: u32) -> Document {
     Document {
         index,
         line: 0,
+        marks: Marks::default(),
         api_version: String::new(),
         key: Key {
             group: String::new(),
@@ -322,32 +417,6 @@ fn placeholder(index: u32) -> Document {
         labels: Default::default(),
         annotations: Default::default(),
     }
-}
-
-fn problem(lines: &Lines, fault: Fault) -> Problem {
-    let (line, column) = lines.position(fault.at);
-    let mut it = Problem::error(fault.rule, fault.message);
-    it.hint = fault.hint;
-    it.excerpt = excerpt(lines, line);
-    it.at(line, column)
-}
-
-/// Bytes that are no text, as far as they can be shown.
-fn shown_text(bytes: &[u8]) -> String {
-    match bytes {
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => String::new(),
-        [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8_lossy(rest).into_owned(),
-        _ => String::from_utf8_lossy(bytes).into_owned(),
-    }
-}
-
-/// One line of the file (counted from 1), safe to show.
-fn excerpt(lines: &Lines, line: u32) -> Option<String> {
-    let line = lines.get(line)?;
-    let shown: String = line.chars().take(EXCERPT_CHARS_MAX).collect();
-    let shown: Vec<String> =
-        shown.split('\t').map(|it| crate::model::path::escape(it.as_bytes())).collect();
-    Some(shown.join("\t").replace("\\\\", "\\"))
 }
 
 #[cfg(test)]

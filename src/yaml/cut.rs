@@ -6,14 +6,20 @@
 use super::{Content, Node, line_end, line_start};
 use std::ops::Range;
 
-/// Removes the entries at `paths` (keys from the root down) and gives the text without them.
+/// Where the entries at `paths` (keys from the root down) stand in the text that `root` was read
+/// from, so that they can be taken out with [`without`].
 ///
 /// In block style whole lines go, comments above and below stay; in braces the comma goes along.
 /// A mapping that is left empty goes as well, below the first key of its path.
-pub fn without(text: &str, root: &Node, paths: &[Vec<&str>]) -> String {
+pub fn spans(text: &str, root: &Node, paths: &[Vec<&str>]) -> Vec<Range<usize>> {
     let mut spans: Vec<Range<usize>> =
         widen(root, paths).iter().filter_map(|it| entry_span(text, root, it)).collect();
     spans.sort_by_key(|it| (it.start, it.end));
+    spans
+}
+
+/// The text without `spans`, which are sorted by their beginning.
+pub fn without(text: &str, spans: &[Range<usize>]) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut at = 0;
     for span in spans {
@@ -124,19 +130,23 @@ fn lead(text: &str, at: usize, column: usize) -> usize {
 }
 
 /// The text of a document as it is written: from its comments to its end.
+///
+/// It ends with the region, give or take a line end, so that a place in the region is as far from
+/// its end in both.
 pub fn tidy(preface: &str, region: &str) -> String {
+    let mut text = String::with_capacity(preface.len() + region.len() + 1);
     // Directives stand before the `---` too, and mean nothing without it.
-    let comments: Vec<&str> = preface
-        .lines()
-        .filter(|it| it.trim_start().starts_with('#') || it.trim().is_empty())
-        .collect();
-    let mut text = comments.join("\n");
-    if !text.is_empty() {
-        text.push('\n');
+    for line in preface.lines() {
+        if line.trim_start().starts_with('#') || line.trim().is_empty() {
+            text.push_str(line);
+            text.push('\n');
+        }
     }
     text.push_str(region);
-    let from = text.len() - text.trim_start_matches('\n').len();
-    text.drain(..from);
+    if text.starts_with('\n') {
+        let from = text.len() - text.trim_start_matches('\n').len();
+        text.drain(..from);
+    }
     if !text.ends_with('\n') {
         text.push('\n');
     }
@@ -169,7 +179,7 @@ mod tests {
         let (documents, fault) = parse(text, Limits::default());
         assert_eq!(fault, None);
         let paths: Vec<Vec<&str>> = paths.iter().map(|it| it.to_vec()).collect();
-        without(text, documents[0].root.as_ref().unwrap(), &paths)
+        without(text, &spans(text, documents[0].root.as_ref().unwrap(), &paths))
     }
 
     #[test]

@@ -6,9 +6,11 @@
 
 pub mod cut;
 pub mod decode;
+pub mod fault;
 pub mod parse;
 pub mod value;
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// How much one file may hold.
@@ -141,6 +143,24 @@ impl Node {
         value::scalar(self) == Some(value::Value::Null)
     }
 
+    /// Says whether the last thing written in it is a block (`|` or `>`): blank lines behind it may
+    /// be part of it.
+    pub fn ends_in_block(&self, text: &str) -> bool {
+        if self.flow || self.alias {
+            return false;
+        }
+        match &self.content {
+            // Of all scalars only a block ends where a line does.
+            Content::Scalar { style, .. } => {
+                *style == Style::Text && text[..self.span.end].ends_with('\n')
+            }
+            Content::Sequence(items) => items.last().is_some_and(|it| it.ends_in_block(text)),
+            Content::Mapping(entries) => {
+                entries.last().is_some_and(|(_, it)| it.ends_in_block(text))
+            }
+        }
+    }
+
     /// Where the last character of its content ends. The parser lets a block end only where the
     /// next thing begins, which would take the comments between along.
     pub fn content_end(&self) -> usize {
@@ -163,15 +183,19 @@ impl Node {
 /// Where the lines of a text begin, so that finding a place costs the same anywhere in it.
 #[derive(Debug, Clone)]
 pub struct Lines<'a> {
-    text: &'a str,
+    text: Cow<'a, str>,
     starts: Vec<usize>,
 }
 
 impl<'a> Lines<'a> {
     /// Reads a text through once.
     pub fn new(text: &'a str) -> Lines<'a> {
-        let feeds = text.bytes().enumerate().filter(|(_, it)| *it == b'\n').map(|(n, _)| n + 1);
-        Lines { text, starts: std::iter::once(0).chain(feeds).collect() }
+        Lines { text: Cow::Borrowed(text), starts: starts(text) }
+    }
+
+    /// Keeps the text as well.
+    pub fn owned(text: String) -> Lines<'static> {
+        Lines { starts: starts(&text), text: Cow::Owned(text) }
     }
 
     /// The line of an offset, counted from 1.
@@ -191,10 +215,14 @@ impl<'a> Lines<'a> {
     }
 
     /// One line, counted from 1, without its line feed.
-    pub fn get(&self, line: u32) -> Option<&'a str> {
+    pub fn get(&self, line: u32) -> Option<&str> {
         let start = *self.starts.get(usize::try_from(line).ok()?.checked_sub(1)?)?;
         self.text[start..].split('\n').next()
     }
+}
+
+fn starts(text: &str) -> Vec<usize> {
+    std::iter::once(0).chain(text.match_indices('\n').map(|(n, _)| n + 1)).collect()
 }
 
 /// Where the line that holds `at` begins.

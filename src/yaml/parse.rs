@@ -1,14 +1,14 @@
 //! Text becomes documents, under limits, one event at a time.
 
-use super::{Content, Fault, Limits, Node, Style};
+use super::{Content, Fault, Limits, Node, Style, fault};
 use libyaml_safer::{Event, EventData, MappingStyle, Parser, ScalarStyle, SequenceStyle};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// More directives than this in one file are an attack.
-const DIRECTIVES_MAX: usize = 1_000;
+/// More faults than this in one text help nobody, and each costs a look for the next document.
+const FAULTS_MAX: usize = 100;
 
 /// One document of a text.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,93 +19,164 @@ pub struct Parsed {
     pub region: Range<usize>,
     /// Comments that stand before its `---`, where nothing else does.
     pub preface: Range<usize>,
+    /// Its text says the same when it stands alone: no directive before it, and nothing but a
+    /// comment on the line of its `---`.
+    pub alone: bool,
 }
 
-/// Splits `text` into documents.
-///
-/// Gives the documents that were read, and the fault that ended the reading, if one did: behind a
-/// mistake in the grammar nobody can say what the rest would mean.
+/// Splits `text` into documents, up to the first fault.
 pub fn parse(text: &str, limits: Limits) -> (Vec<Parsed>, Option<Fault>) {
     let mut documents = Vec::new();
+    for it in parse_all(text, limits, 1) {
+        match it {
+            Ok(document) => documents.push(document),
+            Err(fault) => return (documents, Some(fault)),
+        }
+    }
+    (documents, None)
+}
+
+/// Splits `text` into documents, and reads on behind a document with a fault: a `---` at the
+/// beginning of a line ends whatever stands before it, so the next document can be judged.
+pub fn parse_on(text: &str, limits: Limits) -> Vec<Result<Parsed, Fault>> {
+    parse_all(text, limits, FAULTS_MAX)
+}
+
+fn parse_all(text: &str, limits: Limits, faults_max: usize) -> Vec<Result<Parsed, Fault>> {
     // The scanner panics where a block scalar ends in the middle of the last line.
     let whole = match text.is_empty() || text.ends_with('\n') {
         true => Cow::Borrowed(text),
         false => Cow::Owned(format!("{text}\n")),
     };
-    let fault = match flooded(&whole) {
-        Some(fault) => Some(fault),
-        None => match catch_unwind(AssertUnwindSafe(|| read(&whole, limits, &mut documents))) {
-            Ok(done) => done.err(),
-            // The parser has sharp corners of its own; a file that finds one is that file's affair.
-            Err(_) => Some(unreadable(&whole)),
-        },
-    };
-    for it in &mut documents {
-        it.region.end = it.region.end.min(text.len().max(it.region.start));
+    if let Some(fault) = fault::flooded(&whole) {
+        return vec![Err(fault)];
     }
-    (documents, fault)
+    let mut found: Vec<Result<Parsed, Fault>> = Vec::new();
+    let (mut from, mut faults) = (0, 0);
+    loop {
+        let mut documents = Vec::new();
+        let room = limits.documents_max.saturating_sub(found.len());
+        let here = Limits { documents_max: room, ..limits };
+        let read = AssertUnwindSafe(|| read(&whole, from, here, &mut documents));
+        let stop = match catch_unwind(read) {
+            Ok(Ok(())) => None,
+            Ok(Err(stop)) => Some(stop),
+            // The parser has sharp corners of its own; a file that finds one is that file's affair.
+            Err(_) => Some(Stop { fault: fault::unreadable(&whole, from), next: None }),
+        };
+        for mut it in documents {
+            it.region.end = it.region.end.min(text.len().max(it.region.start));
+            found.push(Ok(it));
+        }
+        let Some(stop) = stop else { return found };
+        found.push(Err(stop.fault));
+        faults += 1;
+        match stop.next {
+            Some(next) if faults < faults_max => from = next,
+            _ => return found,
+        }
+    }
 }
 
-/// The fault of a text that the parser itself fails on.
-fn unreadable(text: &str) -> Fault {
-    let at = text.find(['|', '>', '{', '[', '&', '*', '"', '\'', '?', '%']).unwrap_or(0);
-    Fault::new("unreadable", "the YAML parser cannot read this file", at)
-        .hint("it holds an unusual use of signs such as | > ? % or quotes; write it more plainly")
+/// What ended the reading, and where the next document begins, if that can be said.
+struct Stop {
+    fault: Fault,
+    next: Option<usize>,
 }
 
-/// Directives are compared with each other, so that many of them take for ever.
-fn flooded(text: &str) -> Option<Fault> {
-    let mut directives = text.match_indices("\n%");
-    let (at, _) = directives.nth(DIRECTIVES_MAX)?;
-    let message = format!("there are more than {DIRECTIVES_MAX} lines that begin with `%`");
-    Some(Fault::new("syntax", message, at + 1).hint("manifests need no directives; remove them"))
+/// Where the next `---` stands that begins a line, at `at` or behind it.
+fn next_marker(text: &str, at: usize) -> Option<usize> {
+    let begins = at == 0 || text[..at].ends_with('\n');
+    let mut at = if begins { at } else { super::line_end(text, at) };
+    loop {
+        if is_marker(&text[at..]) {
+            return Some(at);
+        }
+        at += text[at..].find("\n---")? + 1;
+    }
 }
 
-fn read(text: &str, limits: Limits, documents: &mut Vec<Parsed>) -> Result<(), Fault> {
-    let mut input = text.as_bytes();
+fn is_marker(rest: &str) -> bool {
+    rest.strip_prefix("---").is_some_and(|it| it.is_empty() || it.starts_with([' ', '\t', '\n']))
+}
+
+/// Reads the documents from `from` on, which is the beginning or a `---`.
+fn read(text: &str, from: usize, limits: Limits, documents: &mut Vec<Parsed>) -> Result<(), Stop> {
+    let mut input = &text.as_bytes()[from..];
     let mut parser: Parser<&mut &[u8]> = Parser::new();
     parser.set_input_string(&mut input);
+    let place = |index: u64| fault::offset(text, from, index);
     let mut builder = Builder::new(limits);
     // Where the text of the current document began, and the one before ended.
-    let mut open: Option<(Range<usize>, usize)> = None;
-    let mut free = 0;
+    let mut open: Option<Opened> = None;
+    let mut free = from;
+    // The last `---` that was read.
+    let mut marker = None;
+    let stop = |fault: Fault, reached: usize, marker: Option<usize>| {
+        let line = super::line_start(text, reached.min(text.len()));
+        let next = next_marker(text, line).filter(|it| Some(*it) > marker && *it > from);
+        let next = next.or_else(|| next_marker(text, super::line_end(text, line)));
+        Stop { fault, next: next.filter(|it| *it > from) }
+    };
     loop {
-        let event = parser.parse().map_err(|it| fault(text, &it))?;
-        let span = offset(text, event.start_mark.index)..offset(text, event.end_mark.index);
+        let event = parser.parse().map_err(|it| {
+            let bracket = builder.stack.iter().rfind(|it| it.flow).map(|it| it.start);
+            let (fault, reached) = fault::of_grammar(text, from, bracket, &it);
+            stop(fault, reached, marker)
+        })?;
+        let span = place(event.start_mark.index)..place(event.end_mark.index);
         match event.data {
             EventData::StreamStart { .. } => (),
             EventData::StreamEnd => break,
-            EventData::DocumentStart { implicit, .. } => {
+            EventData::DocumentStart { implicit, version_directive, tag_directives } => {
                 if let Some(last) = documents.last_mut().filter(|it| it.region.end == usize::MAX) {
                     last.region.end = span.start;
                     free = span.start;
                 }
                 if documents.len() >= limits.documents_max {
-                    let message = format!("there are more than {} documents", limits.documents_max);
-                    return Err(Fault::new("too-many-documents", message, span.start)
-                        .hint("split the file"));
+                    let message = "there are more documents in the file than are allowed";
+                    let fault = Fault::new("too-many-documents", message, span.start)
+                        .hint("split the file, or raise `yaml.documents_max` in the configuration");
+                    return Err(Stop { fault, next: None });
                 }
                 let begin = if implicit { free } else { behind_marker(text, span.end) };
                 let preface = if implicit { free..free } else { free..span.start };
-                open = Some((preface, begin));
+                let bare = version_directive.is_none() && tag_directives.is_empty();
+                let alone = bare && (implicit || text[span.end..begin].ends_with('\n'));
+                if !implicit {
+                    marker = Some(span.end.saturating_sub("---".len()));
+                }
+                open = Some(Opened { preface, begin, alone });
                 builder = Builder::new(limits);
             }
             EventData::DocumentEnd { implicit } => {
-                let (preface, begin) = open.take().unwrap_or((free..free, free));
+                let Some(Opened { preface, begin, alone }) = open.take() else { continue };
                 // Without a `...` the document reaches to the next `---`, or to the end.
                 let end = if implicit { usize::MAX } else { span.start };
                 free = if implicit { span.end } else { super::line_end(text, span.end) };
                 let root = builder.take().filter(|it| !(it.span.is_empty() && it.is_null()));
-                documents.push(Parsed { root, region: begin..end.max(begin), preface });
+                documents.push(Parsed { root, region: begin..end.max(begin), preface, alone });
             }
-            _ => builder.add(event, span).map_err(|it| match it.rule {
-                // `{{ .x }}` without quotes is a mapping with a mapping as its key.
-                "complex-key" if line_at(text, it.at).contains("{{") => template(it.at),
-                _ => it,
-            })?,
+            _ => {
+                let reached = span.end;
+                builder.add(event, span).map_err(|it| match it.rule {
+                    // `{{ .x }}` without quotes is a mapping with a mapping as its key.
+                    "complex-key" if fault::line_at(text, it.at).contains("{{") => {
+                        stop(fault::template(it.at), reached, marker)
+                    }
+                    _ => stop(it, reached, marker),
+                })?;
+            }
         }
     }
     Ok(())
+}
+
+/// What is known of a document when it begins.
+struct Opened {
+    preface: Range<usize>,
+    begin: usize,
+    alone: bool,
 }
 
 /// The text of a document begins on the line behind its `---`, or right behind it.
@@ -116,10 +187,6 @@ fn behind_marker(text: &str, at: usize) -> usize {
         true => at + blank + 1,
         false => at + blank,
     }
-}
-
-fn offset(text: &str, index: u64) -> usize {
-    usize::try_from(index).unwrap_or(usize::MAX).min(text.len())
 }
 
 struct Builder {
@@ -302,79 +369,6 @@ fn core_tag(tag: Option<String>, at: usize) -> Result<Option<String>, Fault> {
     }
 }
 
-fn fault(text: &str, error: &libyaml_safer::Error) -> Fault {
-    let problem = error.problem();
-    let begun = ["could not find expected ':'", "unexpected end of stream", "expected ',' or"];
-    // Where the thing began that never ends says more than where the text gave out.
-    let mark = match begun.iter().any(|it| problem.contains(it)) {
-        true => error.context_mark().or(error.problem_mark()),
-        false => error.problem_mark(),
-    };
-    let at = mark.map_or(0, |it| offset(text, it.index));
-    let here = line_at(text, at);
-    if let Some(marker) = conflict_marker(text) {
-        return Fault::new("merge-conflict", "git left both sides of a conflict here", marker)
-            .hint("keep one side, and remove the lines with <<<<<<<, ======= and >>>>>>>");
-    }
-    if here.contains("{{") || here.contains("<no value>") {
-        return template(at);
-    }
-    let indented_by_tab = here.trim_start_matches(' ').starts_with('\t');
-    if text[at..].starts_with('\t') || (indented_by_tab && problem.contains("token")) {
-        return Fault::new("tab", "a tab stands where YAML wants spaces", at)
-            .hint("indent with spaces, two for each level");
-    }
-    let message = match error.context() {
-        Some(context) => format!("this is not YAML: {problem} ({context})"),
-        None => format!("this is not YAML: {problem}"),
-    };
-    let hint = match problem {
-        it if it.contains("mapping values are not allowed") => {
-            "a `: ` stands where none can be: check the indentation of this line and the one before, \
-             and put text that holds `: ` in quotes"
-        }
-        it if it.contains("did not find expected key") || it.contains("block end") => {
-            "check the indentation: keys of one mapping begin in the same column"
-        }
-        it if it.contains("could not find expected ':'") => {
-            "a key needs a colon and a space behind it"
-        }
-        it if it.contains("found unexpected end of stream") => {
-            "a quote or a bracket is never closed"
-        }
-        it if it.contains("Unicode character escape") => {
-            "write the character itself instead of its \\u escapes"
-        }
-        it if it.contains("expected <document start>") => {
-            "one document ends before this; put `---` between two, and remove what is left over"
-        }
-        it if it.contains("alphabetic or numeric") => "text that begins with * or & needs quotes",
-        it if it.contains("expected ',' or") => "a bracket is never closed, or a comma is missing",
-        it if it.contains("cannot start any token") => {
-            "text that begins with this character needs quotes"
-        }
-        _ => "mend the line, or the one before it",
-    };
-    Fault::new("syntax", message, at).hint(hint)
-}
-
-fn line_at(text: &str, at: usize) -> &str {
-    text[super::line_start(text, at)..].lines().next().unwrap_or_default()
-}
-
-fn conflict_marker(text: &str) -> Option<usize> {
-    match text.starts_with("<<<<<<< ") {
-        true => Some(0),
-        false => text.find("\n<<<<<<< ").map(|it| it + 1),
-    }
-}
-
-/// The fault of a file that still has to go through a template engine.
-pub fn template(at: usize) -> Fault {
-    Fault::new("template", "this looks like a template that nobody has filled in", at)
-        .hint("render it first (helm template, envsubst, ...) and drop the result")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -411,6 +405,42 @@ mod tests {
             let (documents, fault) = parse(text, Limits::default());
             assert!(fault.is_none() && documents.iter().all(|it| it.root.is_none()), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_document_with_a_fault_hides_no_other() {
+        let cases = [
+            ("a: 1\n---\nb: [\n---\nc: 3\n", "1 x 3"),
+            ("a: [\n--- # x\nb: \"\n---\nc: 3\n", "x x 3"),
+            ("a: b: c\n---\nb: 2\n---\n}\n", "x 2 x"),
+            ("--- a: b: c\n--- a: b: c\n---\nb: 2\n", "x x 2"),
+            ("a: !x y\n---\na: *n\n---\nb: 2\n", "x x 2"),
+            ("a: |\n  ---\n  x: [\n---\nb: 2\n", "d 2"),
+            ("a: {{ x }}\n---\nb: 2\n---\n\tc: 3\n", "x 2 x"),
+            ("a: 1\nb\n", "x"),
+            ("a: 1\n...\nb: [\n...\n---\nc: 3\n", "1 x 3"),
+        ];
+        for (text, expect) in cases {
+            let told: Vec<&str> = parse_on(text, Limits::default())
+                .iter()
+                .map(|it| match it {
+                    Ok(document) => match document.root.as_ref().unwrap().entries()[0].1.text() {
+                        Some("1") => "1",
+                        Some("2") => "2",
+                        Some("3") => "3",
+                        _ => "d",
+                    },
+                    Err(_) => "x",
+                })
+                .collect();
+            assert_eq!(told.join(" "), expect, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn many_faults_are_told_up_to_a_limit() {
+        let found = parse_on(&"---\n}\n".repeat(50_000), Limits::default());
+        assert_eq!(found.len(), FAULTS_MAX);
     }
 
     #[test]

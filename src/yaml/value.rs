@@ -32,6 +32,20 @@ pub fn scalar(node: &Node) -> Option<Value> {
     })
 }
 
+/// Says whether a plain scalar is a number beyond all numbers, or none at all (`.inf`, `.nan`).
+pub fn is_finite(node: &Node) -> bool {
+    let Content::Scalar { text, style: Style::Plain, .. } = &node.content else { return true };
+    // Most scalars are words; only what begins like a number has to be looked at.
+    let first = text.as_bytes().first().copied().unwrap_or(b'a');
+    if !(first.is_ascii_digit() || matches!(first, b'-' | b'+' | b'.')) {
+        return true;
+    }
+    match scalar(node) {
+        Some(Value::Float(bits)) => f64::from_bits(bits).is_finite(),
+        _ => true,
+    }
+}
+
 /// Resolves a node. Merge keys (`<<`) are filled in, as Kubernetes does.
 pub fn resolve(node: &Node) -> Value {
     match &node.content {
@@ -143,6 +157,44 @@ fn whole(text: &str) -> Option<i128> {
     (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(&number).then_some(number)
 }
 
+/// XXH3 of what a node means, the same as that of its resolved value.
+pub fn digest(node: &Node) -> Xxh3 {
+    let mut bytes = Vec::new();
+    flatten(node, &mut bytes);
+    Xxh3::of(&bytes)
+}
+
+/// As [`Value::flatten`], without building the value first.
+fn flatten(node: &Node, out: &mut Vec<u8>) {
+    match &node.content {
+        Content::Scalar { .. } => match scalar(node) {
+            Some(it) => it.flatten(out),
+            None => Value::Null.flatten(out),
+        },
+        Content::Sequence(items) => {
+            out.push(b'l');
+            out.extend((items.len() as u64).to_be_bytes());
+            items.iter().for_each(|it| flatten(it, out));
+        }
+        Content::Mapping(entries) => {
+            let mut sorted: Vec<(&str, &Node)> =
+                entries.iter().filter_map(|(key, it)| Some((key.text()?, it))).collect();
+            sorted.sort_by_key(|it| it.0);
+            let twins = sorted.windows(2).any(|it| it[0].0 == it[1].0);
+            if twins || entries.iter().any(|it| it.0.is_merge()) {
+                // What is merged, and which of two is meant, is for the resolver to say.
+                return resolve(node).flatten(out);
+            }
+            out.push(b'm');
+            out.extend((sorted.len() as u64).to_be_bytes());
+            for (key, value) in sorted {
+                text(b'k', key, out);
+                flatten(value, out);
+            }
+        }
+    }
+}
+
 impl Value {
     /// XXH3 of the value: the same for every way of writing it.
     pub fn digest(&self) -> Xxh3 {
@@ -227,6 +279,10 @@ mod tests {
         assert_eq!(value("{b: [1, 'x'], a: null}"), value("a:\nb:\n- 0x1 # c\n- \"x\"\n"));
         assert_ne!(value("a: 1"), value("a: '1'"));
         assert_ne!(value("a: 1").digest(), value("a: '1'").digest());
+        for text in ["{b: [1, 'x'], a: null, c: {}}", "x: &x {a: 1}\ny: {<<: *x, b: 2.5}"] {
+            let (documents, _) = parse(text, Limits::default());
+            assert_eq!(digest(documents[0].root.as_ref().unwrap()), value(text).digest());
+        }
         assert_eq!(value("a: yes"), value("a: true"));
         assert_ne!(value("a: 1.0"), value("a: 1"));
         assert_eq!(value("a: 010"), value("a: 8"));

@@ -167,30 +167,6 @@ fn without_an_agent_the_commands_do_it_themselves() {
 }
 
 #[test]
-fn check_needs_no_repository() {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("good.yaml"), vpc("vpc-1")).unwrap();
-    let check = |args: &[&str]| {
-        Command::new(env!("CARGO_BIN_EXE_git-intake"))
-            .current_dir(dir.path())
-            .envs(hermetic())
-            .arg("check")
-            .args(args)
-            .output()
-            .unwrap()
-    };
-    assert!(check(&["."]).status.success());
-    std::fs::write(dir.path().join("bad.yaml"), vpc("vpc-1").replace("name: vpc-1", "name: A"))
-        .unwrap();
-    let out = check(&["."]);
-    assert_eq!(out.status.code(), Some(3));
-    assert!(text(&out).contains("5:9"), "{}", text(&out));
-    let out = check(&["--json", "bad.yaml"]);
-    let told: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
-    assert_eq!(told[0]["problems"][0]["line"], 5);
-}
-
-#[test]
 fn a_killed_agent_loses_nothing_and_a_reload_keeps_working() {
     let (world, mut agent) = running();
     for n in 0..40 {

@@ -36,11 +36,12 @@ fn every_real_document_gets_a_verdict_with_a_way_out() {
         dir: RepoPath::parse("fabric-1").unwrap(),
     };
     let catalog = Catalog::hedgehog();
+    let rules = validation::Rules { limits: Limits::default(), catalog: &catalog };
     let mut counts: BTreeMap<String, u32> = BTreeMap::new();
     let mut count = |it: String| *counts.entry(it).or_default() += 1;
     for (name, bytes) in &samples {
         let intake = Intake::new(RawPath::new(name.as_str()), bytes.as_slice());
-        let valid = match validation::validate(intake, &Limits::default()) {
+        let valid = match validation::validate(intake, &rules) {
             Ok(it) => it,
             Err(it) => {
                 count("file rejected".into());
@@ -99,6 +100,8 @@ fn every_real_file_at_once_goes_through_and_again_makes_no_commit() {
     assert_eq!(report.files.len(), samples.len());
     let clone = world.clone_of_remote();
     let mut expected = BTreeMap::new();
+    let catalog = Catalog::hedgehog();
+    let rules = validation::Rules { limits: Limits::default(), catalog: &catalog };
     let mut endings: BTreeMap<String, u32> = BTreeMap::new();
     for it in &report.files {
         *endings.entry(format!("{:?}", it.ending)).or_default() += 1;
@@ -107,7 +110,7 @@ fn every_real_file_at_once_goes_through_and_again_makes_no_commit() {
             continue;
         }
         let intake = Intake::new(it.path.clone(), bytes.as_slice());
-        let valid = validation::validate(intake, &Limits::default()).unwrap();
+        let valid = validation::validate(intake, &rules).unwrap();
         for (filed, document) in it.documents.iter().zip(valid.documents) {
             expected.insert(filed.target.to_string(), document.text);
         }

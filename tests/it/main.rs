@@ -6,6 +6,7 @@ mod walk;
 mod crash;
 mod remotes;
 mod corpus;
+mod check;
 mod agent;
 mod remote;
 mod push;

@@ -7,7 +7,9 @@ use proptest::prelude::*;
 const VPC: &str = "apiVersion: vpc.githedgehog.com/v1beta1\nkind: VPC\nmetadata:\n  name: vpc-1\n";
 
 fn judge(name: &str, bytes: &[u8]) -> Result<Validated, Rejected> {
-    validate(Intake::new(RawPath::new(name), bytes), &Limits::default())
+    let catalog = Catalog::hedgehog();
+    let rules = Rules { limits: Limits::default(), catalog: &catalog };
+    validate(Intake::new(RawPath::new(name), bytes), &rules)
 }
 
 fn good(text: &str) -> Vec<Document> {
@@ -218,6 +220,27 @@ fn every_mistake_of_a_file_is_told_with_its_place() {
     assert_eq!(told[1], "bad-name Some(2) Some(8):Some(9)");
     assert_eq!(it.problems[1].excerpt.as_deref(), Some("  name: Bad"));
     assert!(told[2].starts_with("syntax Some(3)"), "{told:?}");
+}
+
+#[test]
+fn a_mistake_hides_nothing_behind_it() {
+    let agent = VPC.replace("kind: VPC", "kind: VPCC");
+    let text = format!("{VPC}spec: [\n---\n{agent}---\n{}---\n{}x: {{\n", named("B"), named("c"));
+    let it = judge("a.yaml", text.as_bytes()).unwrap_err();
+    let told: Vec<String> = it
+        .problems
+        .iter()
+        .map(|it| format!("{} {:?} {:?}", it.rule, it.document.unwrap(), it.excerpt))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "syntax 1 Some(\"spec: [\")",
+            "unknown-kind 2 Some(\"kind: VPCC\")",
+            "bad-name 3 Some(\"  name: B\")",
+            "syntax 4 Some(\"x: {\")",
+        ]
+    );
 }
 
 #[test]

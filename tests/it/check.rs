@@ -1,0 +1,157 @@
+//! `check`, as people and pipelines call it: the real program over files in a directory.
+
+use crate::world::hermetic;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const VPC: &str = "apiVersion: vpc.githedgehog.com/v1beta1\nkind: VPC\nmetadata:\n  name: vpc-1\n";
+
+struct Desk {
+    dir: tempfile::TempDir,
+}
+
+impl Desk {
+    fn with(files: &[(&str, &str)]) -> Desk {
+        let desk = Desk { dir: tempfile::tempdir().unwrap() };
+        for (name, text) in files {
+            desk.write(name, text);
+        }
+        desk
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_git-intake"));
+        command.current_dir(self.dir.path()).envs(hermetic()).arg("check").args(args);
+        command
+    }
+
+    fn check(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    fn json(&self, args: &[&str]) -> serde_json::Value {
+        serde_json::from_slice(&self.check(&[args, &["--json"]].concat()).stdout).unwrap()
+    }
+}
+
+fn text(out: &Output) -> String {
+    String::from_utf8(out.stdout.clone()).unwrap()
+}
+
+#[test]
+fn check_needs_no_repository() {
+    let desk = Desk::with(&[("good.yaml", VPC)]);
+    let out = desk.check(&["good.yaml"]);
+    assert!(out.status.success());
+    assert!(text(&out).contains("VPC vpc-1  managed/vpcs/vpc-1.yaml"), "{}", text(&out));
+    desk.write("bad.yaml", &VPC.replace("name: vpc-1", "name: A"));
+    let out = desk.check(&["."]);
+    assert_eq!(out.status.code(), Some(3));
+    assert!(text(&out).contains("--> bad.yaml:4:9 (document 1)"), "{}", text(&out));
+    assert!(text(&out).contains("4 |   name: A\n  |         ^"), "{}", text(&out));
+    assert!(
+        text(&out).ends_with("1 of 2 files to be mended; 1 document would be filed; 1 error\n")
+    );
+}
+
+#[test]
+fn a_directory_is_walked_as_raw_would_be() {
+    let desk = Desk::with(&[
+        ("a/b/c/deep.yml", VPC),
+        ("a/list.json", "{}"),
+        ("a/notes.txt", "hello"),
+        (".hidden/x.yaml", "a: ["),
+        ("a/.x.yaml.swp", "a: ["),
+        ("cm.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"),
+        ("reset.yaml", "# nothing\n"),
+    ]);
+    std::os::unix::fs::symlink("/etc/passwd", desk.dir.path().join("link.yaml")).unwrap();
+    std::os::unix::fs::symlink("..", desk.dir.path().join("a/round")).unwrap();
+    let told = desk.json(&["."]);
+    assert_eq!(told["summary"]["files"], 4, "{told}");
+    assert_eq!(told["summary"]["managed"], 1);
+    assert_eq!(told["summary"]["unmanaged"], 1);
+    assert_eq!(told["summary"]["no_documents"], 1);
+    assert_eq!(told["summary"]["rejected"], 1);
+    // A file that is named is judged whatever its name, and what is not there is told.
+    assert_eq!(desk.json(&["a/notes.txt"])["files"][0]["problems"][0]["rule"], "not-a-mapping");
+    let out = desk.check(&["missing.yaml"]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("missing.yaml"));
+}
+
+#[test]
+fn many_files_are_judged_as_one_by_one() {
+    let files: Vec<(String, String)> = (0..300)
+        .map(|n| {
+            let text = match n % 10 {
+                0 => "a: [".to_owned(),
+                _ => VPC.replace("vpc-1", &format!("vpc-{n}")),
+            };
+            (format!("d{}/f{n}.yaml", n % 7), text)
+        })
+        .collect();
+    let files: Vec<(&str, &str)> = files.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+    let desk = Desk::with(&files);
+    let told = desk.json(&["."]);
+    assert_eq!(told["summary"]["rejected"], 30);
+    assert_eq!(told["summary"]["documents"], 270);
+    let paths: Vec<&str> =
+        told["files"].as_array().unwrap().iter().map(|it| it["path"].as_str().unwrap()).collect();
+    assert!(paths.is_sorted() && paths.len() == 300, "the same order each time");
+    // Named twice is judged once.
+    assert_eq!(desk.json(&["d0", "d0/f0.yaml", "d0"])["summary"]["files"], 43);
+}
+
+#[test]
+fn every_format_tells_the_same_findings() {
+    let bad = VPC.replace("vpc-1", "A");
+    let desk = Desk::with(&[("x/bad.yaml", &bad), ("x/good.yaml", VPC)]);
+    let out = desk.check(&["x", "--format", "github"]);
+    assert_eq!(out.status.code(), Some(3));
+    assert!(text(&out).starts_with("::error file=x/bad.yaml,line=4,col=9,title=bad-name::`A`"));
+    let out = desk.check(&["x", "--format", "sarif"]);
+    assert_eq!(out.status.code(), Some(3));
+    let told: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let result = &told["runs"][0]["results"][0];
+    assert_eq!(result["ruleId"], "bad-name");
+    let place = &result["locations"][0]["physicalLocation"];
+    assert_eq!(place["artifactLocation"]["uri"], "x/bad.yaml");
+    assert_eq!(
+        (&place["region"]["startLine"], &place["region"]["startColumn"]),
+        (&4.into(), &9.into())
+    );
+    let told = desk.json(&["x"]);
+    assert_eq!(told["files"][0]["problems"][0]["excerpt"], "  name: A");
+    assert_eq!(desk.check(&["x", "--format", "xml"]).status.code(), Some(2));
+}
+
+#[test]
+fn standard_input_is_judged_too() {
+    let desk = Desk::with(&[]);
+    let mut child =
+        desk.command(&["-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(VPC.as_bytes()).unwrap();
+    let out = child.wait_with_output().unwrap();
+    assert!(out.status.success());
+    assert!(text(&out).contains("(standard input): 1 document would be filed"), "{}", text(&out));
+}
+
+#[test]
+fn a_pipe_or_a_directory_of_nothing_ends_well() {
+    let desk = Desk::with(&[]);
+    let out = desk.check(&["."]);
+    assert!(out.status.success());
+    assert!(text(&out).starts_with("0 files as they should be"), "{}", text(&out));
+    assert!(Path::new("/dev/full").exists());
+    let full = std::fs::File::create("/dev/full").unwrap();
+    let out = desk.command(&["."]).stdout(full).output().unwrap();
+    assert_eq!(out.status.code(), Some(1), "an answer that cannot be written is a failure");
+}
