@@ -6,8 +6,11 @@
 
 pub mod cut;
 pub mod decode;
+pub mod edit;
 pub mod fault;
+pub mod lines;
 pub mod parse;
+mod render;
 pub mod value;
 
 use std::borrow::Cow;
