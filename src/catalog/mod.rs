@@ -1,6 +1,7 @@
 //! Which kinds there are, where their files belong, and who may write them.
 
 mod hedgehog;
+pub mod lists;
 
 use std::collections::HashMap;
 

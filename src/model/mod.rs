@@ -2,9 +2,11 @@
 //!
 //! No file, no clock and no network is touched here; what has been checked is a type of its own.
 
+pub mod conflict;
 pub mod digest;
 pub mod document;
 pub mod fabric;
+pub mod field;
 pub mod ids;
 pub mod key;
 pub mod operation;

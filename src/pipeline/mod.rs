@@ -9,6 +9,7 @@ mod envelope;
 mod place;
 pub mod classification;
 pub mod processing;
+pub mod merge;
 pub mod archive;
 pub mod explain;
 

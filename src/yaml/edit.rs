@@ -5,6 +5,7 @@
 //! so is refused, never guessed. Pieces of another text (the donor) that say what is wanted are
 //! taken as they are written there, comments included.
 
+use super::align::align;
 use super::parse::parse;
 use super::render::{entry_as, inline, item, word};
 use super::value::{Value, resolve};
@@ -12,8 +13,6 @@ use super::{Content, Limits, Node, cut, line_end, line_start};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Lists are aligned item by item up to this many pairs; longer ones by their common ends alone.
-const PAIRS_MAX: usize = 1_000_000;
 /// A donor's list is searched for an item up to this length.
 const DONOR_ITEMS_MAX: usize = 2_000;
 
@@ -57,14 +56,6 @@ struct Editor<'a> {
     /// Keys and text are in quotes throughout.
     json: bool,
     splices: Vec<(Range<usize>, String)>,
-}
-
-/// What becomes of a list: for each old item the new one it turns into, and what is added before it.
-struct Alignment {
-    /// By old item: the new item, or none where it goes.
-    kept: Vec<Option<usize>>,
-    /// New items, by the old item they come before; the last entry is the end.
-    added: Vec<Vec<usize>>,
 }
 
 impl Editor<'_> {
@@ -499,63 +490,6 @@ fn shifted(lines: &str, from: usize, to: usize) -> String {
         out.push('\n');
     }
     out
-}
-
-/// Says which old item becomes which new one: equal ones first, in order, then by their place
-/// between those.
-fn align(old: &[Node], new: &[Value]) -> Alignment {
-    let values: Vec<Value> = old.iter().map(resolve).collect();
-    let common = values.iter().zip(new).take_while(|(a, b)| a == b).count();
-    let rest = (values.len() - common).min(new.len() - common);
-    let tail = (0..rest).take_while(|n| values[values.len() - 1 - n] == new[new.len() - 1 - n]);
-    let tail = tail.count();
-    let mut pairs: Vec<(usize, usize)> = (0..common).map(|n| (n, n)).collect();
-    let (a, b) = (&values[common..values.len() - tail], &new[common..new.len() - tail]);
-    if a.len().saturating_mul(b.len()) <= PAIRS_MAX {
-        pairs.extend(longest_common(a, b).into_iter().map(|(n, m)| (n + common, m + common)));
-    }
-    pairs.extend((0..tail).rev().map(|n| (values.len() - 1 - n, new.len() - 1 - n)));
-    let mut it = Alignment { kept: vec![None; old.len()], added: vec![Vec::new(); old.len() + 1] };
-    let (mut n, mut m) = (0, 0);
-    pairs.push((old.len(), new.len()));
-    for (next_n, next_m) in pairs {
-        // Between two that are equal: one becomes the other as long as there are both.
-        while n < next_n && m < next_m {
-            it.kept[n] = Some(m);
-            (n, m) = (n + 1, m + 1);
-        }
-        it.added[next_n].extend(m..next_m);
-        if next_n < old.len() {
-            it.kept[next_n] = Some(next_m);
-        }
-        (n, m) = (next_n + 1, next_m + 1);
-    }
-    it
-}
-
-fn longest_common(a: &[Value], b: &[Value]) -> Vec<(usize, usize)> {
-    let width = b.len() + 1;
-    let mut lengths = vec![0u32; (a.len() + 1) * width];
-    for n in (0..a.len()).rev() {
-        for m in (0..b.len()).rev() {
-            lengths[n * width + m] = match a[n] == b[m] {
-                true => lengths[(n + 1) * width + m + 1] + 1,
-                false => lengths[(n + 1) * width + m].max(lengths[n * width + m + 1]),
-            };
-        }
-    }
-    let (mut n, mut m, mut pairs) = (0, 0, Vec::new());
-    while n < a.len() && m < b.len() {
-        if a[n] == b[m] {
-            pairs.push((n, m));
-            (n, m) = (n + 1, m + 1);
-        } else if lengths[(n + 1) * width + m] >= lengths[n * width + m + 1] {
-            n += 1;
-        } else {
-            m += 1;
-        }
-    }
-    pairs
 }
 
 #[cfg(test)]

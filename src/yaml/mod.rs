@@ -4,10 +4,12 @@
 //! passes there. Everything is under limits before anything is built, because a parser that builds
 //! first can be made to hang, to fill the memory or to overflow the stack by a file of 100 KB.
 
+mod align;
 pub mod cut;
 pub mod decode;
 pub mod edit;
 pub mod fault;
+pub mod field;
 pub mod lines;
 pub mod parse;
 mod render;

@@ -105,7 +105,7 @@ fn is_block(text: &str) -> bool {
         && !body.ends_with('\n')
         && !body.starts_with([' ', '\n'])
         && text.chars().all(plain)
-        && body.lines().all(|it| !it.ends_with(' ') && !(it.is_empty() && body.is_empty()))
+        && body.lines().all(|it| !it.ends_with(' '))
 }
 
 /// Text as a scalar: as it is where nobody can mistake it, else in quotes.
