@@ -6,10 +6,7 @@
 
 use gix::{
     bstr::{BString, ByteSlice},
-    credentials::{
-        helper::{Action, NextAction},
-        protocol::Context,
-    },
+    credentials::helper::{Action, NextAction},
 };
 
 use super::error::Cause;
@@ -55,7 +52,8 @@ pub trait Credentials: Send {
     fn at_once(&mut self) -> Option<Login> {
         None
     }
-    /// A login for `url`, after a 401 whose `WWW-Authenticate` values are `asked`.
+    /// A login for `url`, after a 401 whose `WWW-Authenticate` values are `asked`. The address has
+    /// the user name that the caller's had, and no password.
     ///
     /// # Errors
     /// Whatever keeps the source from answering; `None` says that it has no answer.
@@ -103,18 +101,17 @@ impl Helpers {
 impl Credentials for Helpers {
     fn get(&mut self, url: &str, asked: &[BString]) -> Result<Option<Login>, Cause> {
         let parsed = gix::url::parse(url.as_bytes().as_bstr())?;
-        let (cascade, _, mut prompt) =
+        let (cascade, mut action, mut prompt) =
             self.repo.config_snapshot().credential_helpers(parsed).map_err(Cause::from)?;
         prompt.mode = gix::prompt::Mode::Disable;
         prompt.askpass = None;
         let (cascade, prompt) = self.cascade.insert((cascade, prompt));
-        let context = Context {
-            url: Some(url.into()),
-            www_authenticate: asked.to_vec(),
-            ..Context::default()
-        };
+        // It may carry a user name of the settings beside the address.
+        if let Some(context) = action.context_mut() {
+            context.www_authenticate = asked.to_vec();
+        }
         // With prompts turned off, no answer from any helper comes back as an error.
-        let Ok(Some(outcome)) = cascade.invoke(Action::Get(context), prompt.clone()) else {
+        let Ok(Some(outcome)) = cascade.invoke(action, prompt.clone()) else {
             return Ok(None);
         };
         self.next = Some(outcome.next);

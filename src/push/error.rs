@@ -84,6 +84,9 @@ pub enum Error {
     /// The repositories name their objects differently.
     #[error("cannot push {ours} objects to a {theirs} repository")]
     ObjectFormat { ours: String, theirs: String },
+    /// The caller saw what is there and could not say what to move.
+    #[error("cannot choose what to push")]
+    Choice { source: Cause },
     /// The caller wants what the server does not offer.
     #[error("cannot push: the remote does not support `{capability}`")]
     Unsupported { capability: &'static str },
@@ -138,6 +141,7 @@ impl Error {
             | Self::Protocol { .. }
             | Self::Limit { .. }
             | Self::ObjectFormat { .. }
+            | Self::Choice { .. }
             | Self::Unsupported { .. }
             | Self::Missing { .. }
             | Self::Setup { .. } => Retry::Never,

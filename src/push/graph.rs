@@ -28,6 +28,17 @@ pub(crate) struct Commit {
 const WANT: u8 = 1;
 const HAVE: u8 = 2;
 
+/// Finds an object. The empty tree is there even if nobody has written it: git knows it by heart.
+pub(crate) fn find<'b>(
+    odb: &Odb,
+    id: ObjectId,
+    buffer: &'b mut Vec<u8>,
+) -> Result<Option<gix::objs::Data<'b>>, Error> {
+    let found = odb.try_find(&id, buffer).map_err(|err| unreadable(id, err))?;
+    let empty = || gix::objs::Data { kind: Kind::Tree, object_hash: id.kind(), data: &[] };
+    Ok(found.or_else(|| id.is_empty_tree().then(empty)))
+}
+
 /// Commits as they are loaded, each once.
 pub(crate) struct Graph<'a> {
     odb: &'a Odb,

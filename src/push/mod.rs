@@ -54,7 +54,22 @@ pub fn push(
     updates: &[RefUpdate],
     options: &mut Options<'_>,
 ) -> Result<Outcome, Error> {
-    session::push(repo, url, updates, options)
+    session::check_names(updates)?;
+    session::push(repo, url, &mut |_| Ok(updates.to_vec()), options)
+}
+
+/// Like [`push`], for a caller who can say what is to be moved only once it is known what is
+/// there: patterns, "all that both sides have", a short name. One connection serves both.
+///
+/// # Errors
+/// Those of [`push`], and [`Error::Choice`] with what `choose` failed with; nothing is sent then.
+pub fn push_with(
+    repo: &gix::Repository,
+    url: &gix::Url,
+    choose: &mut dyn FnMut(&Advertisement) -> Result<Vec<RefUpdate>, Cause>,
+    options: &mut Options<'_>,
+) -> Result<Outcome, Error> {
+    session::push(repo, url, choose, options)
 }
 
 /// One reference to be moved.
@@ -109,8 +124,6 @@ pub enum Rejection {
     Stale { expected: ObjectId, found: ObjectId },
     /// The remote does not delete references.
     CannotDelete,
-    /// To be deleted, but not there.
-    NotThere,
     /// Another reference of an atomic push was rejected.
     AtomicFailed,
 }
@@ -125,8 +138,9 @@ pub struct RefResult {
     pub status: RefStatus,
     /// Whether the old value is not contained in the new one.
     pub forced: bool,
-    /// The remote's option lines: what a proc-receive hook made of it.
-    pub options: Vec<BString>,
+    /// What a proc-receive hook of the remote made of it: the option lines of each of its answers,
+    /// of which there may be several.
+    pub options: Vec<Vec<BString>>,
 }
 
 /// An answer.
@@ -144,6 +158,8 @@ pub struct Outcome {
     pub lost: Option<Error>,
     pub counts: Counts,
     pub pack: PackCounts,
+    /// How much was sent: commands, options and the pack.
+    pub sent_bytes: u64,
 }
 
 impl Outcome {
@@ -157,6 +173,11 @@ impl Outcome {
 pub trait Observer: Send {
     /// The remote printed a line. A transient one would be overwritten by the next.
     fn message(&mut self, _line: &BStr, _transient: bool) {}
+    /// The program that carries the conversation printed a line: ssh, or a receive-pack on this
+    /// machine. Heard when it has ended.
+    fn complaint(&mut self, line: &BStr) {
+        self.message(line, false);
+    }
     /// So much of the pack is written.
     fn progress(&mut self, _progress: Progress) {}
 }

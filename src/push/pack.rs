@@ -24,7 +24,7 @@ use gix_zlib::{
 use super::{
     delta,
     error::Error,
-    graph::{Odb, unreadable},
+    graph::{self, Odb, unreadable},
     walk::{self, Wanted},
 };
 
@@ -305,8 +305,7 @@ impl Encoder {
             return Ok(encoded);
         }
         let mut buffer = std::mem::take(&mut self.new);
-        let found = self.odb.try_find(&id, &mut buffer).map_err(|err| unreadable(id, err))?;
-        let object = found.ok_or(Error::Missing { id })?;
+        let object = graph::find(&self.odb, id, &mut buffer)?.ok_or(Error::Missing { id })?;
         if object.kind != kind {
             return Err(unreadable(id, format!("it is a {}, not a {kind}", object.kind)));
         }

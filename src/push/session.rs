@@ -19,8 +19,8 @@ use gix::{
 };
 
 use super::{
-    Credentials, Expect, Observer, Options, Outcome, Progress, RefResult, RefStatus, RefUpdate,
-    Rejection,
+    Cause, Credentials, Expect, Observer, Options, Outcome, Progress, RefResult, RefStatus,
+    RefUpdate, Rejection,
     advertisement::Advertisement,
     error::Error,
     graph::{Graph, Odb},
@@ -32,15 +32,18 @@ use super::{
     wire::Wire,
 };
 
+/// Says what to move, once it is known what is there.
+pub(crate) type Choose<'a> = dyn FnMut(&Advertisement) -> Result<Vec<RefUpdate>, Cause> + 'a;
+
 pub(crate) fn push(
     repo: &gix::Repository,
     url: &gix::Url,
-    updates: &[RefUpdate],
+    choose: &mut Choose<'_>,
     options: &mut Options<'_>,
 ) -> Result<Outcome, Error> {
     // Lent to the wire for as long as it lives, and given back for the next push.
     let mut credentials = options.credentials.take();
-    let outcome = push_as(repo, url, updates, options, credentials.as_deref_mut());
+    let outcome = push_as(repo, url, choose, options, credentials.as_deref_mut());
     options.credentials = credentials;
     outcome
 }
@@ -48,16 +51,23 @@ pub(crate) fn push(
 fn push_as(
     repo: &gix::Repository,
     url: &gix::Url,
-    updates: &[RefUpdate],
+    choose: &mut Choose<'_>,
     options: &mut Options<'_>,
     credentials: Option<&mut (dyn Credentials + '_)>,
 ) -> Result<Outcome, Error> {
     super::url::allowed(url)?;
-    check_names(updates)?;
     let pulse =
         Pulse::new(options.deadlines.idle, options.deadlines.wall, options.interrupt.clone());
     let mut wire = Wire::open(repo, url, options, credentials, &pulse)?;
     let remote = wire.advertisement(repo.object_hash())?;
+    let chosen = choose(&remote).map_err(|source| Error::Choice { source });
+    let updates = match chosen.and_then(|it| check_names(&it).map(|()| it)) {
+        Ok(updates) => updates,
+        Err(err) => {
+            wire.leave();
+            return Err(err);
+        }
+    };
 
     let mut odb: Odb = repo.objects.clone().into_inner();
     odb.ignore_replacements = true;
@@ -65,7 +75,7 @@ fn push_as(
     let shallow: Vec<ObjectId> = ours.iter().flat_map(|it| it.iter().copied()).collect();
     let mut graph = Graph::new(&odb, shallow.clone(), &remote.shallow);
     let mut outcome = Outcome {
-        refs: decide(&odb, &mut graph, &remote, updates, options.atomic)?,
+        refs: decide(&odb, &mut graph, &remote, &updates, options.atomic)?,
         advertised: remote.refs.clone(),
         ..Outcome::default()
     };
@@ -79,6 +89,7 @@ fn push_as(
     }
     let capabilities = capabilities(repo, &remote, options)?;
     let head = commands(&outcome.refs, &shallow, &capabilities, &options.push_options);
+    let head_bytes = head.len() as u64;
     let mut wants: Vec<_> = outcome.refs.iter().filter(|it| ours(it)).map(|it| it.new).collect();
     wants.retain(|it| !it.is_null());
     let mut job = Job { head, pack: None };
@@ -96,10 +107,11 @@ fn push_as(
     }
     drop(graph);
     converse(wire, &odb, job, &capabilities, options, &mut outcome)?;
+    outcome.sent_bytes = head_bytes + outcome.pack.bytes;
     Ok(outcome)
 }
 
-fn check_names(updates: &[RefUpdate]) -> Result<(), Error> {
+pub(crate) fn check_names(updates: &[RefUpdate]) -> Result<(), Error> {
     let mut seen = HashSet::new();
     for update in updates {
         let name = || update.name.to_str_lossy().into_owned();
@@ -134,8 +146,6 @@ fn decide(
             RefStatus::Rejected(Rejection::Stale { expected, found: old })
         } else if old == update.new && !update.new.is_null() {
             RefStatus::UpToDate
-        } else if update.new.is_null() && old.is_null() {
-            RefStatus::Rejected(Rejection::NotThere)
         } else if update.new.is_null() && !remote.can("delete-refs") {
             RefStatus::Rejected(Rejection::CannotDelete)
         } else if update.new.is_null() || old.is_null() {
@@ -272,6 +282,18 @@ impl Ears<'_, '_> {
         if let Some(observer) = &mut self.observer {
             observer.message(text.as_bstr(), transient);
         }
+        self.keep(text, transient);
+    }
+
+    /// A line of the child's own stderr.
+    fn overhear(&mut self, text: &[u8]) {
+        if let Some(observer) = &mut self.observer {
+            observer.complaint(text.as_bstr());
+        }
+        self.keep(text, false);
+    }
+
+    fn keep(&mut self, text: &[u8], transient: bool) {
         if !transient && let Some(left) = self.left_bytes.checked_sub(text.len() + 1) {
             self.left_bytes = left;
             self.messages.push(text.into());
@@ -324,7 +346,7 @@ fn converse(
         (sent, heard)
     });
     let stderr = ending.finish();
-    report::lines(&stderr, &mut |text| lock().hear(text, false));
+    report::lines(&stderr, &mut |text| lock().overhear(text));
     outcome.messages = std::mem::take(&mut lock().messages);
     conclude(outcome, sent, heard, asked, &url, stderr.as_bstr())
 }
@@ -433,7 +455,7 @@ fn settle(outcome: &mut Outcome, answer: Report) {
                 Ok(()) => RefStatus::Ok,
                 Err(reason) => RefStatus::Refused(reason),
             };
-            result.options = status.options;
+            result.options.push(status.options);
         }
     }
     outcome.unpack = answer.unpack;

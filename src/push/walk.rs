@@ -12,14 +12,14 @@ use std::{
 
 use gix::{
     ObjectId,
-    objs::{Find, Kind, TreeRefIter},
+    objs::{Kind, TreeRefIter},
 };
 
 use super::{
     advertisement::Advertisement,
     delta,
     error::Error,
-    graph::{Graph, Odb, unreadable},
+    graph::{self, Graph, Odb, unreadable},
 };
 
 /// An object to be sent.
@@ -137,8 +137,7 @@ impl Walk<'_> {
 
     fn load(&self, id: ObjectId) -> Result<Option<Vec<u8>>, Error> {
         let mut buffer = Vec::new();
-        let found = self.odb.try_find(&id, &mut buffer).map_err(|err| unreadable(id, err))?;
-        match found.map(|it| it.kind) {
+        match graph::find(self.odb, id, &mut buffer)?.map(|it| it.kind) {
             None => Ok(None),
             Some(Kind::Tree) => Ok(Some(buffer)),
             Some(_) => Err(unreadable(id, "it is no tree")),

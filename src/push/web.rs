@@ -21,6 +21,8 @@ use super::{
 pub(crate) struct Web<'o, 'c> {
     client: Client,
     base: String,
+    /// Who the address says we are, for those who know our passwords.
+    user: Option<String>,
     pub(crate) shown: String,
     login: Option<Login>,
     /// Whether the login in use came from asking, so that its source wants to hear of it.
@@ -55,8 +57,8 @@ impl<'o, 'c> Web<'o, 'c> {
         };
         let mut bare = url.clone();
         let (user, password) = (bare.set_user(None), bare.set_password(None));
-        let mut login = match (user, password) {
-            (Some(user), Some(password)) => Some(Login::Basic { user, password }),
+        let mut login = match (&user, password) {
+            (Some(user), Some(password)) => Some(Login::Basic { user: user.clone(), password }),
             _ => None,
         };
         if login.is_none() {
@@ -65,6 +67,7 @@ impl<'o, 'c> Web<'o, 'c> {
         let web = Web {
             client,
             base: bare.to_bstring().to_string().trim_end_matches('/').to_owned(),
+            user,
             shown: shown.to_owned(),
             login,
             to_approve: false,
@@ -108,11 +111,12 @@ impl<'o, 'c> Web<'o, 'c> {
                 credentials.reject();
             }
             self.to_approve = false;
+            let asking = self.asking();
             let Some(credentials) = &mut self.credentials else {
                 return Err(refused);
             };
             let got = credentials
-                .get(&self.base, &answer.asked)
+                .get(&asking, &answer.asked)
                 .map_err(|source| Error::Credentials { url: self.shown.clone(), source })?;
             let Some(login) = got else {
                 return Err(refused);
@@ -123,6 +127,18 @@ impl<'o, 'c> Web<'o, 'c> {
         }
         let detail = "no login was accepted".into();
         Err(Error::Login { url: self.shown.clone(), detail })
+    }
+
+    /// The address as those who know our passwords want it.
+    fn asking(&self) -> String {
+        let parsed = gix::url::parse(self.base.as_bytes().as_bstr());
+        match (parsed, &self.user) {
+            (Ok(mut url), Some(user)) => {
+                url.set_user(Some(user.clone()));
+                url.to_bstring().to_string()
+            }
+            _ => self.base.clone(),
+        }
     }
 
     fn refused(&self, answer: &Answer) -> Error {

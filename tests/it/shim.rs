@@ -81,7 +81,7 @@ fn said(output: &Output) -> String {
         // The receiving git's own complaint, when the sending one leaves without a word.
         let theirs = |it: &&str| *it != "fatal: the remote end hung up unexpectedly";
         let lines = text.lines().filter(|it| !it.starts_with("hint:")).filter(theirs);
-        let lines = lines.map(str::trim_end);
+        let lines = lines.map(str::trim_end).filter(|it| !it.is_empty());
         lines.collect::<Vec<_>>().join("\n")
     };
     let code = output.status.code();
@@ -106,6 +106,14 @@ fn the_shim_says_what_git_says() {
         "origin +main~1:ahead",
         "--porcelain origin main~1:ahead main",
         "--atomic origin main~1:ahead main",
+        "--atomic --porcelain origin main~1:ahead main :old",
+        "--all origin",
+        "--tags origin",
+        "--mirror origin",
+        "--prune origin refs/heads/*:refs/heads/*",
+        "--follow-tags origin main",
+        "origin refs/heads/*:refs/heads/x/*",
+        "origin :",
         "--atomic origin main main:bad",
         "origin main main:bad",
         "--porcelain origin main main:bad",
