@@ -14,15 +14,18 @@ use crate::model::ids::{CommitId, OperationId};
 use crate::model::operation::{Operation, State, Trigger};
 use crate::model::path::RawPath;
 use crate::model::problem::Problem;
-use crate::model::record::{Conflict, Record};
+use crate::model::record::{Conflict, Record, Reject};
 use crate::model::report::{
-    Delivery, FabricStatus, FileReport, IngestReport, RejectedFile, RepositoryStatus, VerifyReport,
+    Delivery, FabricStatus, FileReport, IgnoredList, IngestReport, RejectedFile, RepositoryStatus,
+    VerifyReport,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
 /// How many entries an answer lists at most.
-const LISTED_MAX: usize = 100_000;
+pub(super) const LISTED_MAX: usize = 100_000;
+/// How many rejected drops `status` names.
+const REJECTED_NAMED_MAX: usize = 1_000;
 /// How many commits ahead of the remote are counted.
 const AHEAD_MAX: usize = 10_000;
 /// How many operations are searched for a drop.
@@ -63,6 +66,15 @@ pub enum Request {
     },
     /// What waits for a person.
     Conflicts,
+    /// The drops that stay in `raw/`, with every reason.
+    Rejects,
+    /// Judge rejected drops again, push included.
+    Retry {
+        /// These only; none is all of them.
+        paths: Vec<RawPath>,
+    },
+    /// What in `raw/` is left alone.
+    Ignored,
     /// Whether everything agrees.
     Verify,
     /// Make the records again from git.
@@ -96,6 +108,10 @@ pub enum Answer {
     Operation(Box<Operation>),
     /// To `conflicts`.
     Conflicts(Vec<Conflict>),
+    /// To `rejects`.
+    Rejects(Vec<Reject>),
+    /// To `ignored`: by fabric, the first of it and how much there is.
+    Ignored(Vec<IgnoredList>),
     /// To `verify`.
     Verify(VerifyReport),
     /// To `rebuild`: how many records there are now.
@@ -147,6 +163,10 @@ pub struct Live {
     pub held: Option<String>,
     /// Why the last push did not arrive.
     pub waiting: Option<String>,
+    /// Why `raw/` is looked at now and then.
+    pub polled: Option<String>,
+    /// Turns since the start, those without work included.
+    pub turns: u64,
 }
 
 /// Answers a question, or does what is asked.
@@ -170,6 +190,12 @@ fn try_answer(lane: &mut Lane, request: &Request, live: &Live) -> Result<Answer,
         }
         Request::Operation { id } => Answer::Operation(Box::new(operation(lane, id)?)),
         Request::Conflicts => Answer::Conflicts(lane.store.conflicts()?),
+        Request::Rejects => Answer::Rejects(rejects(lane)?),
+        Request::Retry { paths } => {
+            lane.judge_again(paths)?;
+            Answer::Ingest(ingest(lane, false)?)
+        }
+        Request::Ignored => Answer::Ignored(ignored(lane)?),
         Request::Verify => Answer::Verify(verify::verify(lane, lane.settings.remote.is_some())?),
         Request::Rebuild => Answer::Rebuilt(verify::rebuild(lane)?),
         Request::Whereabouts { path, drop_id, fabric } => {
@@ -265,22 +291,25 @@ pub fn status(lane: &Lane, live: &Live) -> Result<RepositoryStatus, Error> {
         Ok(_) => live.held.clone(),
     };
     let mut fabrics = Vec::new();
-    for it in &lane.fabrics {
+    for (n, it) in lane.fabrics.iter().enumerate() {
         let fabric = &it.fabric;
-        let rejects = lane.store.rejects(&fabric.name)?;
-        let listing = lane.tree.list_raw(&fabric.raw(), lane.settings.list)?;
-        let there: HashSet<&RawPath> = listing.entries.iter().map(|it| &it.path).collect();
-        let rejected: Vec<RejectedFile> = rejects
-            .into_iter()
-            .filter(|it| there.contains(&it.path))
-            .map(|it| RejectedFile { problem: it.problems.into_iter().next(), path: it.path })
-            .collect();
+        let (drops, mut there) = lane.drops(n)?;
+        let rejected_count = there.len() as u64;
+        there.sort();
+        let mut rejected = Vec::new();
+        for path in there.into_iter().take(REJECTED_NAMED_MAX) {
+            let problem = lane.store.reject(&fabric.name, &path)?;
+            let problem = problem.and_then(|it| it.problems.into_iter().next());
+            rejected.push(RejectedFile { path, problem });
+        }
         fabrics.push(FabricStatus {
             name: fabric.name.clone(),
             dir: fabric.dir.clone(),
             records: lane.store.records_count(&fabric.name),
-            pending: (there.len() - rejected.len()) as u64,
+            pending: (drops as u64).saturating_sub(rejected_count),
+            progress: it.inbox.progress(),
             rejected,
+            rejected_count,
             conflicts: lane
                 .store
                 .conflicts()?
@@ -311,8 +340,31 @@ pub fn status(lane: &Lane, live: &Live) -> Result<RepositoryStatus, Error> {
         unpushed,
         held,
         waiting: live.waiting.clone(),
+        polled: live.polled.clone(),
+        turns: live.turns,
         fabrics,
     })
+}
+
+fn rejects(lane: &Lane) -> Result<Vec<Reject>, Error> {
+    let mut found = Vec::new();
+    for (n, it) in lane.fabrics.iter().enumerate() {
+        let (_, mut there) = lane.drops(n)?;
+        there.sort();
+        for path in there.into_iter().take(LISTED_MAX - found.len()) {
+            found.extend(lane.store.reject(&it.fabric.name, &path)?);
+        }
+    }
+    Ok(found)
+}
+
+fn ignored(lane: &Lane) -> Result<Vec<IgnoredList>, Error> {
+    let fabrics = lane.fabrics.iter().enumerate();
+    let lists = fabrics.map(|(n, it)| {
+        let (entries, count) = lane.ignored(n)?;
+        Ok(IgnoredList { fabric: it.fabric.name.clone(), entries, count: count as u64 })
+    });
+    lists.collect()
 }
 
 fn records(lane: &Lane, kind: Option<&str>) -> Result<Vec<Record>, Error> {

@@ -1,24 +1,22 @@
 //! What the agent keeps for one repository: its hands, its memory, its fabrics.
 
+use super::inbox::Inbox;
 use super::{Error, recovery, structure, sync};
 use crate::catalog::Catalog;
-use crate::clock;
 use crate::config::{RepositorySettings, Settings, StateDir};
 use crate::git::{Remote, Repo};
 use crate::model::document::{Intake, Rejected};
 use crate::model::fabric::{Author, Fabric};
 use crate::model::ids::CommitId;
 use crate::model::operation::State;
-use crate::model::path::RawPath;
 use crate::pipeline::archive::ArchiveStrategy;
-use crate::pipeline::discovery::{self, Discovery, Seen};
+use crate::pipeline::discovery::Ready;
 use crate::pipeline::processing::Strategies;
 use crate::pipeline::validation::Rules;
 use crate::step::Steps;
-use crate::store::{Freshness, Settlement, Store};
-use crate::worktree::{ListLimits, ReadRaw, WorkTree};
+use crate::store::{Freshness, Store};
+use crate::worktree::{Ignores, ReadRaw, WorkTree};
 use crate::yaml::Limits;
-use std::collections::HashSet;
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -45,8 +43,12 @@ pub struct LaneSettings {
     pub bytes_max: u64,
     /// Files of one turn.
     pub files_per_turn_max: usize,
-    /// Entries of one listing.
-    pub list: ListLimits,
+    /// Bytes of one turn; a single file may have more.
+    pub bytes_per_turn_max: u64,
+    /// Entries of `raw/` that are kept track of.
+    pub entries_max: usize,
+    /// Where the kernel does not tell of every change, it is looked at this often.
+    pub poll: Duration,
     /// Whose commits these are.
     pub author: Author,
     /// The only branch to work on; none is the one HEAD is on.
@@ -68,8 +70,8 @@ pub struct FabricLane {
     pub strategies: Strategies,
     /// Where originals are kept.
     pub archive: ArchiveStrategy,
-    /// What earlier looks at `raw/` saw.
-    pub seen: Seen,
+    /// What is known of its `raw/`.
+    pub inbox: Inbox,
 }
 
 /// What the agent keeps for one repository. Whoever has it is alone at work on the tree.
@@ -116,7 +118,10 @@ impl Lane {
         let state = StateDir::of(repo.git_dir(), repo.work_tree(), settings.state_dir.as_deref());
         state.create(repo.git_dir()).map_err(Error::State)?;
         let lock = take_lock(&state)?;
-        let tree = WorkTree::open(repo.work_tree(), steps.clone())?;
+        let mut tree = WorkTree::open(repo.work_tree(), steps.clone())?;
+        if settings.intake.one_file_system {
+            tree = tree.on_one_file_system();
+        }
         let (store, freshness) = Store::open(&state.store(), steps)?;
         if let Freshness::Replaced { aside, why } = freshness {
             let aside = aside.display();
@@ -124,7 +129,8 @@ impl Lane {
         }
         let fabrics = repository.fabrics.iter().map(|it| {
             let (strategies, archive) = it.strategies(settings);
-            FabricLane { fabric: it.fabric(), strategies, archive, seen: Seen::default() }
+            let inbox = Inbox::new(Ignores::new(&it.ignore(settings)));
+            FabricLane { fabric: it.fabric(), strategies, archive, inbox }
         });
         let mut lane = Lane {
             fabrics: fabrics.collect(),
@@ -184,34 +190,10 @@ impl Lane {
         }
     }
 
-    /// Looks at one fabric's `raw/`.
-    pub(super) fn discover(
-        &mut self,
-        n: usize,
-        hints: &HashSet<RawPath>,
-    ) -> Result<Discovery, Error> {
-        let it = &mut self.fabrics[n];
-        let listing = self.tree.list_raw(&it.fabric.raw(), self.settings.list)?;
-        if !listing.truncated {
-            clear_gone(&self.tree, &self.store, &it.fabric, &listing)?;
-        }
-        for path in &listing.unreadable {
-            tracing::warn!(%path, fabric.name = %it.fabric.name, "cannot look into this directory of raw/");
-        }
-        let now = clock::instant();
-        Ok(discovery::discover(&listing, &mut it.seen, hints, now, self.settings.quiet))
-    }
-
-    /// The drops of a fabric that were rejected when they were looked at last.
-    pub(super) fn known_rejects(&self, n: usize) -> Result<HashSet<RawPath>, Error> {
-        let rejects = self.store.rejects(&self.fabrics[n].fabric.name)?;
-        Ok(rejects.into_iter().map(|it| it.path).collect())
-    }
-
     /// Reads one drop.
-    pub(super) fn read_raw(&self, n: usize, path: &RawPath) -> Result<ReadRaw, Error> {
+    pub(super) fn read_raw(&self, n: usize, it: &Ready) -> Result<ReadRaw, Error> {
         let raw = self.fabrics[n].fabric.raw();
-        Ok(self.tree.read_raw(&raw, path, self.settings.bytes_max)?)
+        Ok(self.tree.read_raw(&raw, &it.path, &it.fingerprint, self.settings.bytes_max)?)
     }
 
     /// Drops that came back from a conflict stay rejected until somebody changes them.
@@ -237,35 +219,6 @@ impl Lane {
         *intakes = kept;
         Ok(())
     }
-}
-
-/// A rejected drop that somebody removed takes its report, its reject and its conflict along.
-fn clear_gone(
-    tree: &WorkTree,
-    store: &Store,
-    fabric: &Fabric,
-    listing: &discovery::Listing,
-) -> Result<(), Error> {
-    let rejects = store.rejects(&fabric.name)?;
-    if rejects.is_empty() {
-        return Ok(());
-    }
-    let there: HashSet<&RawPath> = listing.entries.iter().map(|it| &it.path).collect();
-    let mut settlement = Settlement::default();
-    for it in rejects.into_iter().filter(|it| !there.contains(&it.path)) {
-        tree.remove_report(&fabric.raw(), &it.path)?;
-        settlement.cleared.push((fabric.name.clone(), it.path));
-    }
-    if settlement.cleared.is_empty() {
-        return Ok(());
-    }
-    let gone = |path: &RawPath| settlement.cleared.iter().any(|it| it.1 == *path);
-    let over = store
-        .conflicts()?
-        .into_iter()
-        .filter(|it| it.fabric == fabric.name && it.raw_path.as_ref().is_some_and(gone));
-    settlement.resolved = over.map(|it| it.id).collect();
-    Ok(store.settle(settlement)?)
 }
 
 /// Says whether a rejected drop has to be looked at again though it did not change.
@@ -310,10 +263,9 @@ fn lane_settings(
         limits: settings.yaml.limits(),
         bytes_max: settings.intake.bytes_max,
         files_per_turn_max: settings.intake.files_per_turn_max.max(1),
-        list: ListLimits {
-            entries_max: settings.intake.entries_max.max(1),
-            ..ListLimits::default()
-        },
+        bytes_per_turn_max: settings.intake.bytes_per_turn_max,
+        entries_max: settings.intake.entries_max.max(1),
+        poll: settings.intake.poll,
         author: repository.author.clone(),
         branch: repository.branch.clone(),
         remote,

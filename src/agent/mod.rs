@@ -1,6 +1,7 @@
 //! The will: one lane per repository, each a loop over a closed set of events.
 
 pub mod desk;
+pub mod inbox;
 pub mod lane;
 mod lookup;
 pub mod message;

@@ -13,7 +13,7 @@ use crate::clock;
 use crate::git;
 use crate::model::operation::Trigger;
 use crate::model::path::RawPath;
-use crate::worktree::watch::{Wake, Watcher};
+use crate::worktree::watch::{Wake, Watched, Watcher};
 use crossbeam_channel::{Receiver, Sender};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -70,6 +70,8 @@ struct Loop {
     hints: Vec<HashSet<RawPath>>,
     /// A look at `raw/` is due.
     due: bool,
+    /// The watches have to be brought up to date first.
+    rescan: bool,
     trigger: Trigger,
     look_at: Instant,
     fetch_at: Option<Instant>,
@@ -85,12 +87,12 @@ struct Loop {
 /// and the watch stands.
 pub fn work(lane: &mut Lane, inside: &Inside, ready: impl FnOnce()) -> Result<(), Error> {
     let (sender, wakes) = crossbeam_channel::bounded(WAKES_MAX);
-    let raws: Vec<_> = lane.fabrics.iter().map(|it| it.fabric.raw()).collect();
     let now = clock::instant();
     let mut it = Loop {
         live: Live { running: true, ..Live::default() },
         hints: vec![HashSet::new(); lane.fabrics.len()],
         due: true,
+        rescan: false,
         trigger: Trigger::Startup,
         look_at: now,
         fetch_at: lane.settings.fetch_every.map(|every| now + every),
@@ -104,13 +106,10 @@ pub fn work(lane: &mut Lane, inside: &Inside, ready: impl FnOnce()) -> Result<()
         it.stand_still(&error);
     }
     let top = lane.repo.work_tree().to_owned();
-    let mut watcher = match Watcher::new(&top, &raws, sender.clone()) {
-        Ok(it) => Some(it),
-        Err(error) => {
-            tracing::warn!(error = %Error::from(error).chain(), "cannot watch raw/; looking at it every {:?} instead (raise fs.inotify.max_user_watches?)", lane.settings.rescan);
-            None
-        }
-    };
+    let raws = lane.fabrics.iter();
+    let raws = raws.map(|it| Watched { raw: it.fabric.raw(), ignores: it.inbox.ignores.clone() });
+    let mut watcher = Watcher::new(&top, raws.collect(), lane.tree.own_moves(), sender);
+    it.tell_blind(&watcher, lane.settings.poll);
     ready();
     loop {
         inside.pulse.fetch_add(1, Ordering::Relaxed);
@@ -122,22 +121,27 @@ pub fn work(lane: &mut Lane, inside: &Inside, ready: impl FnOnce()) -> Result<()
                 Err(_) => return Ok(()),
             },
             recv(wakes) -> wake => if let Ok(wake) = wake {
-                it.hear(wake, watcher.as_mut());
                 // All that is there already belongs to the same turn.
-                for wake in wakes.try_iter().take(WAKES_MAX) {
-                    it.hear(wake, watcher.as_mut());
+                for wake in std::iter::once(wake).chain(wakes.try_iter().take(WAKES_MAX)) {
+                    it.hear(wake, lane.settings.quiet);
                 }
             },
             default(pause) => (),
         }
-        if watcher.as_ref().is_some_and(Watcher::lost_wakes) {
-            it.hear(Wake::Rescan, watcher.as_mut());
+        if watcher.lost_wakes() {
+            it.hear(Wake::Rescan, lane.settings.quiet);
         }
-        if clock::instant() >= it.look_at {
-            // Directories may have come and gone where no watch told of it.
-            it.catch_up(watcher.as_mut());
+        // Directories may have come and gone where no watch told of it.
+        if std::mem::take(&mut it.rescan) || clock::instant() >= it.look_at {
+            watcher.catch_up();
+            it.tell_blind(&watcher, lane.settings.poll);
         }
         it.pass(lane);
+        if !watcher.stands() {
+            // A turn makes directories that are missing; what came into them meanwhile was not told.
+            watcher.catch_up();
+            it.due |= watcher.stands();
+        }
         if lane.store.needs_reopening() {
             // Only opening it again tells what it still has; the service manager starts us anew.
             return Err(Error::StoreLost);
@@ -154,7 +158,7 @@ impl Loop {
         }
         if self.due {
             self.due = false;
-            self.look_at = now + lane.settings.rescan;
+            self.look_at = now + self.look_every(lane);
             match self.turns(lane) {
                 Ok(()) => {
                     self.turn_failures = 0;
@@ -200,15 +204,14 @@ impl Loop {
             hints: std::mem::take(&mut self.hints[n]),
             patient: false,
         };
-        let turned = match turn::turn(lane, n, &cause) {
-            Ok(it) => it,
-            Err(error) => {
-                // What was closed stays closed: the next try need not wait for it to settle.
-                self.hints[n] = cause.hints;
-                return Err(error);
-            }
-        };
+        let turned = turn::turn(lane, n, &cause);
+        if turned.as_ref().map_or(true, |it| !it.looked) {
+            // What was closed stays closed: the next look need not wait for it to settle.
+            self.hints[n] = cause.hints;
+        }
+        let turned = turned?;
         self.due |= turned.more;
+        self.live.turns += 1;
         if let Some(at) = turned.next_look {
             self.look_at = self.look_at.min(at);
         }
@@ -290,40 +293,50 @@ impl Loop {
 
     fn serve(&mut self, lane: &mut Lane, asked: Asked) {
         (asked.reply)(desk::answer(lane, &asked.request, &self.live));
-        if let Request::Ingest { dry_run: false } = asked.request {
-            self.unsent = true;
+        match asked.request {
+            Request::Ingest { dry_run: false } | Request::Retry { .. } => self.unsent = true,
+            // It looked at drops that nobody has taken yet.
+            Request::Ingest { dry_run: true } => self.due = true,
+            _ => (),
         }
     }
 
-    fn hear(&mut self, wake: Wake, watcher: Option<&mut Watcher>) {
-        self.due = true;
+    fn hear(&mut self, wake: Wake, quiet: Duration) {
         self.trigger = Trigger::Watch;
         match wake {
             Wake::Closed { fabric, path } => {
+                self.due = true;
                 if let Some(hints) = self.hints.get_mut(fabric).filter(|it| it.len() < HINTS_MAX) {
                     hints.insert(path);
                 }
             }
-            Wake::Touched { .. } => (),
-            Wake::Rescan => self.catch_up(watcher),
+            // Its writer will close it. What has none (a hard link) is found when it stood still.
+            Wake::Begun { .. } => self.look_at = self.look_at.min(clock::instant() + quiet),
+            Wake::Gone { .. } => self.due = true,
+            Wake::Rescan => (self.due, self.rescan) = (true, true),
         }
     }
 
-    fn catch_up(&self, watcher: Option<&mut Watcher>) {
-        let Some(watcher) = watcher else { return };
-        let was_short = watcher.is_short();
-        let done = watcher.catch_up();
-        if watcher.is_short() && !was_short {
-            tracing::warn!(
-                "the kernel has no watches left for all of raw/; the rest is looked at now and then (raise fs.inotify.max_user_watches)"
-            );
+    /// How often `raw/` is looked at without a cause.
+    fn look_every(&self, lane: &Lane) -> Duration {
+        match self.live.polled {
+            Some(_) => lane.settings.poll.min(lane.settings.rescan),
+            None => lane.settings.rescan,
         }
-        if let Err(error) = done {
-            let error = Error::from(error).chain();
-            tracing::warn!(
-                error,
-                "cannot watch a new directory; it is looked at now and then instead (raise fs.inotify.max_user_watches?)"
-            );
+    }
+
+    /// Says once why `raw/` is looked at now and then, and in `status` as long as it is so.
+    fn tell_blind(&mut self, watcher: &Watcher, poll: Duration) {
+        let reason = watcher.blind();
+        if reason != self.live.polled.as_deref() {
+            match reason {
+                Some(reason) => tracing::warn!(
+                    reason,
+                    "raw/ is looked at every {poll:?} (intake.poll) instead of when something changes"
+                ),
+                None => tracing::info!("the kernel tells of every change in raw/ again"),
+            }
+            self.live.polled = reason.map(str::to_owned);
         }
     }
 

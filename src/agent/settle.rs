@@ -82,7 +82,10 @@ fn dispose(
     let fabric = lane.fabrics[n].fabric.clone();
     let raw = fabric.raw();
     match &it.fate {
-        Fate::Leaves { .. } => take_away(lane, &fabric, &it.intake, settlement, emptied)?,
+        Fate::Leaves { .. } => {
+            take_away(lane, &fabric, &it.intake, settlement, emptied)?;
+            lane.fabrics[n].inbox.left(&it.intake.path);
+        }
         Fate::Stays { problems } => {
             stay(lane, n, &it.intake, problems)?;
             settlement.rejects.push(Reject {
@@ -107,6 +110,7 @@ fn dispose(
                 (place(&report_name)?, report.into_bytes().into()),
             ])?;
             take_away(lane, &fabric, &it.intake, settlement, emptied)?;
+            lane.fabrics[n].inbox.left(&it.intake.path);
         }
     }
     Ok(())
@@ -138,7 +142,7 @@ pub(super) fn stay(
     let raw = lane.fabrics[n].fabric.raw();
     lane.tree.write_report(&raw, &intake.path, &explain::report(&intake.path, problems))?;
     if !depends_on_the_world(problems) {
-        lane.fabrics[n].seen.judged(&intake.path);
+        lane.fabrics[n].inbox.seen.judged(&intake.path);
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ use crate::pipeline::{archive, classification, processing, validation};
 use crate::worktree::ReadRaw;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What set a turn off, and what the kernel said about single drops.
 #[derive(Debug, Clone)]
@@ -50,6 +50,8 @@ pub struct Turned {
     pub next_look: Option<Instant>,
     /// More drops wait than one turn takes.
     pub more: bool,
+    /// All of `raw/` was looked at; else the hints are still of use.
+    pub looked: bool,
 }
 
 /// Takes what is ready in one fabric's `raw/` to the branch.
@@ -105,6 +107,7 @@ struct Judged {
     stages: Vec<StageReport>,
     next_look: Option<Instant>,
     more: bool,
+    looked: bool,
 }
 
 impl Judged {
@@ -115,6 +118,7 @@ impl Judged {
             stages: self.stages,
             next_look: self.next_look,
             more: self.more,
+            looked: self.looked,
         }
     }
 }
@@ -166,6 +170,7 @@ fn judge(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Judged, Error> {
         stages,
         next_look: found.next_look,
         more: found.more,
+        looked: found.looked,
     })
 }
 
@@ -213,6 +218,7 @@ struct Found {
     unreadable: Vec<Rejected>,
     next_look: Option<Instant>,
     more: bool,
+    looked: bool,
 }
 
 /// Rows 1 to 3 of the line: list, discover, read.
@@ -221,64 +227,52 @@ fn discover_and_read(
     n: usize,
     cause: &Cause,
 ) -> Result<(Vec<Intake>, Found), Error> {
-    let quiet = lane.settings.quiet;
-    let mut hints = cause.hints.clone();
-    let mut found = lane.discover(n, &hints)?;
-    if cause.patient {
-        // A person waits for the answer, so look again until what is there has settled; but a file
-        // that keeps growing must not keep the person for ever.
-        for _ in 0..PATIENT_LOOKS_MAX {
-            if found.waiting == 0 {
-                break;
-            }
-            std::thread::sleep(quiet.min(Duration::from_secs(1)));
-            hints.clear();
-            let next = lane.discover(n, &hints)?;
-            let earlier = std::mem::replace(&mut found, next);
-            found.strange.extend(earlier.strange);
-            for path in earlier.ready {
-                if !found.ready.contains(&path) {
-                    found.ready.push(path);
-                }
-            }
-        }
-    }
-    // What was rejected before and is only looked at again must not keep out what is new.
-    let known = lane.known_rejects(n)?;
-    let (again, mut fresh): (Vec<_>, Vec<_>) =
-        found.ready.into_iter().partition(|it| known.contains(it));
-    let more = fresh.len() > lane.settings.files_per_turn_max;
-    fresh.extend(again);
-    found.ready = fresh;
-    found.ready.truncate(lane.settings.files_per_turn_max);
-    let mut intakes = Vec::with_capacity(found.ready.len());
+    let batch = lane.batch(n, cause)?;
+    let mut intakes = Vec::with_capacity(batch.ready.len());
     let mut unreadable: Vec<Rejected> = Vec::new();
-    for (path, problem) in found.strange {
-        unreadable.push(refuse(path, problem));
-    }
-    let mut next_look = found.next_look;
-    for path in found.ready {
-        match lane.read_raw(n, &path)? {
-            ReadRaw::Read { intake, .. } => intakes.push(intake),
-            // Somebody is still writing, or has taken it away: a later turn sees what it is then.
-            ReadRaw::Busy | ReadRaw::Changed => {
-                lane.fabrics[n].seen.forget(&path);
-                let soon = clock::instant() + quiet;
-                next_look = Some(next_look.map_or(soon, |at| at.min(soon)));
-            }
-            ReadRaw::Gone => (),
-            ReadRaw::TooLarge { bytes, max } => {
-                unreadable.push(refuse(path, too_large(bytes, max)))
-            }
-            ReadRaw::NotRegular => (),
-            ReadRaw::Denied => unreadable.push(refuse(path, denied())),
+    let mut next_look = batch.next_look;
+    for it in batch.ready {
+        if let Some(problem) = it.strange {
+            unreadable.push(refuse(it.path, problem));
+            continue;
         }
+        let read = lane.read_raw(n, &it)?;
+        let (path, quiet) = (it.path, lane.settings.quiet);
+        let seen = &mut lane.fabrics[n].inbox.seen;
+        let pause = match read {
+            ReadRaw::Read { intake, .. } => {
+                intakes.push(intake);
+                continue;
+            }
+            // Somebody is still writing, or has taken it away: a later turn sees what it is then.
+            ReadRaw::Busy => seen.busy(&path, clock::instant(), quiet),
+            ReadRaw::Changed => {
+                seen.forget(&path);
+                quiet
+            }
+            ReadRaw::Gone => {
+                seen.forget(&path);
+                continue;
+            }
+            ReadRaw::TooLarge { bytes, max } => {
+                unreadable.push(refuse(path, too_large(bytes, max)));
+                continue;
+            }
+            ReadRaw::NotRegular => {
+                unreadable.push(refuse(path, not_regular()));
+                continue;
+            }
+            ReadRaw::Denied => {
+                unreadable.push(refuse(path, denied()));
+                continue;
+            }
+        };
+        let soon = clock::instant() + pause;
+        next_look = Some(next_look.map_or(soon, |at| at.min(soon)));
     }
     lane.keep_conflicts(n, &mut intakes, &mut unreadable)?;
-    Ok((intakes, Found { unreadable, next_look, more }))
+    Ok((intakes, Found { unreadable, next_look, more: batch.more, looked: batch.looked }))
 }
-
-const PATIENT_LOOKS_MAX: usize = 20;
 
 /// The journal's entry for a turn.
 fn operation(lane: &Lane, n: usize, judged: &Judged, cause: &Cause) -> Operation {
@@ -405,6 +399,12 @@ fn too_large(bytes: u64, max: u64) -> Problem {
     let message = format!("the file has {bytes} bytes, more than the {max} that are allowed");
     Problem::error("too-large", message)
         .hint("split it, or raise `intake.bytes_max` in the configuration")
+}
+
+fn not_regular() -> Problem {
+    let message =
+        "there is no regular file of this name any more, or it lies on a file system of its own";
+    Problem::error("not-a-file", message).hint("remove it, and put a regular file in its place")
 }
 
 fn denied() -> Problem {

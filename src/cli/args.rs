@@ -132,7 +132,13 @@ pub enum Command {
     Put(Put),
     /// Say how a repository stands: what waits, what is rejected, what is not on the remote yet
     #[command(after_long_help = EXIT_CODES)]
-    Status(OneRepository),
+    Status(Status),
+    /// Show the drops that stay in raw/, each with every reason
+    #[command(subcommand, visible_alias = "rejects")]
+    Reject(Rejects),
+    /// Judge rejected drops again though nobody touched them
+    #[command(long_about = RETRY, after_long_help = EXIT_CODES)]
+    Retry(Retry),
     /// Show which resources there are, in which file, and where each came from
     #[command(subcommand)]
     Records(Records),
@@ -320,6 +326,46 @@ pub struct Put {
     pub json: bool,
 }
 
+/// `status`.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Which, and how to answer.
+    #[command(flatten)]
+    pub one: OneRepository,
+    /// Show what in raw/ is left alone, and why, instead
+    #[arg(long)]
+    pub ignored: bool,
+}
+
+/// `reject`.
+#[derive(Debug, Subcommand)]
+pub enum Rejects {
+    /// List what stays in raw/, with every reason and the way out; exit code 3 if there is any
+    #[command(after_long_help = EXIT_CODES)]
+    List(Listing),
+}
+
+const RETRY: &str = "\
+Judge rejected drops again though nobody touched them, push included, and say what became of each. \
+A drop that was mended is taken by itself; this is for when something else has changed, such as the \
+settings. One that came back because others pushed something else for its resource is only judged \
+again when it is named: taking it writes over theirs.
+
+Examples:
+  git intake retry
+  git intake retry team-a/vpc.yaml";
+
+/// `retry`.
+#[derive(Debug, Args)]
+pub struct Retry {
+    /// These drops, relative to raw/ as `reject list` shows them [default: all]
+    #[arg(value_name = "DROP")]
+    pub drops: Vec<String>,
+    /// Where it is.
+    #[command(flatten)]
+    pub listing: Listing,
+}
+
 /// `status` and `verify`.
 #[derive(Debug, Args)]
 pub struct OneRepository {
@@ -469,6 +515,10 @@ mod tests {
             "git-intake check - --format sarif",
             "git-intake put a.yaml b.yaml --repo r --wait --json",
             "git-intake status repo --json",
+            "git-intake status --ignored --json",
+            "git-intake reject list --json",
+            "git-intake rejects list",
+            "git-intake retry a.yaml b/c.yaml --repo r --json",
             "git-intake records list --json",
             "git-intake records show VPC/vpc-1 --repo r --json",
             "git-intake operations list --json --limit 3",

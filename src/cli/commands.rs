@@ -6,7 +6,7 @@ use crate::agent::desk::{Answer, Request};
 use crate::agent::structure;
 use crate::config::{self, FabricSettings, RepositorySettings};
 use crate::git::Repo;
-use crate::model::path::RepoPath;
+use crate::model::path::{RawPath, RepoPath};
 use crate::model::report::{Delivery, Ending, IngestReport};
 use crate::step::Steps;
 use serde::Serialize;
@@ -112,14 +112,20 @@ pub(super) fn code(reports: &[IngestReport]) -> u8 {
     }
 }
 
-pub(super) fn status(it: &args::OneRepository, context: &Context) -> Result<u8, Failure> {
+pub(super) fn status(it: &args::Status, context: &Context) -> Result<u8, Failure> {
+    let (ignored, it) = (it.ignored, &it.one);
     let reach = Reach::find(it.repo.as_deref(), context.config.as_deref())?;
+    if ignored {
+        let Answer::Ignored(all) = reach.ask(&Request::Ignored)? else { return Err(unexpected()) };
+        answered(it.json, &all, listing::ignored(&all, context.colored))?;
+        return Ok(0);
+    }
     let Answer::Status(status) = reach.ask(&Request::Status)? else { return Err(unexpected()) };
     let all = [*status];
     let text = render::status(&all, context.colored);
     answered(it.json, &all[0], text)?;
     let held = all[0].held.is_some()
-        || all[0].fabrics.iter().any(|it| !it.rejected.is_empty() || !it.conflicts.is_empty());
+        || all[0].fabrics.iter().any(|it| it.rejected_count > 0 || !it.conflicts.is_empty());
     Ok(if held { HELD } else { 0 })
 }
 
@@ -171,6 +177,24 @@ pub(super) fn conflicts(it: &args::Conflicts, context: &Context) -> Result<u8, F
     let Answer::Conflicts(all) = reach.ask(&Request::Conflicts)? else { return Err(unexpected()) };
     answered(it.json, &all, listing::conflicts(&all, context.colored))?;
     Ok(if all.is_empty() { 0 } else { HELD })
+}
+
+pub(super) fn rejects(it: &args::Rejects, context: &Context) -> Result<u8, Failure> {
+    let args::Rejects::List(it) = it;
+    let reach = Reach::find(it.repo.as_deref(), context.config.as_deref())?;
+    let Answer::Rejects(all) = reach.ask(&Request::Rejects)? else { return Err(unexpected()) };
+    answered(it.json, &all, listing::rejects(&all, context.colored))?;
+    Ok(if all.is_empty() { 0 } else { HELD })
+}
+
+pub(super) fn retry(it: &args::Retry, context: &Context) -> Result<u8, Failure> {
+    let reach = Reach::find(it.listing.repo.as_deref(), context.config.as_deref())?;
+    let paths = it.drops.iter().map(|it| RawPath::unescape(it)).collect();
+    let Answer::Ingest(reports) = reach.ask(&Request::Retry { paths })? else {
+        return Err(unexpected());
+    };
+    answered(it.listing.json, &reports, render::ingest(&reports, context.colored))?;
+    Ok(code(&reports))
 }
 
 pub(super) fn verify(it: &args::OneRepository, context: &Context) -> Result<u8, Failure> {

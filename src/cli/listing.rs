@@ -3,7 +3,8 @@
 use super::render::{files, plain, qualified};
 use super::table::{Paint, Style, Table, count, printable};
 use crate::model::operation::{Operation, State};
-use crate::model::record::{Conflict, ConflictKind, Record, Source};
+use crate::model::record::{Conflict, ConflictKind, Record, Reject, Source};
+use crate::model::report::{Ignored, IgnoredList};
 use std::fmt::Write as _;
 
 /// So many changed paths of one operation are named; the rest are counted.
@@ -131,6 +132,66 @@ pub fn operation(it: &Operation, colored: bool) -> String {
     out
 }
 
+/// The answer of `reject list`.
+pub fn rejects(list: &[Reject], colored: bool) -> String {
+    let paint = Paint { colored };
+    if list.is_empty() {
+        return format!("{}\n", paint.dress(Style::Good, "nothing is rejected"));
+    }
+    let mut out = String::new();
+    for it in list {
+        let path = paint.dress(Style::Bold, &printable(&it.path.to_string()));
+        let _ = writeln!(out, "{path} ({}, since {})", it.fabric, moment(it.since));
+        it.problems.iter().for_each(|it| out.push_str(&super::render::problem(it, colored)));
+    }
+    let n = count(list.len(), "drop");
+    let _ = writeln!(
+        out,
+        "{n} rejected; mend and save, and they are taken by themselves; `git intake retry` judges them \
+         as they are"
+    );
+    out
+}
+
+/// The answer of `status --ignored`.
+pub fn ignored(lists: &[IgnoredList], colored: bool) -> String {
+    let paint = Paint { colored };
+    let mut out = String::new();
+    for it in lists {
+        let name = paint.dress(Style::Bold, it.fabric.as_str());
+        let n = usize::try_from(it.count).unwrap_or(usize::MAX);
+        let words = match n {
+            1 => "1 entry of raw/ is left alone".to_owned(),
+            n => format!("{n} entries of raw/ are left alone"),
+        };
+        let _ = writeln!(out, "{name}: {words}");
+        let mut table = Table::indented(2);
+        for entry in &it.entries {
+            let slash = if entry.directory { "/" } else { "" };
+            table
+                .row([plain(&format!("{}{slash}", entry.path)), (Style::Dim, because(&entry.why))]);
+        }
+        out.push_str(&table.render(paint));
+        if let more @ 1.. = n.saturating_sub(it.entries.len()) {
+            let _ = writeln!(out, "  and {more} more");
+        }
+    }
+    out
+}
+
+fn because(why: &Ignored) -> String {
+    match why {
+        Ignored::Hidden => "hidden".to_owned(),
+        Ignored::Leftover { pattern } => format!("left by an editor or a transfer ({pattern})"),
+        Ignored::Pattern { pattern } => format!("matches {pattern} of intake.ignore"),
+        Ignored::Report => "a report of ours".to_owned(),
+        Ignored::Ours => "ours, while a file is written or taken away".to_owned(),
+        Ignored::Aside => "what the agent put aside".to_owned(),
+        Ignored::NotNamed => "ends in none of .yaml, .yml and .json".to_owned(),
+        Ignored::Unreadable => "cannot be looked into, or is nested too deep".to_owned(),
+    }
+}
+
 /// The answer of `conflicts list`.
 pub fn conflicts(list: &[Conflict], colored: bool) -> String {
     let paint = Paint { colored };
@@ -187,6 +248,8 @@ mod tests {
     use crate::model::operation::{Purpose, Trigger};
     use crate::model::path::{RawPath, RepoPath};
     use crate::model::plan::Planned;
+    use crate::model::problem::Problem;
+    use crate::model::report::IgnoredEntry;
     use std::collections::BTreeMap;
 
     const HEX: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -272,6 +335,51 @@ mod tests {
         let text = operation(&held, false);
         assert!(text.contains("why      HEAD is detached"), "{text}");
         assert!(text.contains("+ f/managed/vpcs/vpc-1.yaml"), "{text}");
+    }
+
+    #[test]
+    fn a_rejected_drop_is_listed_with_every_reason() {
+        let problem = |rule: &str| Problem::error(rule, "wrong\x1b[2J").at(3, 7).hint("mend it");
+        let reject = Reject {
+            fabric: FabricName::parse("f").unwrap(),
+            path: RawPath::new("team\n/a.yaml"),
+            drop_id: Sha256::of(b"x"),
+            problems: vec![problem("one"), problem("two")],
+            since: "2026-11-24T00:00:00Z".parse().unwrap(),
+        };
+        insta::assert_snapshot!(rejects(&[reject], false), @r"
+        team\x0a/a.yaml (f, since 2026-11-24 00:00:00Z)
+          error 3:7: wrong\u{1b}[2J (one)
+            hint: mend it
+          error 3:7: wrong\u{1b}[2J (two)
+            hint: mend it
+        1 drop rejected; mend and save, and they are taken by themselves; `git intake retry` judges them as they are
+        ");
+        assert_eq!(rejects(&[], false), "nothing is rejected\n");
+    }
+
+    #[test]
+    fn what_is_left_alone_is_told_with_its_reason() {
+        let entry =
+            |path: &str, directory, why| IgnoredEntry { path: RawPath::new(path), directory, why };
+        let list = IgnoredList {
+            fabric: FabricName::parse("f").unwrap(),
+            entries: vec![
+                entry(".git", true, Ignored::Hidden),
+                entry("a.yaml~", false, Ignored::Leftover { pattern: "*~".to_owned() }),
+                entry("drafts", true, Ignored::Pattern { pattern: "drafts/".to_owned() }),
+                entry("notes.txt", false, Ignored::NotNamed),
+            ],
+            count: 5,
+        };
+        insta::assert_snapshot!(ignored(&[list], false), @r"
+        f: 5 entries of raw/ are left alone
+          .git/      hidden
+          a.yaml~    left by an editor or a transfer (*~)
+          drafts/    matches drafts/ of intake.ignore
+          notes.txt  ends in none of .yaml, .yml and .json
+          and 1 more
+        ");
     }
 
     #[test]

@@ -134,6 +134,8 @@ fn run(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Check(it) => check::check(&it, context),
         Command::Put(it) => put::put(&it, context),
         Command::Status(it) => commands::status(&it, context),
+        Command::Reject(it) => commands::rejects(&it, context),
+        Command::Retry(it) => commands::retry(&it, context),
         Command::Records(it) => commands::records(&it, context),
         Command::Operations(it) => commands::operations(&it, context),
         Command::Conflicts(it) => commands::conflicts(&it, context),

@@ -60,8 +60,14 @@ impl Reach {
             }
             Err(error) => return Err(error.into()),
         };
-        if !matches!(request, Request::Status | Request::Verify | Request::Ingest { dry_run: true })
-        {
+        if !matches!(
+            request,
+            Request::Status
+                | Request::Verify
+                | Request::Rejects
+                | Request::Ignored
+                | Request::Ingest { dry_run: true }
+        ) {
             lane.prepare()?;
         }
         said(desk::answer(&mut lane, request, &Live::default()))

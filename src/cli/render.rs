@@ -260,6 +260,9 @@ fn repository(it: &RepositoryStatus, paint: Paint) -> String {
     if let Some(reason) = &it.waiting {
         table.row([(Style::Warning, "waiting".to_owned()), plain(reason)]);
     }
+    if let Some(reason) = &it.polled {
+        table.row([(Style::Warning, "polling".to_owned()), plain(reason)]);
+    }
     out.push_str(&table.render(paint));
     it.fabrics.iter().for_each(|it| out.push_str(&fabric(it, paint)));
     if !it.running {
@@ -275,9 +278,17 @@ fn fabric(it: &FabricStatus, paint: Paint) -> String {
         it.dir,
         it.records,
         it.pending,
-        it.rejected.len(),
+        it.rejected_count,
         count(it.conflicts.len(), "conflict"),
     );
+    if let Some(it) = &it.progress {
+        let left = match it.per_second {
+            0 => String::new(),
+            n => format!(", about {} s to go", it.waiting / n),
+        };
+        let words = format!("{} taken, {} a second{left}", it.taken, it.per_second);
+        let _ = writeln!(out, "  {} {words}", paint.dress(Style::Warning, "at work"));
+    }
     for rejected in &it.rejected {
         let word = paint.dress(Style::Bad, "rejected");
         let why = rejected.problem.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
@@ -286,6 +297,9 @@ fn fabric(it: &FabricStatus, paint: Paint) -> String {
         if let Some(hint) = rejected.problem.as_ref().and_then(|it| it.hint.as_deref()) {
             let _ = writeln!(out, "    {} {}", paint.dress(Style::Dim, "hint:"), printable(hint));
         }
+    }
+    if let more @ 1.. = it.rejected_count.saturating_sub(it.rejected.len() as u64) {
+        let _ = writeln!(out, "  and {more} more; see `git intake reject list`");
     }
     out.push_str(&super::listing::conflict_lines(&it.conflicts, paint));
     out
@@ -301,7 +315,7 @@ mod tests {
     use crate::model::fabric::FabricName;
     use crate::model::ids::CommitId;
     use crate::model::path::{RawPath, RepoPath};
-    use crate::model::report::{Difference, RejectedFile};
+    use crate::model::report::{Difference, Progress, RejectedFile};
 
     fn commit_id() -> CommitId {
         CommitId::try_from("0123456789abcdef0123456789abcdef01234567".to_owned()).unwrap()
@@ -421,11 +435,15 @@ mod tests {
             unpushed: 2,
             held: None,
             waiting: Some("cannot reach example.org".into()),
+            polled: Some("raw/ lies on NFS".into()),
+            turns: 0,
             fabrics: vec![FabricStatus {
                 name: FabricName::parse("f").unwrap(),
                 dir: RepoPath::parse("f").unwrap(),
                 records: 46,
                 pending: 1,
+                progress: Some(Progress { taken: 900, waiting: 1000, per_second: 100 }),
+                rejected_count: 2,
                 rejected: vec![RejectedFile {
                     path: RawPath::new("bad.yaml"),
                     problem: Some(problem),
@@ -439,9 +457,12 @@ mod tests {
           remote   origin https://example.org/x.git
                    lacks 2 commits (at nothing heard yet)
           waiting  cannot reach example.org
-        f (f): 46 resources, 1 waiting, 1 rejected, 0 conflicts
+          polling  raw/ lies on NFS
+        f (f): 46 resources, 1 waiting, 2 rejected, 0 conflicts
+          at work 900 taken, 100 a second, about 10 s to go
           rejected bad.yaml: 4:12: `subnets` must be a mapping (document 2, wrong-type)
             hint: indent the subnets below it
+          and 1 more; see `git intake reject list`
         next: `git intake run` watches, `git intake ingest` takes one turn
         ");
     }

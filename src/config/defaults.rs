@@ -53,7 +53,11 @@ impl Default for IntakeSettings {
             quiet: Duration::from_millis(200),
             rescan: Duration::from_secs(30),
             bytes_max: 10 << 20,
+            ignore: Vec::new(),
+            poll: Duration::from_secs(2),
+            one_file_system: false,
             files_per_turn_max: 2_000,
+            bytes_per_turn_max: 32 << 20,
             entries_max: 1_000_000,
         }
     }

@@ -122,6 +122,9 @@ pub struct FabricSettings {
     /// Instead of the general setting.
     #[serde(default)]
     pub on_unsupported: Option<OnUnsupported>,
+    /// Beside the general ones.
+    #[serde(default, deserialize_with = "units::patterns")]
+    pub ignore: Vec<String>,
 }
 
 /// How drops are found, and how much is taken at once.
@@ -137,8 +140,19 @@ pub struct IntakeSettings {
     /// A larger file is rejected.
     #[serde(with = "units::bytes")]
     pub bytes_max: u64,
+    /// What in `raw/` is no drop, in gitignore syntax, beside what is built in.
+    #[serde(deserialize_with = "units::patterns")]
+    pub ignore: Vec<String>,
+    /// Where the kernel does not tell of every change, it is looked at this often.
+    #[serde(with = "units::duration")]
+    pub poll: Duration,
+    /// Leave alone what is mounted below the work tree.
+    pub one_file_system: bool,
     /// More files wait for the next turn.
     pub files_per_turn_max: usize,
+    /// More bytes wait for the next turn.
+    #[serde(with = "units::bytes")]
+    pub bytes_per_turn_max: u64,
     /// What lies in `raw/` beyond this waits.
     pub entries_max: usize,
 }
@@ -210,7 +224,14 @@ pub enum LogFormat {
 impl FabricSettings {
     /// A fabric in the directory of its name, with the general settings.
     pub fn new(name: FabricName, dir: Option<RepoPath>) -> FabricSettings {
-        FabricSettings { name, dir, archive: None, on_invalid: None, on_unsupported: None }
+        FabricSettings {
+            name,
+            dir,
+            archive: None,
+            on_invalid: None,
+            on_unsupported: None,
+            ignore: Vec::new(),
+        }
     }
 
     /// The fabric itself.
@@ -219,6 +240,11 @@ impl FabricSettings {
             RepoPath::parse(self.name.as_str()).expect("the name of a fabric is a path component")
         });
         Fabric { name: self.name.clone(), dir }
+    }
+
+    /// What in its `raw/` is no drop: the general patterns, then its own, which have the last word.
+    pub fn ignore(&self, settings: &Settings) -> Vec<String> {
+        [&settings.intake.ignore[..], &self.ignore].concat()
     }
 
     /// Its choices, or the general ones.

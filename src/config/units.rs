@@ -73,6 +73,20 @@ pub fn bytes_text(bytes: u64) -> String {
     format!("{bytes} B")
 }
 
+/// Reads patterns in gitignore syntax, each of which must say something.
+pub fn patterns<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let patterns = Vec::<String>::deserialize(from)?;
+    for it in &patterns {
+        let idle = it.trim_matches(['!', '/', ' ']).is_empty();
+        if idle || it.starts_with('#') || it.contains('\n') {
+            let why =
+                "is no pattern: write one as in a .gitignore file, such as drafts/ or *.local.yaml";
+            return Err(de::Error::custom(format!("`{}` {why}", it.escape_default())));
+        }
+    }
+    Ok(patterns)
+}
+
 fn split_unit(text: &str) -> Option<(u64, &str)> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit())?;

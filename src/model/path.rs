@@ -170,6 +170,13 @@ impl From<RepoPath> for String {
 #[serde(from = "String", into = "String")]
 pub struct RawPath(BString);
 
+impl std::borrow::Borrow<[u8]> for RawPath {
+    /// Equal, ordered and hashed as the bytes are.
+    fn borrow(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
 impl RawPath {
     /// Takes the bytes of a relative path as the system gave them.
     pub fn new(bytes: impl Into<Vec<u8>>) -> RawPath {

@@ -171,8 +171,14 @@ pub struct FabricStatus {
     pub records: u64,
     /// Drops that wait in `raw/` and are not rejected.
     pub pending: u64,
-    /// Drops that stay in `raw/`, with the first reason of each.
+    /// How far a flood has come; none while what waits fits into one turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// Drops that stay in `raw/`, with the first reason of each: the first thousand.
     pub rejected: Vec<RejectedFile>,
+    /// How many there are in all.
+    #[serde(default)]
+    pub rejected_count: u64,
     /// What waits for a person.
     pub conflicts: Vec<Conflict>,
 }
@@ -184,6 +190,68 @@ pub struct RejectedFile {
     pub path: RawPath,
     /// The first reason.
     pub problem: Option<Problem>,
+}
+
+/// How far a flood of drops has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Drops that left `raw/` since it began.
+    pub taken: u64,
+    /// Drops that wait.
+    pub waiting: u64,
+    /// Drops that left in a second, on average.
+    pub per_second: u64,
+}
+
+/// Why an entry of `raw/` is no drop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum Ignored {
+    /// Its name begins with a dot.
+    Hidden,
+    /// An editor or a transfer left it, or is not done with it.
+    Leftover {
+        /// The built-in pattern.
+        pattern: String,
+    },
+    /// The operator said so.
+    Pattern {
+        /// The pattern of `intake.ignore`.
+        pattern: String,
+    },
+    /// The report of a rejected drop.
+    Report,
+    /// Half-written files of ours, and drops being taken away.
+    Ours,
+    /// What the agent put aside: `processed/`, `errors/`.
+    Aside,
+    /// It ends in none of `.yaml`, `.yml` and `.json`.
+    NotNamed,
+    /// A directory that may not be looked into, that is nested too deep, or a mount point.
+    Unreadable,
+}
+
+/// One entry of `raw/` that is left alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IgnoredEntry {
+    /// Where, relative to `raw/`; of a directory nothing below it is named.
+    pub path: RawPath,
+    /// It is a directory.
+    pub directory: bool,
+    /// Why.
+    #[serde(flatten)]
+    pub why: Ignored,
+}
+
+/// What in one `raw/` is left alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IgnoredList {
+    /// Whose.
+    pub fabric: FabricName,
+    /// The first of it, by path.
+    pub entries: Vec<IgnoredEntry>,
+    /// How much there is in all.
+    pub count: u64,
 }
 
 /// The answer of `status` for one repository.
@@ -207,6 +275,12 @@ pub struct RepositoryStatus {
     pub held: Option<String>,
     /// Why the last push did not arrive; it is tried again.
     pub waiting: Option<String>,
+    /// Why `raw/` is looked at now and then instead of when the kernel tells of a change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub polled: Option<String>,
+    /// Turns of the running agent since it started, those that found nothing included.
+    #[serde(default)]
+    pub turns: u64,
     /// The fabrics.
     pub fabrics: Vec<FabricStatus>,
 }

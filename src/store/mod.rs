@@ -272,6 +272,23 @@ impl Store {
         found.map(|item| decode(&item.map_err(read)?.1)).collect()
     }
 
+    /// Where they lie, one by one.
+    pub fn rejected_paths(
+        &self,
+        fabric: &FabricName,
+    ) -> impl Iterator<Item = Result<RawPath, Error>> + use<'_> {
+        let prefix = joined(fabric, b"");
+        let (trouble, rejects) = match self.sound(&self.rejects) {
+            Ok(rejects) => (None, Some(rejects.scan_prefix(&prefix))),
+            Err(error) => (Some(Err(error)), None),
+        };
+        let found = rejects.into_iter().flatten().map(move |item| {
+            let (key, _) = item.map_err(read)?;
+            Ok(RawPath::new(key.get(prefix.len()..).unwrap_or_default()))
+        });
+        trouble.into_iter().chain(found)
+    }
+
     /// One drop that stays.
     pub fn reject(&self, fabric: &FabricName, path: &RawPath) -> Result<Option<Reject>, Error> {
         get(self.sound(&self.rejects)?, &joined(fabric, path.as_bytes()))

@@ -1,65 +1,82 @@
 //! Listing `raw/`: every entry that could be a drop, with what tells whether it changed.
 
-use super::{Error, TEMP_PREFIX, WorkTree, beneath};
-use crate::model::path::{RawPath, RepoPath};
-use crate::pipeline::REPORT_SUFFIX;
-use crate::pipeline::discovery::{Entry, EntryType, Fingerprint, Listing};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use super::ignore::{Ignores, has_drop_name};
+use super::{Error, WorkTree, beneath_on};
+use crate::model::path::RepoPath;
+use crate::model::report::Ignored;
+use crate::pipeline::discovery::{Entry, EntryType, Fingerprint};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 
-/// How much one listing may hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ListLimits {
-    /// Entries of interest; what is beyond waits for a later listing.
-    pub entries_max: usize,
-    /// How deep directories may nest; deeper ones count as unreadable.
-    pub depth_max: usize,
-}
+/// How deep directories may nest; deeper ones count as unreadable.
+pub const DEPTH_MAX: usize = 32;
+/// Directories that wait to be looked into; what is beyond counts as unreadable.
+const DIRECTORIES_MAX: usize = 1_000_000;
 
-impl Default for ListLimits {
-    fn default() -> ListLimits {
-        ListLimits { entries_max: 1_000_000, depth_max: 32 }
-    }
+/// One entry of `raw/`, in no particular order.
+#[derive(Debug)]
+pub enum Listed<'a> {
+    /// It could be a drop.
+    Entry(Entry<'a>),
+    /// It is none. Of a directory nothing below it is listed.
+    Ignored {
+        /// Where, relative to `raw/`.
+        path: &'a [u8],
+        /// It is a directory.
+        directory: bool,
+        /// Why.
+        why: Ignored,
+    },
 }
-
-/// Directories at the top of `raw/` that the agent keeps for what it put aside.
-const OURS: [&[u8]; 2] = [b"processed", b"errors"];
 
 impl WorkTree {
-    /// Lists the drops below `raw`, without opening any and without following links.
+    /// Lists what lies below `raw`, without opening any of it, without following links, and without
+    /// keeping any of it. A missing `raw` is an empty listing.
     ///
-    /// Hidden entries, editors' and transfers' leftovers, reports and what does not end in `.yaml`,
-    /// `.yml` or `.json` are passed over. A missing `raw` is an empty listing.
-    pub fn list_raw(&self, raw: &RepoPath, limits: ListLimits) -> Result<Listing, Error> {
+    /// # Errors
+    /// When `raw` itself cannot be read, or the process has no descriptors or memory left. One
+    /// directory below it in trouble keeps no other from being listed.
+    pub fn list_raw(
+        &self,
+        raw: &RepoPath,
+        ignores: &Ignores,
+        take: &mut dyn FnMut(Listed<'_>),
+    ) -> Result<(), Error> {
         self.check_directory(raw)?;
-        let mut listing = Listing::default();
         let top = match self.directory(raw) {
             Ok(fd) => fd,
-            Err(Errno::NOENT) => return Ok(listing),
+            Err(Errno::NOENT) => return Ok(()),
             Err(it) => return Err(Error::file("list", raw.as_str().as_bytes(), it)),
         };
         let mut todo: Vec<(Vec<u8>, usize)> = vec![(Vec::new(), 0)];
         while let Some((below, depth)) = todo.pop() {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-            let fd = match beneath(&top, &below, flags, Mode::empty()) {
-                Ok(fd) => fd,
+            let listed = self.open_below(&top, &below).and_then(|fd| {
+                let here = Here { fd, below: &below, depth, ignores };
+                here.entries(take, &mut todo)
+            });
+            match listed {
+                Ok(()) => (),
                 // Removed or replaced between listing and opening: the next listing sees what it is.
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
-                Err(Errno::ACCESS) => {
-                    listing.unreadable.push(RawPath::new(below));
-                    continue;
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => (),
+                Err(it @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => {
+                    return Err(Error::file("list", &below, it));
                 }
-                Err(it) => return Err(Error::file("list", &below, it)),
-            };
-            let here = Here { fd, below: &below, depth };
-            here.entries(limits, &mut listing, &mut todo)?;
-            if listing.truncated {
-                break;
+                Err(it) if below.is_empty() => {
+                    return Err(Error::file("list", raw.as_str().as_bytes(), it));
+                }
+                Err(_) => {
+                    let why = Ignored::Unreadable;
+                    take(Listed::Ignored { path: &below, directory: true, why });
+                }
             }
         }
-        listing.entries.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(listing)
+        Ok(())
+    }
+
+    fn open_below(&self, top: &OwnedFd, below: &[u8]) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        beneath_on(top, below, flags, Mode::empty(), self.resolve)
     }
 }
 
@@ -67,87 +84,95 @@ struct Here<'a> {
     fd: OwnedFd,
     below: &'a [u8],
     depth: usize,
+    ignores: &'a Ignores,
 }
 
 impl Here<'_> {
     fn entries(
         &self,
-        limits: ListLimits,
-        listing: &mut Listing,
+        take: &mut dyn FnMut(Listed<'_>),
         todo: &mut Vec<(Vec<u8>, usize)>,
-    ) -> Result<(), Error> {
-        let failed = |it| Error::file("list", self.below, it);
-        for entry in Dir::read_from(&self.fd).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
+    ) -> Result<(), Errno> {
+        let mut path = self.below.to_vec();
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        let above = path.len();
+        for entry in Dir::read_from(&self.fd)? {
+            let entry = entry?;
             let name = entry.file_name().to_bytes();
-            if is_passed_over(name) {
+            if name == b"." || name == b".." {
                 continue;
             }
-            let mut path = self.below.to_vec();
-            if !path.is_empty() {
-                path.push(b'/');
-            }
+            path.truncate(above);
             path.extend_from_slice(name);
+            let directory = entry.file_type() == FileType::Directory;
+            // Most file systems say what an entry is; where one does not, it is asked below.
+            if entry.file_type() != FileType::Unknown
+                && let Some(why) = self.ignores.why(&path, directory)
+            {
+                take(Listed::Ignored { path: &path, directory, why });
+                continue;
+            }
+            let named = has_drop_name(name);
+            if !named && !matches!(entry.file_type(), FileType::Directory | FileType::Unknown) {
+                take(Listed::Ignored { path: &path, directory, why: Ignored::NotNamed });
+                continue;
+            }
             let Ok(found) = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) else {
                 continue;
             };
-            let file_type = FileType::from_raw_mode(found.st_mode);
-            if file_type == FileType::Directory && !has_drop_name(name) {
-                let ours = self.depth == 0 && OURS.contains(&name);
-                if ours {
+            if entry.file_type() == FileType::Unknown {
+                let directory = FileType::from_raw_mode(found.st_mode) == FileType::Directory;
+                if let Some(why) = self.ignores.why(&path, directory) {
+                    take(Listed::Ignored { path: &path, directory, why });
                     continue;
                 }
-                if self.depth < limits.depth_max {
-                    todo.push((path, self.depth + 1));
-                } else {
-                    listing.unreadable.push(RawPath::new(path));
-                }
-                continue;
             }
-            if !has_drop_name(name) {
-                continue;
+            self.entry(&path, named, &found, take, todo);
+        }
+        Ok(())
+    }
+
+    fn entry(
+        &self,
+        path: &[u8],
+        named: bool,
+        found: &Stat,
+        take: &mut dyn FnMut(Listed<'_>),
+        todo: &mut Vec<(Vec<u8>, usize)>,
+    ) {
+        let file_type = FileType::from_raw_mode(found.st_mode);
+        let directory = file_type == FileType::Directory;
+        if directory && !named {
+            if self.depth < DEPTH_MAX && todo.len() < DIRECTORIES_MAX {
+                todo.push((path.to_vec(), self.depth + 1));
+            } else {
+                take(Listed::Ignored { path, directory, why: Ignored::Unreadable });
             }
-            if listing.entries.len() >= limits.entries_max {
-                listing.truncated = true;
-                return Ok(());
-            }
-            listing.entries.push(Entry {
-                path: RawPath::new(path),
+        } else if !named {
+            take(Listed::Ignored { path, directory, why: Ignored::NotNamed });
+        } else {
+            take(Listed::Entry(Entry {
+                path,
                 entry_type: match file_type {
                     FileType::RegularFile => EntryType::Regular,
                     FileType::Symlink => EntryType::Symlink,
                     FileType::Directory => EntryType::Directory,
                     _ => EntryType::Special,
                 },
-                fingerprint: Fingerprint {
-                    bytes: u64::try_from(found.st_size).unwrap_or(0),
-                    inode: found.st_ino,
-                    modified: (found.st_mtime, found.st_mtime_nsec),
-                    changed: (found.st_ctime, found.st_ctime_nsec),
-                },
-            });
+                fingerprint: fingerprint(found),
+            }));
         }
-        Ok(())
     }
 }
 
-/// Names that are no drop, whatever they hold: hidden, half-written or of an editor.
-pub(super) fn is_passed_over(name: &[u8]) -> bool {
-    let ends = |suffix: &str| name.ends_with(suffix.as_bytes());
-    name.starts_with(b".")
-        || name.starts_with(b"#")
-        || name.starts_with(TEMP_PREFIX.as_bytes())
-        || ends("~")
-        || ends(REPORT_SUFFIX)
-        || [".tmp", ".part", ".crdownload", ".swp", ".swx", ".filepart", ".partial"]
-            .iter()
-            .any(|it| ends(it))
-}
-
-/// Says whether the name ends like a manifest.
-pub(super) fn has_drop_name(name: &[u8]) -> bool {
-    let lower = name.to_ascii_lowercase();
-    [&b".yaml"[..], b".yml", b".json"]
-        .iter()
-        .any(|it| lower.ends_with(it) && lower.len() > it.len())
+/// What tells whether a file changed.
+pub(super) fn fingerprint(found: &Stat) -> Fingerprint {
+    Fingerprint {
+        bytes: u64::try_from(found.st_size).unwrap_or(0),
+        inode: found.st_ino,
+        modified: (found.st_mtime, found.st_mtime_nsec),
+        changed: (found.st_ctime, found.st_ctime_nsec),
+    }
 }

@@ -4,15 +4,18 @@
 //! neither a hostile name nor a symlink swapped in at the wrong moment leads outside.
 //! What is written is on the disk when the call returns.
 
-mod lease;
+mod ignore;
 mod list;
+mod lease;
+mod mounts;
 mod raw;
 mod report;
 pub mod watch;
 mod write;
 
-pub use list::ListLimits;
-pub use raw::{ReadRaw, Removal};
+pub use ignore::Ignores;
+pub use list::Listed;
+pub use raw::{OwnMoves, ReadRaw, Removal};
 
 use crate::model::path::RepoPath;
 use crate::step::Steps;
@@ -63,14 +66,6 @@ pub enum Error {
         /// The limit in bytes.
         max: u64,
     },
-    /// The kernel refuses to watch.
-    #[error("cannot watch {path}")]
-    Watch {
-        /// Where.
-        path: String,
-        /// Why.
-        source: notify::Error,
-    },
 }
 
 impl Error {
@@ -86,6 +81,9 @@ pub struct WorkTree {
     top: OwnedFd,
     path: PathBuf,
     steps: Steps,
+    own: OwnMoves,
+    /// What else no path may cross.
+    resolve: ResolveFlags,
 }
 
 impl WorkTree {
@@ -95,7 +93,19 @@ impl WorkTree {
         let top = rustix::fs::open(path, flags, Mode::empty())
             .map_err(|it| Error::Top { path: path.to_owned(), source: it.into() })?;
         lease::ignore_breaks();
-        Ok(WorkTree { top, path: path.to_owned(), steps })
+        let (own, resolve) = (OwnMoves::default(), ResolveFlags::empty());
+        Ok(WorkTree { top, path: path.to_owned(), steps, own, resolve })
+    }
+
+    /// Leaves alone what is mounted below the top.
+    pub fn on_one_file_system(mut self) -> WorkTree {
+        self.resolve = ResolveFlags::NO_XDEV;
+        self
+    }
+
+    /// What this hand takes out of `raw/`, for the watcher to pass over.
+    pub fn own_moves(&self) -> OwnMoves {
+        self.own.clone()
     }
 
     /// The top.
@@ -173,7 +183,7 @@ impl WorkTree {
 
     /// Opens `path` (relative to the top, any bytes) without leaving the tree or following a link.
     fn beneath(&self, path: &[u8], flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
-        beneath(&self.top, path, flags, mode)
+        beneath_on(&self.top, path, flags, mode, self.resolve)
     }
 
     fn directory(&self, path: &RepoPath) -> Result<OwnedFd, Errno> {
@@ -183,12 +193,24 @@ impl WorkTree {
 
 /// Opens `path` below `dir` without leaving it, and without following any link.
 fn beneath(dir: impl AsFd, path: &[u8], flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+    beneath_on(dir, path, flags, mode, ResolveFlags::empty())
+}
+
+/// The same; `more` may forbid to cross into another file system.
+fn beneath_on(
+    dir: impl AsFd,
+    path: &[u8],
+    flags: OFlags,
+    mode: Mode,
+    more: ResolveFlags,
+) -> Result<OwnedFd, Errno> {
     let path = if path.is_empty() { &b"."[..] } else { path };
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let resolve =
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | more;
     match rustix::fs::openat2(&dir, path, flags | OFlags::CLOEXEC, mode, resolve) {
         // An old kernel, or a sandbox: systemd's RestrictSUIDSGID= answers so, as it cannot see
         // which mode the call asks for.
-        Err(Errno::NOSYS) => step_by_step(dir.as_fd(), path, flags, mode),
+        Err(Errno::NOSYS) => step_by_step(dir.as_fd(), path, flags, mode, more),
         other => other,
     }
 }
@@ -199,12 +221,19 @@ fn step_by_step(
     path: &[u8],
     flags: OFlags,
     mode: Mode,
+    more: ResolveFlags,
 ) -> Result<OwnedFd, Errno> {
     let between = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let last = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     if path.starts_with(b"/") {
         return Err(Errno::XDEV);
     }
+    // A file system mounted twice has one device: only the kernel's own way tells that apart.
+    let home = rustix::fs::fstat(dir)?.st_dev;
+    let stays = |fd: OwnedFd| match more.contains(ResolveFlags::NO_XDEV) {
+        true if rustix::fs::fstat(&fd)?.st_dev != home => Err(Errno::XDEV),
+        _ => Ok(fd),
+    };
     let mut components = path.split(|it| *it == b'/').filter(|it| !it.is_empty()).peekable();
     let mut at: Option<OwnedFd> = None;
     while let Some(component) = components.next() {
@@ -213,9 +242,9 @@ fn step_by_step(
         }
         let here = at.as_ref().map_or(dir, AsFd::as_fd);
         if components.peek().is_none() {
-            return rustix::fs::openat(here, component, last, mode);
+            return stays(rustix::fs::openat(here, component, last, mode)?);
         }
-        at = Some(rustix::fs::openat(here, component, between, Mode::empty())?);
+        at = Some(stays(rustix::fs::openat(here, component, between, Mode::empty())?)?);
     }
     rustix::fs::openat(dir, ".", last, mode)
 }

@@ -1,20 +1,51 @@
 //! Reading a drop, and taking it away once it is safe elsewhere.
 
 use super::lease::{self, Leased};
-use super::{Error, TEMP_PREFIX, WorkTree, beneath};
+use super::{Error, TEMP_PREFIX, WorkTree, beneath, list, mounts};
 use crate::model::digest::Sha256;
 use crate::model::document::Intake;
 use crate::model::path::{RawPath, RepoPath};
+use crate::pipeline::discovery::Fingerprint;
 use crate::step::Step;
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
-use std::fs::{File, Metadata};
+use std::collections::HashSet;
+use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How many drops of one name may lie beside each other after crashes.
 const RECOVERED_MAX: u32 = 1000;
+
+/// How many drops on their way out are remembered for the watcher; forgetting one costs a look.
+const OWN_MOVES_MAX: usize = 100_000;
+
+/// The drops that this process takes away itself, so that its watcher passes over what the kernel
+/// tells of that. Clones share one list.
+#[derive(Debug, Clone, Default)]
+pub struct OwnMoves(Arc<Mutex<HashSet<Vec<u8>>>>);
+
+impl OwnMoves {
+    fn tell(&self, path: &[u8]) {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() >= OWN_MOVES_MAX {
+            // Nobody is listening, or events were lost.
+            told.clear();
+        }
+        told.insert(path.to_vec());
+    }
+
+    /// Says whether the file at `path`, relative to the top, was taken away by us; once.
+    pub(super) fn was_told(&self, path: &[u8]) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(path)
+    }
+
+    /// Forgets what it was told, because what the kernel had to say of it is lost.
+    pub(super) fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
 
 /// What reading a drop gave.
 #[derive(Debug)]
@@ -57,14 +88,16 @@ pub enum Removal {
 }
 
 impl WorkTree {
-    /// Reads one drop.
+    /// Reads one drop, as long as it is still what `expected` says.
     ///
     /// The file is opened without following links and without blocking; a read lease tells whether
-    /// a writer holds it, and where there are no leases its fingerprint is compared afterwards.
+    /// a writer holds it, and where there are no leases its fingerprint is compared, before with
+    /// what was found ready and afterwards with what was opened.
     pub fn read_raw(
         &self,
         raw: &RepoPath,
         path: &RawPath,
+        expected: &Fingerprint,
         bytes_max: u64,
     ) -> Result<ReadRaw, Error> {
         let full = path.in_repository(raw);
@@ -77,29 +110,36 @@ impl WorkTree {
             Err(Errno::ACCESS | Errno::PERM) => return Ok(ReadRaw::Denied),
             Err(it) => return Err(failed(it.into())),
         };
-        let before = file.metadata().map_err(failed)?;
-        if !before.is_file() {
+        let stat = || rustix::fs::fstat(&file).map_err(|it| failed(it.into()));
+        let before = stat()?;
+        if FileType::from_raw_mode(before.st_mode) != FileType::RegularFile {
             return Ok(ReadRaw::NotRegular);
         }
-        if before.len() > bytes_max {
-            return Ok(ReadRaw::TooLarge { bytes: before.len(), max: bytes_max });
+        let bytes = list::fingerprint(&before).bytes;
+        if bytes > bytes_max {
+            return Ok(ReadRaw::TooLarge { bytes, max: bytes_max });
         }
         let leased = match lease::take(&file) {
-            Leased::Busy => return Ok(ReadRaw::Busy),
+            Leased::Busy if mounts::leases_count(&file) => return Ok(ReadRaw::Busy),
             Leased::Yes => true,
-            Leased::Unknown => false,
+            Leased::Busy | Leased::Unknown => false,
         };
         // The metadata again: a writer may have finished between opening and the lease.
-        let before = file.metadata().map_err(failed)?;
-        let mut bytes = Vec::with_capacity(usize::try_from(before.len()).unwrap_or(0));
+        let before = list::fingerprint(&stat()?);
+        if !leased && before != *expected {
+            // Without a lease only time tells, and this one has changed since it stood still.
+            return Ok(ReadRaw::Changed);
+        }
+        let mut bytes =
+            Vec::with_capacity(usize::try_from(before.bytes.min(bytes_max)).unwrap_or(0));
         let read = (&file).take(bytes_max + 1).read_to_end(&mut bytes);
         let undisturbed = !leased || lease::release(&file);
         read.map_err(failed)?;
-        let after = file.metadata().map_err(failed)?;
+        let after = list::fingerprint(&stat()?);
         if bytes.len() as u64 > bytes_max {
-            return Ok(ReadRaw::TooLarge { bytes: after.len(), max: bytes_max });
+            return Ok(ReadRaw::TooLarge { bytes: after.bytes, max: bytes_max });
         }
-        if !undisturbed || !is_same(&before, &after) || bytes.len() as u64 != after.len() {
+        if !undisturbed || before != after || bytes.len() as u64 != after.bytes {
             return Ok(ReadRaw::Changed);
         }
         Ok(ReadRaw::Read { intake: Intake::new(path.clone(), bytes), leased })
@@ -123,6 +163,7 @@ impl WorkTree {
         };
         let claim = claim_name(path);
         self.steps.pass(Step::Rename).map_err(failed)?;
+        self.own.tell(&full);
         match rustix::fs::renameat_with(&dir, &name[..], &dir, &claim[..], RenameFlags::NOREPLACE) {
             Ok(()) => (),
             // Nobody has the name: gone, unless an earlier try was cut off after its claim.
@@ -231,12 +272,6 @@ fn put_beside(dir: &OwnedFd, claim: &[u8], path: &RawPath) -> Result<(), Errno> 
         }
     }
     Err(Errno::EXIST)
-}
-
-fn is_same(a: &Metadata, b: &Metadata) -> bool {
-    // The change time as well: `rsync --times` and `touch` can set the other one back.
-    let times = |it: &Metadata| (it.mtime(), it.mtime_nsec(), it.ctime(), it.ctime_nsec());
-    (a.ino(), a.len(), times(a)) == (b.ino(), b.len(), times(b))
 }
 
 /// The hidden name of a drop that is being taken away: our prefix, then its own name as far as a

@@ -1,9 +1,10 @@
 //! The hand on real files, in real directories.
 #![allow(clippy::disallowed_methods)]
 
-use super::watch::{Wake, Watcher};
+use super::watch::{Wake, Watched, Watcher};
 use super::*;
 use crate::model::path::RawPath;
+use crate::model::report::Ignored;
 use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,9 +30,35 @@ impl Place {
         self.dir.path().join("f/raw").join(name)
     }
 
+    /// What could be a drop, and what is left alone.
+    fn listed(&self) -> (Vec<RawPath>, Vec<(RawPath, Ignored)>) {
+        let (mut entries, mut ignored) = (Vec::new(), Vec::new());
+        self.tree
+            .list_raw(&raw(), &Ignores::default(), &mut |it| match it {
+                Listed::Entry(it) => entries.push(RawPath::new(it.path)),
+                Listed::Ignored { path, why, .. } => ignored.push((RawPath::new(path), why)),
+            })
+            .unwrap();
+        entries.sort();
+        (entries, ignored)
+    }
+
     fn names(&self) -> Vec<String> {
-        let listing = self.tree.list_raw(&raw(), ListLimits::default()).unwrap();
-        listing.entries.iter().map(|it| it.path.to_string()).collect()
+        self.listed().0.iter().map(ToString::to_string).collect()
+    }
+
+    fn read(&self, path: &RawPath, bytes_max: u64) -> ReadRaw {
+        let found = rustix::fs::lstat(self.dir.path().join("f/raw").join(path.as_path()));
+        let zero = rustix::fs::fstat(&self.tree.top).unwrap();
+        let expected = list::fingerprint(&found.unwrap_or(zero));
+        self.tree.read_raw(&raw(), path, &expected, bytes_max).unwrap()
+    }
+
+    fn watcher(&self, wakes: usize) -> (Watcher, crossbeam_channel::Receiver<Wake>) {
+        let (sender, receiver) = crossbeam_channel::bounded(wakes);
+        let watched = Watched { raw: raw(), ignores: Ignores::default() };
+        let own = self.tree.own_moves();
+        (Watcher::new(self.dir.path(), vec![watched], own, sender), receiver)
     }
 }
 
@@ -65,12 +92,9 @@ fn a_file_held_open_for_writing_is_busy() {
     let it = place();
     let writer = fs::File::create(it.raw("a.yaml")).unwrap();
     let path = RawPath::new("a.yaml");
-    assert!(matches!(it.tree.read_raw(&raw(), &path, 100).unwrap(), ReadRaw::Busy));
+    assert!(matches!(it.read(&path, 100), ReadRaw::Busy));
     drop(writer);
-    assert!(matches!(
-        it.tree.read_raw(&raw(), &path, 100).unwrap(),
-        ReadRaw::Read { leased: true, .. }
-    ));
+    assert!(matches!(it.read(&path, 100), ReadRaw::Read { leased: true, .. }));
 }
 
 #[test]
@@ -89,13 +113,13 @@ fn what_is_no_file_is_never_read_and_never_blocks() {
     .unwrap();
     fs::create_dir(it.raw("dir.yaml")).unwrap();
     for name in ["link.yaml", "up/raw/link.yaml", "pipe.yaml", "dir.yaml"] {
-        let read = it.tree.read_raw(&raw(), &RawPath::new(name), 100).unwrap();
+        let read = it.read(&RawPath::new(name), 100);
         assert!(matches!(read, ReadRaw::NotRegular), "{name}: {read:?}");
     }
     fs::write(it.raw("big.yaml"), [b'x'; 101]).unwrap();
-    let read = it.tree.read_raw(&raw(), &RawPath::new("big.yaml"), 100).unwrap();
+    let read = it.read(&RawPath::new("big.yaml"), 100);
     assert!(matches!(read, ReadRaw::TooLarge { bytes: 101, max: 100 }));
-    let read = it.tree.read_raw(&raw(), &RawPath::new("none.yaml"), 100).unwrap();
+    let read = it.read(&RawPath::new("none.yaml"), 100);
     assert!(matches!(read, ReadRaw::Gone));
 }
 
@@ -176,29 +200,24 @@ fn a_report_is_written_once_and_goes_with_its_drop() {
 #[test]
 fn the_kernel_wakes_us_for_a_closed_file_and_for_new_directories_but_not_for_reads() {
     let it = place();
-    let (sender, receiver) = crossbeam_channel::bounded(100);
-    let mut watcher = Watcher::new(it.dir.path(), &[raw()], sender).unwrap();
+    let (mut watcher, receiver) = it.watcher(100);
     let wait = Duration::from_secs(5);
     fs::write(it.raw("a.yaml"), "x").unwrap();
     let closed = Wake::Closed { fabric: 0, path: RawPath::new("a.yaml") };
     while receiver.recv_timeout(wait).unwrap() != closed {}
     fs::create_dir(it.raw("team")).unwrap();
     while receiver.recv_timeout(wait).unwrap() != Wake::Rescan {}
-    watcher.catch_up().unwrap();
+    watcher.catch_up();
     fs::write(it.raw("team/b.yaml"), "x").unwrap();
     let closed = Wake::Closed { fabric: 0, path: RawPath::new("team/b.yaml") };
     while receiver.recv_timeout(wait).unwrap() != closed {}
-    it.tree.read_raw(&raw(), &RawPath::new("a.yaml"), 10).unwrap();
+    it.read(&RawPath::new("a.yaml"), 10);
     it.tree.write_report(&raw(), &RawPath::new("a.yaml"), "wrong").unwrap();
     fs::write(it.raw("z.yaml"), "x").unwrap();
     // What comes next is the file made last, and nothing of the reading and reporting before it.
-    let next = receiver.recv_timeout(wait).unwrap();
-    assert!(matches!(next, Wake::Touched { .. } | Wake::Closed { .. }), "{next:?}");
+    assert_eq!(receiver.recv_timeout(wait), Ok(Wake::Begun { fabric: 0 }));
     let closed = Wake::Closed { fabric: 0, path: RawPath::new("z.yaml") };
-    let mut last = next;
-    while last != closed {
-        last = receiver.recv_timeout(wait).unwrap();
-    }
+    assert_eq!(receiver.recv_timeout(wait), Ok(closed));
     assert!(!watcher.lost_wakes());
 }
 
@@ -280,11 +299,11 @@ fn every_name_that_unix_allows_is_listed_read_and_taken_away() {
         let full = it.dir.path().join("f/raw").join(std::ffi::OsStr::from_bytes(name));
         fs::create_dir_all(full.parent().unwrap()).unwrap();
         fs::write(&full, "one").unwrap();
-        let listing = it.tree.list_raw(&raw(), ListLimits::default()).unwrap();
-        assert_eq!(listing.entries.len(), 1, "{name:?}");
-        let path = &listing.entries[0].path;
+        let (entries, _) = it.listed();
+        assert_eq!(entries.len(), 1, "{name:?}");
+        let path = &entries[0];
         assert_eq!(path.as_bytes(), name);
-        let read = it.tree.read_raw(&raw(), path, 10).unwrap();
+        let read = it.read(path, 10);
         let ReadRaw::Read { intake, .. } = read else { panic!("{name:?}: {read:?}") };
         it.tree.write_report(&raw(), path, "wrong").unwrap();
         it.tree.remove_report(&raw(), path).unwrap();
@@ -295,19 +314,16 @@ fn every_name_that_unix_allows_is_listed_read_and_taken_away() {
 }
 
 #[test]
-fn a_listing_is_bounded_and_says_so() {
+fn a_directory_that_cannot_be_looked_into_is_told_and_keeps_no_other() {
     let it = place();
-    fs::create_dir_all(it.raw("a/b/c")).unwrap();
-    for n in 0..5 {
-        fs::write(it.raw(&format!("{n}.yaml")), "x").unwrap();
-    }
-    let limits = ListLimits { entries_max: 3, depth_max: 2 };
-    let listing = it.tree.list_raw(&raw(), limits).unwrap();
-    assert_eq!((listing.entries.len(), listing.truncated), (3, true));
-    let limits = ListLimits { entries_max: 5, depth_max: 2 };
-    let listing = it.tree.list_raw(&raw(), limits).unwrap();
-    assert_eq!((listing.entries.len(), listing.truncated), (5, false));
-    assert_eq!(listing.unreadable, [RawPath::new("a/b/c")], "too deep is told, not passed over");
+    let deep = "d/".repeat(list::DEPTH_MAX + 1);
+    fs::create_dir_all(it.raw(&deep)).unwrap();
+    fs::write(it.raw(&format!("{deep}a.yaml")), "x").unwrap();
+    fs::write(it.raw("b.yaml"), "x").unwrap();
+    let (entries, ignored) = it.listed();
+    assert_eq!(entries, [RawPath::new("b.yaml")]);
+    let deep = RawPath::new(deep.trim_end_matches('/'));
+    assert_eq!(ignored, [(deep, Ignored::Unreadable)], "too deep is told, not passed over");
 }
 
 #[test]
@@ -340,28 +356,26 @@ fn a_write_that_meets_a_read_is_noticed_and_ends_nobody() {
 #[test]
 fn a_directory_made_again_is_watched_again() {
     let it = place();
-    let (sender, receiver) = crossbeam_channel::bounded(1000);
     fs::create_dir(it.raw("team")).unwrap();
-    let mut watcher = Watcher::new(it.dir.path(), &[raw()], sender).unwrap();
+    let (mut watcher, receiver) = it.watcher(1000);
     let wait = Duration::from_secs(5);
     for n in 0..5 {
         fs::remove_dir_all(it.raw("team")).unwrap();
         fs::create_dir(it.raw("team")).unwrap();
         while receiver.recv_timeout(wait).unwrap() != Wake::Rescan {}
-        watcher.catch_up().unwrap();
+        watcher.catch_up();
         let name = format!("team/{n}.yaml");
         fs::write(it.raw(&name), "x").unwrap();
         let closed = Wake::Closed { fabric: 0, path: RawPath::new(name) };
         while receiver.recv_timeout(wait).unwrap() != closed {}
     }
-    assert!(!watcher.is_short());
+    assert_eq!(watcher.blind(), None);
 }
 
 #[test]
 fn files_moved_in_with_their_directory_are_announced_by_a_rescan() {
     let it = place();
-    let (sender, receiver) = crossbeam_channel::bounded(1000);
-    let _watcher = Watcher::new(it.dir.path(), &[raw()], sender).unwrap();
+    let (_watcher, receiver) = it.watcher(1000);
     fs::create_dir(it.dir.path().join("out")).unwrap();
     fs::write(it.dir.path().join("out/a.yaml"), "x").unwrap();
     fs::rename(it.dir.path().join("out"), it.raw("in")).unwrap();
@@ -380,9 +394,8 @@ fn a_child_with_two_watches() {
     }
     let it = place();
     fs::create_dir(it.raw("one")).unwrap();
-    let (sender, receiver) = crossbeam_channel::bounded(100);
-    let watcher = Watcher::new(it.dir.path(), &[raw()], sender).unwrap();
-    assert!(watcher.is_short());
+    let (watcher, receiver) = it.watcher(100);
+    assert!(watcher.blind().unwrap().contains("sysctl fs.inotify.max_user_watches"));
     fs::write(it.raw("a.yaml"), "x").unwrap();
     let closed = Wake::Closed { fabric: 0, path: RawPath::new("a.yaml") };
     while receiver.recv_timeout(Duration::from_secs(5)).unwrap() != closed {}
@@ -414,7 +427,13 @@ fn without_openat2_no_link_is_followed_either() {
     std::os::unix::fs::symlink("../../secret", it.raw("link.yaml")).unwrap();
     std::os::unix::fs::symlink("..", it.raw("up")).unwrap();
     let open = |path: &str| {
-        super::step_by_step(it.tree.top.as_fd(), path.as_bytes(), OFlags::RDONLY, Mode::empty())
+        super::step_by_step(
+            it.tree.top.as_fd(),
+            path.as_bytes(),
+            OFlags::RDONLY,
+            Mode::empty(),
+            ResolveFlags::empty(),
+        )
     };
     assert!(open("f/raw/a.yaml").is_ok());
     assert!(open(".").is_ok());

@@ -4,11 +4,17 @@
 //! Directories are watched one by one, because a recursive watch fails as a whole on one unreadable
 //! directory, and access events are masked out, because an agent that reads what it watches would
 //! wake itself for ever.
+//! What the agent itself does in `raw/` wakes nobody: its own files have names of their own, and
+//! the drops that it takes away are told to the watcher first.
+//! Where the kernel cannot tell (no watches left, a network file system) somebody has to look now
+//! and then instead; [`Watcher::blind`] says so, with the reason.
 
-use super::{Error, TEMP_PREFIX, list};
+use super::mounts::{self, Sight};
+use super::{Ignores, OwnMoves, ignore};
 use crate::model::path::{RawPath, RepoPath};
 use crossbeam_channel::{Sender, TrySendError};
-use notify::event::{AccessKind, AccessMode, CreateKind, EventKind, ModifyKind, RenameMode};
+use notify::event::{AccessKind, AccessMode, CreateKind, EventKind, ModifyKind};
+use notify::event::{RemoveKind, RenameMode};
 use notify::{Config, EventKindMask, RecommendedWatcher, RecursiveMode, Watcher as _};
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
@@ -20,7 +26,8 @@ use std::time::SystemTime;
 
 /// How many directories below all `raw/` of a repository are watched; the rest is polled.
 const WATCHES_MAX: usize = 50_000;
-const DEPTH_MAX: usize = 32;
+/// Where the kernel keeps its own limits.
+const LIMITS: &str = "/proc/sys/fs/inotify";
 
 /// A hint that something changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,13 +39,27 @@ pub enum Wake {
         /// Which file, relative to `raw/`.
         path: RawPath,
     },
-    /// Something else below `raw/`.
-    Touched {
+    /// A file appeared, and its writer may still be at work.
+    Begun {
         /// Which fabric.
         fabric: usize,
     },
-    /// A directory appeared, or events were lost: watches must be brought up to date.
+    /// Somebody took a file away.
+    Gone {
+        /// Which fabric.
+        fabric: usize,
+    },
+    /// A directory appeared or went, or events were lost: watches must be brought up to date.
     Rescan,
+}
+
+/// One `raw/` to watch.
+#[derive(Debug, Clone)]
+pub struct Watched {
+    /// Where, relative to the top of the work tree.
+    pub raw: RepoPath,
+    /// What in it is no drop.
+    pub ignores: Ignores,
 }
 
 /// Tells a directory from another one that has its name, and even its inode, later.
@@ -46,25 +67,34 @@ type Identity = (u64, u64, Option<SystemTime>);
 
 /// The kernel's eye on the `raw/` directories of one repository.
 pub struct Watcher {
-    watcher: RecommendedWatcher,
+    /// None where the kernel gives us no eye at all.
+    watcher: Option<RecommendedWatcher>,
     watched: HashMap<PathBuf, Identity>,
-    short: bool,
-    raws: Vec<PathBuf>,
+    eyes: Arc<Eyes>,
+    blind: Option<String>,
     lost: Arc<AtomicBool>,
+}
+
+/// What the kernel's thread needs to judge an event.
+struct Eyes {
+    top: PathBuf,
+    raws: Vec<(PathBuf, Ignores)>,
+    own: OwnMoves,
 }
 
 impl Watcher {
     /// Begins to watch; wakes go to `sender`, which never blocks the kernel's queue: when it is
-    /// full, [`Watcher::lost_wakes`] says so.
-    pub fn new(top: &Path, raws: &[RepoPath], sender: Sender<Wake>) -> Result<Watcher, Error> {
-        let raws: Vec<PathBuf> = raws.iter().map(|it| top.join(it.as_path())).collect();
+    /// full, [`Watcher::lost_wakes`] says so. Always gives a watcher, be it a blind one.
+    pub fn new(top: &Path, raws: Vec<Watched>, own: OwnMoves, sender: Sender<Wake>) -> Watcher {
+        let raws = raws.into_iter().map(|it| (top.join(it.raw.as_path()), it.ignores)).collect();
+        let eyes = Arc::new(Eyes { top: top.to_owned(), raws, own });
         let lost = Arc::new(AtomicBool::new(false));
-        let (seen_raws, seen_lost) = (raws.clone(), lost.clone());
+        let (seen, seen_lost) = (eyes.clone(), lost.clone());
         let hear = move |event: notify::Result<notify::Event>| {
-            for wake in wakes(&seen_raws, event) {
-                if let Err(TrySendError::Full(_)) = sender.try_send(wake) {
-                    seen_lost.store(true, Ordering::Relaxed);
-                }
+            if let Some(wake) = seen.wake(event)
+                && let Err(TrySendError::Full(_)) = sender.try_send(wake)
+            {
+                seen_lost.store(true, Ordering::Relaxed);
             }
         };
         let mask = EventKindMask::CREATE
@@ -72,20 +102,19 @@ impl Watcher {
             | EventKindMask::MODIFY_NAME
             | EventKindMask::ACCESS_CLOSE;
         let config = Config::default().with_event_kinds(mask).with_follow_symlinks(false);
-        let watcher = RecommendedWatcher::new(hear, config)
-            .map_err(|source| Error::Watch { path: top.display().to_string(), source })?;
-        let mut it = Watcher { watcher, watched: HashMap::new(), short: false, raws, lost };
-        match it.catch_up() {
-            Err(Error::Watch { source, .. }) if is_exhausted(&source) => Ok(it),
-            done => done.map(|()| it),
-        }
+        let (watcher, blind) = match RecommendedWatcher::new(hear, config) {
+            Ok(it) => (Some(it), None),
+            Err(error) => (None, Some(no_eye(&error))),
+        };
+        let mut it = Watcher { watcher, watched: HashMap::new(), eyes, blind, lost };
+        it.catch_up();
+        it
     }
 
-    /// Says whether some directories go unwatched, because the kernel (see
-    /// `fs.inotify.max_user_watches`) or our own limit has no watch left for them. Only the
-    /// periodic look finds what is dropped there.
-    pub fn is_short(&self) -> bool {
-        self.short
+    /// Why somebody has to look now and then instead of waiting for a wake, with the way out; none
+    /// where the kernel tells of everything.
+    pub fn blind(&self) -> Option<&str> {
+        self.blind.as_deref()
     }
 
     /// Says whether wakes were lost since the last call, because nobody took them in time.
@@ -93,63 +122,76 @@ impl Watcher {
         self.lost.swap(false, Ordering::Relaxed)
     }
 
+    /// Says whether every `raw/`, and the directory it lies in, is the one that is watched.
+    pub fn stands(&self) -> bool {
+        self.watcher.is_none()
+            || self.eyes.places().all(|it| identity(it) == self.watched.get(it).copied())
+    }
+
     /// Watches directories that appeared. Each is watched before it is listed, so that nothing
     /// falls between the two.
-    ///
-    /// # Errors
-    /// When the kernel has no watches left; those that stand go on working.
-    pub fn catch_up(&mut self) -> Result<(), Error> {
-        self.short = false;
-        self.forget_the_gone();
-        let mut todo: Vec<(PathBuf, usize)> = Vec::new();
-        for raw in &self.raws {
+    pub fn catch_up(&mut self) {
+        let Some(watcher) = &mut self.watcher else { return };
+        self.blind = None;
+        forget_the_gone(watcher, &mut self.watched);
+        let mut todo: Vec<(PathBuf, Option<(usize, usize)>)> = Vec::new();
+        for (n, (raw, _)) in self.eyes.raws.iter().enumerate() {
             // The fabric itself, so that a raw/ that is removed and made again is noticed.
-            todo.extend(raw.parent().map(|it| (it.to_owned(), DEPTH_MAX)));
-            todo.push((raw.clone(), 0));
+            todo.extend(raw.parent().map(|it| (it.to_owned(), None)));
+            todo.push((raw.clone(), Some((n, 0))));
+            if let Sight::Blind(name) = mounts::sight(raw) {
+                self.blind = Some(format!(
+                    "{} lies on {name}, where the kernel does not tell of every change",
+                    raw.display()
+                ));
+            }
         }
-        while let Some((dir, depth)) = todo.pop() {
+        while let Some((dir, place)) = todo.pop() {
             let Some(identity) = identity(&dir) else { continue };
             if !self.watched.contains_key(&dir) {
                 if self.watched.len() >= WATCHES_MAX {
-                    self.short = true;
+                    self.blind = Some(format!("raw/ has more than {WATCHES_MAX} directories"));
                     continue;
                 }
-                match self.watcher.watch(&dir, RecursiveMode::NonRecursive) {
-                    Ok(()) => self.watched.insert(dir.clone(), identity),
-                    // Removed meanwhile, or not ours to read: the periodic look tells.
-                    Err(it) if !is_exhausted(&it) => continue,
-                    Err(source) => {
-                        self.short = true;
-                        return Err(Error::Watch { path: dir.display().to_string(), source });
+                match watcher.watch(&dir, RecursiveMode::NonRecursive) {
+                    Ok(()) => {
+                        self.watched.insert(dir.clone(), identity);
                     }
-                };
+                    Err(it) if matches!(it.kind, notify::ErrorKind::MaxFilesWatch) => {
+                        self.blind = Some(too_few_watches());
+                        // Those that stand go on; asking for each of the rest would only cost time.
+                        return;
+                    }
+                    // Removed meanwhile, or not ours to read: the periodic look tells.
+                    Err(_) => continue,
+                }
             }
-            if depth >= DEPTH_MAX {
+            let Some((n, depth)) = place.filter(|it| it.1 < super::list::DEPTH_MAX) else {
                 continue;
-            }
+            };
+            let (raw, ignores) = &self.eyes.raws[n];
             let Ok(entries) = std::fs::read_dir(&dir) else { continue };
-            for entry in entries.flatten() {
-                let hidden = entry.file_name().as_bytes().starts_with(b".");
-                if !hidden && entry.file_type().is_ok_and(|it| it.is_dir()) {
-                    todo.push((entry.path(), depth + 1));
+            for entry in entries.flatten().filter(|it| it.file_type().is_ok_and(|it| it.is_dir())) {
+                let path = entry.path();
+                let below = path.strip_prefix(raw).unwrap_or(&path);
+                if ignores.why(below.as_os_str().as_bytes(), true).is_none() {
+                    todo.push((path, Some((n, depth + 1))));
                 }
             }
         }
-        Ok(())
     }
+}
 
-    /// Gives back the watches of directories that are gone, or whose name another one has now.
-    fn forget_the_gone(&mut self) {
-        let Watcher { watcher, watched, .. } = self;
-        watched.retain(|dir, before| {
-            let same = identity(dir).is_some_and(|now| now == *before);
-            if !same {
-                // Fails where the kernel has dropped the watch with the directory.
-                let _ = watcher.unwatch(dir);
-            }
-            same
-        });
-    }
+/// Gives back the watches of directories that are gone, or whose name another one has now.
+fn forget_the_gone(watcher: &mut RecommendedWatcher, watched: &mut HashMap<PathBuf, Identity>) {
+    watched.retain(|dir, before| {
+        let same = identity(dir).is_some_and(|now| now == *before);
+        if !same {
+            // Fails where the kernel has dropped the watch with the directory.
+            let _ = watcher.unwatch(dir);
+        }
+        same
+    });
 }
 
 /// What `dir` is; none where it is no directory.
@@ -158,53 +200,81 @@ fn identity(dir: &Path) -> Option<Identity> {
     Some((found.dev(), found.ino(), found.created().ok()))
 }
 
-/// Says whether the kernel's limit on watches is what stands in the way.
-pub fn is_exhausted(error: &notify::Error) -> bool {
-    matches!(error.kind, notify::ErrorKind::MaxFilesWatch)
+fn limit(name: &str) -> String {
+    let read = std::fs::read_to_string(format!("{LIMITS}/{name}"));
+    read.map(|it| format!(" = {}", it.trim())).unwrap_or_default()
 }
 
-/// What one kernel event means to us.
-fn wakes(raws: &[PathBuf], event: notify::Result<notify::Event>) -> Vec<Wake> {
-    let Ok(event) = event else { return vec![Wake::Rescan] };
-    if event.need_rescan() {
-        return vec![Wake::Rescan];
+fn too_few_watches() -> String {
+    format!(
+        "the kernel has no watches left for all of raw/ (fs.inotify.max_user_watches{0}); give it more: sysctl \
+         fs.inotify.max_user_watches=1048576",
+        limit("max_user_watches")
+    )
+}
+
+fn no_eye(error: &notify::Error) -> String {
+    format!(
+        "the kernel gives us no inotify instance ({error}; fs.inotify.max_user_instances{}); give it more: \
+         sysctl fs.inotify.max_user_instances=1024",
+        limit("max_user_instances")
+    )
+}
+
+impl Eyes {
+    /// Each `raw/`, and the directory it lies in.
+    fn places(&self) -> impl Iterator<Item = &Path> {
+        self.raws.iter().flat_map(|(raw, _)| [Some(raw.as_path()), raw.parent()]).flatten()
     }
-    let mut found = Vec::new();
-    for path in &event.paths {
-        let Some((fabric, below)) = below_raw(raws, path) else {
-            // The fabric's directory is watched only for its raw/ coming and going.
-            if raws.contains(path) {
-                found.push(Wake::Rescan);
-            }
-            continue;
-        };
-        let name = path.file_name().map_or(&b""[..], OsStrExt::as_bytes);
-        if name.starts_with(TEMP_PREFIX.as_bytes()) || list::is_passed_over(name) {
-            // Our own claims and reports, and editors' leftovers, wake nobody. A report that a
-            // person removes makes no difference to what is in raw/.
-            continue;
+
+    /// What one kernel event means to us.
+    fn wake(&self, event: notify::Result<notify::Event>) -> Option<Wake> {
+        let Ok(event) = event else { return Some(Wake::Rescan) };
+        if event.need_rescan() {
+            self.own.clear();
+            return Some(Wake::Rescan);
         }
-        found.push(match event.kind {
-            EventKind::Create(CreateKind::Folder) => Wake::Rescan,
-            EventKind::Access(AccessKind::Close(AccessMode::Write))
-            | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => {
-                if list::has_drop_name(name) {
-                    Wake::Closed { fabric, path: below }
-                } else {
-                    // A directory that moved in brings files that no event names.
-                    Wake::Rescan
-                }
+        // A rename within raw/ was told already, as a removal and an arrival.
+        if event.kind == EventKind::Modify(ModifyKind::Name(RenameMode::Both)) {
+            return None;
+        }
+        let path = event.paths.first()?;
+        let Some((fabric, below)) = self.below_raw(path) else {
+            // The fabric's directory is watched only for its raw/ coming and going.
+            return self.places().any(|it| it == path).then_some(Wake::Rescan);
+        };
+        let leaves = matches!(
+            event.kind,
+            EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From))
+        );
+        if leaves && self.own.was_told(path.strip_prefix(&self.top).ok()?.as_os_str().as_bytes()) {
+            return None;
+        }
+        if self.raws[fabric].1.why_anywhere(below.as_bytes()).is_some() {
+            return None;
+        }
+        let named = ignore::has_drop_name(below.file_name());
+        match event.kind {
+            EventKind::Create(CreateKind::Folder) | EventKind::Remove(RemoveKind::Folder) => {
+                Some(Wake::Rescan)
             }
-            _ => Wake::Touched { fabric },
-        });
+            EventKind::Access(AccessKind::Close(AccessMode::Write))
+            | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => match named {
+                true => Some(Wake::Closed { fabric, path: below }),
+                // A directory that moved in brings files that no event names.
+                false => path.is_dir().then_some(Wake::Rescan),
+            },
+            // What it was cannot be asked any more: a directory takes its files along.
+            _ if leaves && !named => Some(Wake::Rescan),
+            _ if leaves => Some(Wake::Gone { fabric }),
+            _ => named.then_some(Wake::Begun { fabric }),
+        }
     }
-    found.dedup();
-    found
-}
 
-fn below_raw(raws: &[PathBuf], path: &Path) -> Option<(usize, RawPath)> {
-    let found =
-        raws.iter().enumerate().find_map(|(n, raw)| Some((n, path.strip_prefix(raw).ok()?)));
-    let (n, below) = found?;
-    (!below.as_os_str().is_empty()).then(|| (n, RawPath::new(below.as_os_str().as_bytes())))
+    fn below_raw(&self, path: &Path) -> Option<(usize, RawPath)> {
+        let found = self.raws.iter().enumerate();
+        let mut found = found.filter_map(|(n, (raw, _))| Some((n, path.strip_prefix(raw).ok()?)));
+        let (n, below) = found.next()?;
+        (!below.as_os_str().is_empty()).then(|| (n, RawPath::new(below.as_os_str().as_bytes())))
+    }
 }

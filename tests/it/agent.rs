@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-struct Agent(Child);
+pub struct Agent(pub Child);
 
 impl Drop for Agent {
     fn drop(&mut self) {
@@ -15,22 +15,22 @@ impl Drop for Agent {
     }
 }
 
-fn intake(world: &World, args: &[&str]) -> Command {
+pub fn intake(world: &World, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_git-intake"));
     command.current_dir(world.work()).envs(hermetic()).args(args);
     command
 }
 
-fn output(world: &World, args: &[&str]) -> Output {
+pub fn output(world: &World, args: &[&str]) -> Output {
     intake(world, args).output().unwrap()
 }
 
-fn text(out: &Output) -> String {
+pub fn text(out: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
 }
 
 /// Waits until something is so; the bound only ends a test that has failed.
-fn until(what: &str, mut so: impl FnMut() -> bool) {
+pub fn until(what: &str, mut so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !so() {
         assert!(begun.elapsed() < Duration::from_secs(60), "never came true: {what}");
@@ -39,7 +39,7 @@ fn until(what: &str, mut so: impl FnMut() -> bool) {
 }
 
 /// A world whose fabric `init` has made, with an agent at work.
-fn running() -> (World, Agent) {
+pub fn running() -> (World, Agent) {
     let world = World::new();
     let out = output(&world, &["init", "--fabric", "fabric-1"]);
     assert!(out.status.success(), "{}", text(&out));
@@ -47,7 +47,7 @@ fn running() -> (World, Agent) {
     (world, agent)
 }
 
-fn start(world: &World) -> Agent {
+pub fn start(world: &World) -> Agent {
     let child = intake(world, &["run"]).stderr(Stdio::null()).spawn().unwrap();
     let agent = Agent(child);
     until("the agent answers", || {
@@ -56,12 +56,12 @@ fn start(world: &World) -> Agent {
     agent
 }
 
-fn signal(agent: &Agent, signal: rustix::process::Signal) {
+pub fn signal(agent: &Agent, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_child(&agent.0);
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
-fn on_remote(world: &World, name: &str) -> bool {
+pub fn on_remote(world: &World, name: &str) -> bool {
     crate::world::git_output(&world.remote, &["cat-file", "-e", &format!("main:fabric-1/{name}")])
         .status
         .success()

@@ -8,6 +8,7 @@ mod remotes;
 mod corpus;
 mod check;
 mod agent;
+mod raw;
 mod remote;
 mod push;
 mod hostile;
