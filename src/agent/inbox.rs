@@ -14,6 +14,7 @@ use crate::model::path::RawPath;
 use crate::model::record::Reject;
 use crate::model::report::{Ignored, IgnoredEntry, Progress};
 use crate::pipeline::discovery::{Discovery, Ready, Seen};
+use crate::pipeline::tracked::report_path;
 use crate::store::Settlement;
 use crate::worktree::{Ignores, Listed};
 use std::collections::{HashSet, VecDeque};
@@ -36,6 +37,8 @@ pub struct Inbox {
     /// Ready, and not taken yet.
     backlog: VecDeque<Ready>,
     looked_at: Option<Instant>,
+    /// Rejected drops that somebody removed.
+    pub(super) gone: Vec<RawPath>,
     /// Directories that were told of already.
     unreadable: HashSet<RawPath>,
     /// That there are too many entries was told already.
@@ -162,36 +165,44 @@ impl Lane {
         inbox.tell_unreadable(unreadable, &fabric.name);
         inbox.tell_overflow(&found, settings.entries_max, &fabric.name);
         if found.gone > 0 || first {
-            self.clear_gone(n)?;
+            self.note_gone(n)?;
         }
         Ok(found)
     }
 
-    /// A rejected drop that somebody removed takes its report, its reject and its conflict along.
-    fn clear_gone(&self, n: usize) -> Result<(), Error> {
-        let (fabric, inbox) = (&self.fabrics[n].fabric, &self.fabrics[n].inbox);
-        let mut settlement = Settlement::default();
+    /// Notes which rejected drops somebody removed.
+    fn note_gone(&mut self, n: usize) -> Result<(), Error> {
+        let FabricLane { fabric, inbox, .. } = &mut self.fabrics[n];
+        inbox.gone.clear();
         for path in self.store.rejected_paths(&fabric.name) {
             let path = path?;
-            if inbox.seen.holds(&path) {
-                continue;
+            if !inbox.seen.holds(&path) {
+                inbox.gone.push(path);
             }
-            if let Err(error) = self.tree.remove_report(&fabric.raw(), &path) {
+        }
+        Ok(())
+    }
+
+    /// A rejected drop that somebody removed takes its report, its reject and its conflict along.
+    /// Comes after the commit that takes its report out of the tree, if it was in there.
+    pub(super) fn clear_gone(&mut self, n: usize) -> Result<(), Error> {
+        let FabricLane { fabric, inbox, .. } = &mut self.fabrics[n];
+        if inbox.gone.is_empty() {
+            return Ok(());
+        }
+        let gone: HashSet<RawPath> = std::mem::take(&mut inbox.gone).into_iter().collect();
+        for path in &gone {
+            if let Err(error) = self.tree.remove_report(&report_path(fabric, path)) {
                 let error = Error::from(error).chain();
                 tracing::warn!(%path, error, "the report of a drop that is gone cannot be removed");
             }
-            settlement.cleared.push((fabric.name.clone(), path));
         }
-        if settlement.cleared.is_empty() {
-            return Ok(());
-        }
-        let gone: HashSet<&RawPath> = settlement.cleared.iter().map(|it| &it.1).collect();
         let over = self.store.conflicts()?.into_iter().filter(|it| {
             it.fabric == fabric.name && it.raw_path.as_ref().is_some_and(|it| gone.contains(it))
         });
         let over = over.map(|it| it.id).collect();
-        settlement.resolved = over;
-        Ok(self.store.settle(settlement)?)
+        let cleared = gone.into_iter().map(|it| (fabric.name.clone(), it)).collect();
+        Ok(self.store.settle(Settlement { cleared, resolved: over, ..Settlement::default() })?)
     }
 
     /// How many drops lie in `raw/`, rejected ones included.

@@ -3,10 +3,13 @@
 use super::Error;
 use super::lane::{FabricLane, Lane};
 use crate::model::document::{Classified, Rejected, Verdict};
+use crate::model::fabric::Fabric;
 use crate::model::ids::CommitId;
 use crate::model::key::ResourceId;
-use crate::model::path::RawPath;
+use crate::model::path::{RawPath, RepoPath};
 use crate::pipeline::processing::{Held, Holdings, InWorkTree, wanted};
+use crate::pipeline::tracked::{Tracked, report_path};
+use bstr::BString;
 use std::sync::Arc;
 
 /// No file of ours is nearly as large, in bytes.
@@ -56,17 +59,33 @@ pub(super) fn holdings(
         }
         holdings.files.insert(path.clone(), Held { head, work });
     }
-    let drops: Vec<(&RawPath, Vec<u8>)> = classified
-        .iter()
-        .map(|it| &it.intake.path)
-        .chain(rejected.iter().map(|it| &it.intake.path))
-        .map(|path| (path, path.in_repository(&fabric.raw()).into()))
-        .collect();
-    let tracked = lane.repo.blobs_at(head, drops.iter().map(|it| it.1.as_slice()))?;
-    for (path, full) in &drops {
-        if let Some(id) = tracked.get(full.as_slice()) {
-            holdings.tracked.insert((*path).clone(), *id);
+    let drops = classified.iter().map(|it| &it.intake.path);
+    let drops = drops.chain(rejected.iter().map(|it| &it.intake.path));
+    holdings.tracked = tracked(lane, fabric, head, drops)?;
+    Ok(holdings)
+}
+
+/// What HEAD has below `raw/` of these drops: themselves, and their reports.
+pub(super) fn tracked<'a>(
+    lane: &Lane,
+    fabric: &Fabric,
+    head: Option<CommitId>,
+    drops: impl Iterator<Item = &'a RawPath>,
+) -> Result<Tracked, Error> {
+    let raw = fabric.raw();
+    let paths: Vec<(&RawPath, BString, RepoPath)> =
+        drops.map(|it| (it, it.in_repository(&raw), report_path(fabric, it))).collect();
+    let wanted = paths.iter().flat_map(|it| [it.1.as_slice(), it.2.as_str().as_bytes()]);
+    let found = lane.repo.blobs_at(head, wanted)?;
+    let mut tracked = Tracked::default();
+    for (drop, path, report) in &paths {
+        if let Some(id) = found.get(path.as_slice()) {
+            tracked.drops.insert((*drop).clone(), *id);
+        }
+        if let Some(id) = found.get(report.as_str().as_bytes()) {
+            let text = Arc::from(lane.repo.blob(*id)?);
+            tracked.reports.insert((*drop).clone(), (*id, text));
         }
     }
-    Ok(holdings)
+    Ok(tracked)
 }

@@ -5,7 +5,7 @@
 use crate::model::fabric::FabricName;
 use crate::model::ids::OperationId;
 use crate::model::path::{RawPath, RepoPath};
-use crate::model::plan::{Fate, Plan};
+use crate::model::plan::{Change, Disposal, Fate, Plan};
 use crate::model::record::Source;
 use crate::model::report::{Action, Ending};
 use std::collections::BTreeMap;
@@ -133,13 +133,32 @@ fn subject(plan: &Plan) -> String {
     if aside > 0 {
         parts.push(format!("set {aside} {} aside", if aside == 1 { "file" } else { "files" }));
     }
-    if plan.disposals.is_empty() {
+    let (told, withdrawn) = reports(plan);
+    let files = |n: usize| if n == 1 { "file" } else { "files" };
+    if told > 0 {
+        parts.push(format!("reject {told} {}", files(told)));
+    }
+    if withdrawn > 0 && parts.is_empty() {
+        parts.push(format!("clear the report of {withdrawn} {}", files(withdrawn)));
+    }
+    if plan.disposals.is_empty() && parts.is_empty() {
         parts.push("make the directories of the fabric".to_owned());
     }
     if parts.is_empty() {
         parts.push("take drops out of raw/".to_owned());
     }
     parts.join("; ")
+}
+
+/// How many drops that stay get a report in the tree, and how many lose theirs.
+fn reports(plan: &Plan) -> (usize, usize) {
+    let ends = |it: &&Change| it.path().ends_with(crate::pipeline::REPORT_SUFFIX.as_bytes());
+    let (told, withdrawn): (Vec<_>, Vec<_>) =
+        plan.changes.iter().filter(ends).partition(|it| matches!(it, Change::Write { .. }));
+    // One that moved to unmanaged/ has its report there, and counts as set aside.
+    let moved = |it: &&Disposal| matches!(it.fate, Fate::Leaves { ending: Ending::Rejected, .. });
+    let moved = plan.disposals.iter().filter(moved).count();
+    (told.len().saturating_sub(moved), withdrawn.len())
 }
 
 #[cfg(test)]

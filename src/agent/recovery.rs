@@ -11,6 +11,7 @@ use crate::model::ids::CommitId;
 use crate::model::operation::{Operation, State};
 use crate::model::path::RepoPath;
 use crate::model::report::{Ending, FileReport};
+use crate::pipeline::tracked::report_path;
 use crate::store::Settlement;
 
 /// How far back a commit of an open operation is looked for.
@@ -49,9 +50,10 @@ fn recover_one(lane: &mut Lane, mut operation: Operation) -> Result<(), Error> {
     match commit_of(lane, &operation)? {
         Some(commit_id) => {
             tracing::info!(operation.id = %operation.id, %commit_id, "finishing an operation that was cut off");
-            let raw = lane.fabrics.iter().find(|it| it.fabric.name == operation.fabric);
+            let fabric = lane.fabrics.iter().find(|it| it.fabric.name == operation.fabric);
             let mut settlement = Settlement::default();
-            if let Some(raw) = raw.map(|it| it.fabric.raw()) {
+            if let Some(fabric) = fabric.map(|it| &it.fabric) {
+                let raw = fabric.raw();
                 // What was rejected is not in the commit: it is judged again where it lies.
                 let filed = operation.taken.iter().filter(|taken| {
                     let same = |it: &&FileReport| it.path == taken.path;
@@ -60,7 +62,7 @@ fn recover_one(lane: &mut Lane, mut operation: Operation) -> Result<(), Error> {
                 });
                 for it in filed {
                     lane.tree.remove_raw(&raw, &it.path, &it.drop_id, lane.settings.bytes_max)?;
-                    lane.tree.remove_report(&raw, &it.path)?;
+                    lane.tree.remove_report(&report_path(fabric, &it.path))?;
                     settlement.cleared.push((operation.fabric.clone(), it.path.clone()));
                 }
                 lane.tree.sync_directories([&raw].into_iter())?;

@@ -17,8 +17,8 @@ use crate::model::path::{RawPath, RepoPath};
 use crate::model::plan::{Disposal, Fate, Plan, Recorded};
 use crate::model::problem::Problem;
 use crate::model::record::{Conflict, Record, Reject, Source};
-use crate::pipeline::explain;
 use crate::pipeline::processing::Met;
+use crate::pipeline::{explain, tracked};
 use crate::store::Settlement;
 use bstr::BString;
 use std::collections::BTreeSet;
@@ -80,7 +80,6 @@ fn dispose(
     emptied: &mut BTreeSet<RepoPath>,
 ) -> Result<(), Error> {
     let fabric = lane.fabrics[n].fabric.clone();
-    let raw = fabric.raw();
     match &it.fate {
         Fate::Leaves { .. } => {
             take_away(lane, &fabric, &it.intake, settlement, emptied)?;
@@ -97,18 +96,10 @@ fn dispose(
             });
         }
         Fate::Quarantined { problems } => {
-            let name = format!("{}.{}", it.intake.drop_id.short(), it.intake.path.safe_name());
             let report = explain::report(&it.intake.path, problems);
-            // Nothing leaves raw/ unless both have a place: a path that cannot be is an error.
-            let place = |name: &str| {
-                let joined = raw.join(&format!("errors/{name}"));
-                joined.map_err(|it| Error::NotFound { what: it.to_string() })
-            };
-            let report_name = format!("{name}{}", crate::pipeline::REPORT_SUFFIX);
-            lane.tree.write_all(&[
-                (place(&name)?, it.intake.bytes.clone()),
-                (place(&report_name)?, report.into_bytes().into()),
-            ])?;
+            let [place, beside] = tracked::aside(&fabric, &it.intake);
+            let files = [(place, it.intake.bytes.clone()), (beside, report.into_bytes().into())];
+            lane.tree.write_all(&files)?;
             take_away(lane, &fabric, &it.intake, settlement, emptied)?;
             lane.fabrics[n].inbox.left(&it.intake.path);
         }
@@ -126,7 +117,7 @@ fn take_away(
 ) -> Result<(), Error> {
     let raw = fabric.raw();
     lane.tree.remove_raw(&raw, &intake.path, &intake.drop_id, lane.settings.bytes_max)?;
-    lane.tree.remove_report(&raw, &intake.path)?;
+    lane.tree.remove_report(&tracked::report_path(fabric, &intake.path))?;
     emptied.insert(raw);
     settlement.cleared.push((fabric.name.clone(), intake.path.clone()));
     Ok(())
@@ -139,8 +130,8 @@ pub(super) fn stay(
     intake: &Intake,
     problems: &[Problem],
 ) -> Result<(), Error> {
-    let raw = lane.fabrics[n].fabric.raw();
-    lane.tree.write_report(&raw, &intake.path, &explain::report(&intake.path, problems))?;
+    let report = tracked::report_path(&lane.fabrics[n].fabric, &intake.path);
+    lane.tree.write_report(&report, &explain::report(&intake.path, problems))?;
     if !depends_on_the_world(problems) {
         lane.fabrics[n].inbox.seen.judged(&intake.path);
     }

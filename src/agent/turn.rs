@@ -18,7 +18,7 @@ use crate::model::plan::{Change, Disposal, Fate, Plan, Planned, Taken};
 use crate::model::problem::Problem;
 use crate::model::report::{Ending, FileReport, StageReport};
 use crate::pipeline::processing::Processed;
-use crate::pipeline::{archive, classification, processing, validation};
+use crate::pipeline::{archive, classification, processing, tracked, validation};
 use crate::worktree::ReadRaw;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -58,10 +58,12 @@ pub struct Turned {
 pub fn turn(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Turned, Error> {
     let mut judged = judge(lane, n, cause)?;
     if judged.plan.is_empty() {
+        lane.clear_gone(n)?;
         return Ok(judged.into_turned(None));
     }
     let mut operation = operation(lane, n, &judged, cause);
     carry_out(lane, n, &mut judged.plan, &judged.conflicts, &mut operation)?;
+    lane.clear_gone(n)?;
     Ok(judged.into_turned(Some(operation)))
 }
 
@@ -144,9 +146,13 @@ fn judge(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Judged, Error> {
         .into_iter()
         .map(|it| classification::classify(it, &fabric.fabric, &lane.catalog))
         .collect();
-    let holdings = lookup::holdings(lane, fabric, head.commit, &classified, &rejected)?;
-    let processed =
+    let mut holdings = lookup::holdings(lane, fabric, head.commit, &classified, &rejected)?;
+    let mut processed =
         processing::process(classified, rejected, &holdings, &fabric.fabric, fabric.strategies);
+    let gone = &fabric.inbox.gone;
+    let theirs = lookup::tracked(lane, &fabric.fabric, head.commit, gone.iter())?;
+    holdings.tracked.reports.extend(theirs.reports);
+    tracked::answer(&mut processed, &holdings.tracked, &fabric.fabric, gone);
     let conflicts = processed.conflicts.clone();
     let plan = finish(processed, fabric);
 

@@ -11,6 +11,7 @@ pub mod classification;
 pub mod processing;
 pub mod merge;
 pub mod archive;
+pub mod tracked;
 pub mod explain;
 
 /// Ends the name of a report beside a rejected drop. No manifest reader takes `.txt`.

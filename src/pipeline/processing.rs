@@ -81,8 +81,8 @@ pub struct Holdings {
     pub occupants: HashMap<RepoPath, Key>,
     /// Every path of [`wanted`], looked up.
     pub files: HashMap<RepoPath, Held>,
-    /// Drops that HEAD has as well, because they came by git.
-    pub tracked: HashMap<RawPath, BlobId>,
+    /// What HEAD has of the drops, because they came by git.
+    pub tracked: super::tracked::Tracked,
 }
 
 /// A drop that is kept back because it meets another content.
@@ -352,7 +352,7 @@ impl Stage<'_> {
     }
 
     fn leave(&mut self, intake: Intake, fate: Fate) {
-        if let Some(was) = self.holdings.tracked.get(&intake.path) {
+        if let Some(was) = self.holdings.tracked.drops.get(&intake.path) {
             let path = intake.path.in_repository(&self.fabric.raw());
             let change = Change::Remove { path: path.clone(), was: *was };
             self.done.changes.insert(path.into(), change);

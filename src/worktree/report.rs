@@ -1,8 +1,7 @@
 //! Reports beside rejected drops, and sweeping up after a crash.
 
 use super::{Error, TEMP_PREFIX, WorkTree, beneath};
-use crate::model::path::{RawPath, RepoPath};
-use crate::pipeline::REPORT_SUFFIX;
+use crate::model::path::RepoPath;
 use crate::step::Step;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -18,9 +17,9 @@ const DEPTH_MAX: usize = 32;
 type Visit<'a> = dyn FnMut(&OwnedFd, &[u8]) -> Result<(), Errno> + 'a;
 
 impl WorkTree {
-    /// Writes the report of a rejected drop beside it; a report that says the same is left alone.
-    pub fn write_report(&self, raw: &RepoPath, drop: &RawPath, text: &str) -> Result<(), Error> {
-        let (dir, name) = report_place(raw, drop);
+    /// Writes a report; one that says the same is left alone.
+    pub fn write_report(&self, path: &RepoPath, text: &str) -> Result<(), Error> {
+        let (dir, name) = split(path);
         let failed = |it: std::io::Error| Error::file("write", &join(&dir, &name), it);
         let fd = match self.beneath(&dir, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) {
             Ok(fd) => fd,
@@ -41,9 +40,9 @@ impl WorkTree {
         self.persist(temp, &fd, &name).map_err(failed)
     }
 
-    /// Removes the report of a drop, if there is one.
-    pub fn remove_report(&self, raw: &RepoPath, drop: &RawPath) -> Result<(), Error> {
-        let (dir, name) = report_place(raw, drop);
+    /// Removes a report, if there is one.
+    pub fn remove_report(&self, path: &RepoPath) -> Result<(), Error> {
+        let (dir, name) = split(path);
         let failed = |it: std::io::Error| Error::file("remove", &join(&dir, &name), it);
         let Ok(fd) = self.beneath(&dir, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) else {
             return Ok(());
@@ -123,15 +122,9 @@ fn held(dir: &OwnedFd, name: &[u8]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The directory and the name of a drop's report. A name that leaves no room is cut at its front.
-fn report_place(raw: &RepoPath, drop: &RawPath) -> (Vec<u8>, Vec<u8>) {
-    let full = drop.in_repository(raw);
-    let at = full.iter().rposition(|b| *b == b'/').unwrap_or(0);
-    let name = &full[at + 1..];
-    let keep = name.len().min(255 - REPORT_SUFFIX.len());
-    let mut report = name[name.len() - keep..].to_vec();
-    report.extend_from_slice(REPORT_SUFFIX.as_bytes());
-    (full[..at].to_vec(), report)
+fn split(path: &RepoPath) -> (Vec<u8>, Vec<u8>) {
+    let dir = path.parent().unwrap_or_else(RepoPath::top);
+    (dir.as_str().as_bytes().to_vec(), path.file_name().as_bytes().to_vec())
 }
 
 fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {

@@ -18,6 +18,12 @@ fn raw() -> RepoPath {
     RepoPath::parse("f/raw").unwrap()
 }
 
+fn report(drop: &RawPath) -> RepoPath {
+    let name = crate::model::fabric::FabricName::parse("f").unwrap();
+    let dir = RepoPath::parse("f").unwrap();
+    crate::pipeline::tracked::report_path(&crate::model::fabric::Fabric { name, dir }, drop)
+}
+
 fn place() -> Place {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join("f/raw")).unwrap();
@@ -188,12 +194,12 @@ fn a_failed_write_leaves_no_temporary_file() {
 fn a_report_is_written_once_and_goes_with_its_drop() {
     let it = place();
     let drop = RawPath::new("a.yaml");
-    it.tree.write_report(&raw(), &drop, "wrong").unwrap();
+    it.tree.write_report(&report(&drop), "wrong").unwrap();
     let before = it.tree.steps.taken();
-    it.tree.write_report(&raw(), &drop, "wrong").unwrap();
+    it.tree.write_report(&report(&drop), "wrong").unwrap();
     assert_eq!(it.tree.steps.taken(), before, "the same report is no work");
     assert_eq!(fs::read(it.raw("a.yaml.rejected.txt")).unwrap(), b"wrong");
-    it.tree.remove_report(&raw(), &drop).unwrap();
+    it.tree.remove_report(&report(&drop)).unwrap();
     assert!(!it.raw("a.yaml.rejected.txt").exists());
 }
 
@@ -212,7 +218,7 @@ fn the_kernel_wakes_us_for_a_closed_file_and_for_new_directories_but_not_for_rea
     let closed = Wake::Closed { fabric: 0, path: RawPath::new("team/b.yaml") };
     while receiver.recv_timeout(wait).unwrap() != closed {}
     it.read(&RawPath::new("a.yaml"), 10);
-    it.tree.write_report(&raw(), &RawPath::new("a.yaml"), "wrong").unwrap();
+    it.tree.write_report(&report(&RawPath::new("a.yaml")), "wrong").unwrap();
     fs::write(it.raw("z.yaml"), "x").unwrap();
     // What comes next is the file made last, and nothing of the reading and reporting before it.
     assert_eq!(receiver.recv_timeout(wait), Ok(Wake::Begun { fabric: 0 }));
@@ -305,8 +311,8 @@ fn every_name_that_unix_allows_is_listed_read_and_taken_away() {
         assert_eq!(path.as_bytes(), name);
         let read = it.read(path, 10);
         let ReadRaw::Read { intake, .. } = read else { panic!("{name:?}: {read:?}") };
-        it.tree.write_report(&raw(), path, "wrong").unwrap();
-        it.tree.remove_report(&raw(), path).unwrap();
+        it.tree.write_report(&report(path), "wrong").unwrap();
+        it.tree.remove_report(&report(path)).unwrap();
         let removal = it.tree.remove_raw(&raw(), path, &intake.drop_id, 10).unwrap();
         assert_eq!(removal, Removal::Removed, "{name:?}");
         assert!(!full.exists());
@@ -330,8 +336,8 @@ fn a_directory_that_cannot_be_looked_into_is_told_and_keeps_no_other() {
 fn a_directory_in_the_place_of_a_report_stops_nobody() {
     let it = place();
     fs::create_dir(it.raw("a.yaml.rejected.txt")).unwrap();
-    it.tree.write_report(&raw(), &RawPath::new("a.yaml"), "wrong").unwrap();
-    it.tree.remove_report(&raw(), &RawPath::new("a.yaml")).unwrap();
+    it.tree.write_report(&report(&RawPath::new("a.yaml")), "wrong").unwrap();
+    it.tree.remove_report(&report(&RawPath::new("a.yaml"))).unwrap();
     assert_eq!(fs::read_dir(it.raw("")).unwrap().count(), 1);
 }
 

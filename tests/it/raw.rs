@@ -555,3 +555,96 @@ fn every_bad_or_odd_drop_has_its_outcome_and_none_stops_another() {
         judge().iter().all(|it| it.starts_with("a writer") || it.starts_with("a name of ours:"))
     });
 }
+
+/// A person on another host, with a clone.
+fn push(other: &World, what: &str) {
+    other.git(&["add", "-A"]);
+    other.git(&["commit", "-qm", what]);
+    other.git(&["pull", "-q", "--rebase", "origin", "main"]);
+    other.git(&["push", "-q", "origin", "main"]);
+}
+
+#[test]
+fn whoever_pushes_a_file_into_raw_hears_of_it_by_git() {
+    let world = World::new();
+    assert!(output(&world, &["init", "--fabric", "fabric-1"]).status.success());
+    let mut command = intake(&world, &["run"]);
+    command.env("GIT_INTAKE_FETCH_EVERY", "1s").stderr(Stdio::null());
+    let _agent = Agent(command.spawn().unwrap());
+    until("the fabric is on the remote", || world.clone_of_remote().is_empty());
+    let other = World::beside(&world);
+    other.drop("good.yaml", vpc("good")).drop("team/bad.yaml", "a: [");
+    other.drop("odd\nname.yaml", "b: [").drop("gone.yaml", "c: [");
+    push(&other, "files for the inbox");
+    let on_remote = || {
+        let all = git(&world.remote, &["ls-tree", "-r", "-z", "--name-only", "main", "fabric-1"]);
+        let mut all: Vec<String> = all.split('\0').map(str::to_owned).collect();
+        all.retain(|it| !it.ends_with("README.md") && !it.is_empty());
+        all
+    };
+    until("each has its answer", || {
+        let all = on_remote();
+        let reports = all.iter().filter(|it| it.ends_with(".rejected.txt")).count();
+        reports == 3 && all.iter().any(|it| it == "fabric-1/managed/vpcs/good.yaml")
+    });
+    assert!(!on_remote().iter().any(|it| it.ends_with("raw/good.yaml")));
+    other.git(&["pull", "-q", "origin", "main"]);
+    let report = fs::read_to_string(other.raw("team/bad.yaml.rejected.txt")).unwrap();
+    assert!(report.contains("syntax"), "{report}");
+    // Mended by a push, removed by a push: both leave with their reports.
+    other.drop("team/bad.yaml", vpc("mended"));
+    fs::remove_file(other.raw("gone.yaml")).unwrap();
+    push(&other, "mend one, give up another");
+    until("the rest is answered", || {
+        let all = on_remote();
+        let odd = |it: &&String| !it.contains("odd");
+        let rest: Vec<_> = all.iter().filter(odd).collect();
+        rest == ["fabric-1/managed/vpcs/good.yaml", "fabric-1/managed/vpcs/mended.yaml"]
+    });
+    until("the work tree is clean", || world.git(&["status", "--porcelain"]).is_empty());
+}
+
+#[test]
+fn what_is_quarantined_after_it_came_by_git_is_found_in_git() {
+    let mut world = World::new();
+    world.settings.on_invalid = git_intake::pipeline::processing::OnInvalid::Quarantine;
+    world.turn();
+    world.drop("bad.yaml", "a: [");
+    world.git(&["add", "-A"]);
+    world.git(&["commit", "-qm", "a file for the inbox"]);
+    world.turn();
+    let clone = world.clone_of_remote();
+    let names: Vec<&String> = clone.keys().collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert!(names.iter().all(|it| it.starts_with("raw/errors/") && it.contains("bad.yaml")));
+    world.at_rest();
+}
+
+#[test]
+fn a_drop_that_lost_to_others_is_taken_when_it_is_named_and_not_before() {
+    let world = World::new();
+    assert!(output(&world, &["init", "--fabric", "fabric-1"]).status.success());
+    world.drop("seed.yaml", vpc("vpc-0"));
+    world.turn();
+    let other = World::beside(&world);
+    other.drop("both.yaml", vpc("both").replace("1001", "1"));
+    other.turn();
+    world.drop("both.yaml", vpc("both").replace("1001", "2"));
+    world.turn();
+    let listed = output(&world, &["reject", "list", "--json"]);
+    assert_eq!(listed.status.code(), Some(3));
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let name = listed[0]["path"].as_str().unwrap().to_owned();
+    let managed = |world: &World| world.clone_of_remote()["managed/vpcs/both.yaml"].clone();
+    let out = output(&world, &["retry"]);
+    assert_eq!(out.status.code(), Some(3), "{}", text(&out));
+    assert!(managed(&world).contains("vlan: 1}"), "theirs stays unless somebody names ours");
+    let out = output(&world, &["retry", &name]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out));
+    assert!(managed(&world).contains("vlan: 2}"));
+    let out = output(&world, &["retry", "nothing.yaml"]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(text(&out).contains("reject list"), "{}", text(&out));
+    assert!(output(&world, &["reject", "list"]).status.success());
+    world.at_rest();
+}
