@@ -264,6 +264,7 @@ impl Eyes {
                 // A directory that moved in brings files that no event names.
                 false => path.is_dir().then_some(Wake::Rescan),
             },
+            EventKind::Remove(RemoveKind::File) if !named => None,
             // What it was cannot be asked any more: a directory takes its files along.
             _ if leaves && !named => Some(Wake::Rescan),
             _ if leaves => Some(Wake::Gone { fabric }),

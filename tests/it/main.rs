@@ -9,6 +9,7 @@ mod corpus;
 mod check;
 mod agent;
 mod raw;
+mod raw_watch;
 mod remote;
 mod push;
 mod hostile;
