@@ -19,6 +19,19 @@ const COMMITS_MAX: usize = 10_000;
 
 /// Sweeps up after a crash and brings every open operation to rest.
 pub fn recover(lane: &mut Lane) -> Result<(), Error> {
+    let cleared = lane.repo.clear_up()?;
+    if cleared.leftovers > 0 {
+        let leftovers = cleared.leftovers;
+        tracing::info!(leftovers, "removed locks and half-written files of an earlier run");
+    }
+    if !cleared.broken.is_empty() {
+        let (names, mended) = (cleared.broken.join(" "), cleared.mended);
+        tracing::warn!(
+            names,
+            mended,
+            "objects were empty or damaged, as after a power cut, and lie aside in intake/broken; those counted as mended were written again from the work tree"
+        );
+    }
     for n in 0..lane.fabrics.len() {
         let fabric = lane.fabrics[n].fabric.clone();
         if !lane.tree.check_directory(&fabric.dir)? {
@@ -43,6 +56,7 @@ pub fn recover(lane: &mut Lane) -> Result<(), Error> {
             lane.tree.restore_claims(&raw)?;
         }
     }
+    lane.repo.pay_index()?;
     Ok(())
 }
 
@@ -50,6 +64,8 @@ fn recover_one(lane: &mut Lane, mut operation: Operation) -> Result<(), Error> {
     match commit_of(lane, &operation)? {
         Some(commit_id) => {
             tracing::info!(operation.id = %operation.id, %commit_id, "finishing an operation that was cut off");
+            // The crash may have come between the branch's move and its sync.
+            lane.repo.make_durable(commit_id)?;
             let fabric = lane.fabrics.iter().find(|it| it.fabric.name == operation.fabric);
             let mut settlement = Settlement::default();
             if let Some(fabric) = fabric.map(|it| &it.fabric) {
@@ -114,6 +130,9 @@ fn put_back(lane: &Lane, operation: &Operation) -> Result<(), Error> {
     let Some(it) = lane.fabrics.iter().find(|it| it.fabric.name == operation.fabric) else {
         return Ok(());
     };
+    // As it is now: somebody may have committed meanwhile, or switched to another branch.
+    let head = lane.repo.head()?.commit;
+    let held = lane.repo.blobs_at(head, operation.changes.iter().map(|it| it.path.as_bytes()))?;
     let mut files = Vec::new();
     let mut gone = std::collections::BTreeSet::new();
     for planned in &operation.changes {
@@ -126,11 +145,10 @@ fn put_back(lane: &Lane, operation: &Operation) -> Result<(), Error> {
         let Ok(path) = RepoPath::parse(text) else { continue };
         let found = lane.tree.read(&path, u64::from(u32::MAX))?;
         // What a person wrote meanwhile is theirs.
-        if found.is_none_or(|it| Sha256::of(&it) != digest) {
-            continue;
-        }
-        match planned.was {
-            Some(blob) => files.push((path, lane.repo.blob(blob)?.into())),
+        let Some(found) = found.filter(|it| Sha256::of(it) == digest) else { continue };
+        match held.get(planned.path.as_bytes()) {
+            Some(blob) if lane.repo.blob_id_of(&found)? == *blob => (),
+            Some(blob) => files.push((path, lane.repo.blob(*blob)?.into())),
             None => {
                 lane.tree.remove(&path, &it.fabric.dir)?;
                 gone.extend(path.parent());

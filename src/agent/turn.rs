@@ -91,6 +91,10 @@ pub(super) fn carry_out(
     if let Err(error) = done {
         return Err(super::recovery::undo(lane, operation.clone(), error));
     }
+    if let (None, Some(base)) = (operation.state.commit_id(), operation.base) {
+        // What somebody else committed is what these drops rest on.
+        lane.repo.make_durable(base)?;
+    }
     settle::settle(lane, n, plan, conflicts, operation)
 }
 
@@ -128,6 +132,7 @@ impl Judged {
 /// The five stages, with the reading between them.
 fn judge(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Judged, Error> {
     let head = lane.head_to_commit_on()?;
+    lane.repo.pay_index()?;
     super::sync::records_follow_head(lane, n, head.commit)?;
     let (intakes, found) = discover_and_read(lane, n, cause)?;
     let fabric = &lane.fabrics[n];

@@ -4,19 +4,15 @@
 
 use super::pack::Objects;
 use super::read::entries_at;
+use super::refs::{Move, Moved};
 use super::{Error, Repo};
 use crate::model::fabric::Author;
 use crate::model::ids::CommitId;
 use crate::model::path::RepoPath;
-use crate::step::Step;
 use bstr::{BString, ByteSlice};
 use gix::ObjectId;
 use gix::objs::tree::EntryKind;
-use gix::refs::Target;
-use gix::refs::transaction::{Change, LogChange, PreviousValue, RefEdit, RefLog};
-use std::collections::HashMap;
-use std::fs::File;
-use std::io;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -72,12 +68,13 @@ pub enum CommitOutcome {
 }
 
 impl Repo {
-    /// Commits, all or nothing: objects in one synced pack, then branch and archive in one
-    /// transaction, each only from the value that was seen.
+    /// Commits, all or nothing: objects in one synced pack, then archive and branch under one set of
+    /// locks, each only from the value that was seen.
     pub fn commit(&self, draft: &CommitDraft) -> Result<CommitOutcome, Error> {
         if self.tip(&draft.branch)? != draft.base {
             return Ok(CommitOutcome::Moved { now: self.tip(&draft.branch)? });
         }
+        self.write_doubted()?;
         let repo = self.gix.clone().with_object_memory();
         let made =
             commit_of(&repo, draft.base, &draft.writes, &draft.removals, &draft.message, draft)?;
@@ -89,67 +86,36 @@ impl Repo {
                 made.map(|id| (it.ref_name.as_str(), base, id))
             }
         };
+        self.distrust_loose(&repo, draft, made)?;
         self.write_pack(self.new_objects(repo)?)?;
-        let mut edits = Vec::new();
-        if let Some(id) = made {
-            edits.push(edit(&draft.branch, draft.base, id, subject(&draft.message))?);
+        let mut moves = Vec::new();
+        // The archive first: once the branch has moved, the drop may go.
+        if let Some((name, from, to)) = archived {
+            moves.push(Move { name, from, to, why: "archive" });
         }
-        if let Some((name, base, id)) = archived {
-            edits.push(edit(name, base, id, "archive")?);
+        let why = format!("commit: {}", subject(&draft.message));
+        if let Some(to) = made {
+            self.owe_index(draft.base, to)?;
+            moves.push(Move { name: &draft.branch, from: draft.base, to, why: &why });
         }
-        if edits.is_empty() {
+        if moves.is_empty() {
             return Ok(CommitOutcome::Unchanged);
         }
-        if let Some(outcome) = self.move_refs(edits, draft)? {
-            return Ok(outcome);
+        if let Some(base) = draft.base {
+            self.make_durable(base)?;
+        }
+        let on_head = made.map(|_| draft.branch.as_str());
+        match self.move_refs(&moves, on_head, &draft.author, draft.time)? {
+            Moved::There => (),
+            Moved::Elsewhere => {
+                return Ok(CommitOutcome::Moved { now: self.tip(&draft.branch)? });
+            }
+            Moved::Locked(path) => return Ok(CommitOutcome::Locked { path }),
+        }
+        if made.is_some() {
+            self.durable.set(made);
         }
         Ok(made.map_or(CommitOutcome::Unchanged, CommitOutcome::Committed))
-    }
-
-    /// Moves refs in one transaction and syncs them. Gives an outcome where they could not move.
-    fn move_refs(
-        &self,
-        edits: Vec<RefEdit>,
-        draft: &CommitDraft,
-    ) -> Result<Option<CommitOutcome>, Error> {
-        let failed = |it: io::Error| Error::io("move the branch", it);
-        let names: Vec<String> = edits.iter().map(|it| it.name.as_bstr().to_string()).collect();
-        self.steps.pass(Step::MoveRef).map_err(failed)?;
-        let time = gix::date::Time::new(draft.time.as_second(), 0);
-        let mut buffer = gix::date::parse::TimeBuf::default();
-        let signature = signature(&draft.author, time);
-        if let Err(error) = self.gix.edit_references_as(edits, Some(signature.to_ref(&mut buffer)))
-        {
-            for name in names.iter().map(String::as_str).chain(["HEAD"]) {
-                let lock = self.gix.common_dir().join(format!("{name}.lock"));
-                if lock.exists() {
-                    return Ok(Some(CommitOutcome::Locked { path: lock }));
-                }
-            }
-            let now = self.tip(&draft.branch)?;
-            if now != draft.base {
-                return Ok(Some(CommitOutcome::Moved { now }));
-            }
-            return Err(Error::git("move the branch", error));
-        }
-        self.steps.pass(Step::Sync).map_err(failed)?;
-        for name in names {
-            self.sync_ref(&name).map_err(failed)?;
-        }
-        Ok(None)
-    }
-
-    pub(super) fn sync_ref(&self, name: &str) -> io::Result<()> {
-        let path = self.gix.common_dir().join(name);
-        File::open(&path)?.sync_all()?;
-        // Its directory, and those above it that may be new, up to refs/.
-        for dir in path.ancestors().skip(1) {
-            File::open(dir)?.sync_all()?;
-            if dir.ends_with("refs") {
-                break;
-            }
-        }
-        Ok(())
     }
 
     /// The objects made in memory that the disk does not have yet.
@@ -162,6 +128,49 @@ impl Repo {
             }
         }
         Ok(objects)
+    }
+
+    /// What is there already is not written again. Where it lies loose somebody else has written it,
+    /// perhaps a moment ago and without a sync: then everything is synced before the branch moves.
+    fn distrust_loose(
+        &self,
+        repo: &gix::Repository,
+        draft: &CommitDraft,
+        made: Option<CommitId>,
+    ) -> Result<(), Error> {
+        let failed = |it: Box<dyn std::error::Error + Send + Sync>| Error::git("read a tree", it);
+        let originals = draft.archive.iter().flat_map(|it| &it.entries);
+        for (_, bytes) in draft.writes.iter().chain(originals) {
+            if self.is_loose(self.blob_id_of(bytes)?.0) {
+                self.durable.set(None);
+                return Ok(());
+            }
+        }
+        let Some(made) = made else { return Ok(()) };
+        let commit = repo.find_commit(made.0).map_err(|it| failed(it.into()))?;
+        let tree = commit.tree().map_err(|it| failed(it.into()))?;
+        let mut dirs = BTreeSet::new();
+        let paths = draft.writes.iter().map(|it| it.0.as_str().as_bytes());
+        for path in paths.chain(draft.removals.iter().map(|it| it.as_slice())) {
+            let slashes = path.iter().enumerate().filter(|it| *it.1 == b'/');
+            dirs.extend(slashes.map(|(at, _)| &path[..at]));
+        }
+        let mut loose = self.is_loose(tree.id) || self.is_loose(made.0);
+        for dir in dirs {
+            let found = tree.lookup_entry(dir.split(|it| *it == b'/'));
+            let found = found.map_err(|it| failed(it.into()))?;
+            loose |= found.is_some_and(|it| self.is_loose(it.object_id()));
+        }
+        if loose {
+            self.durable.set(None);
+        }
+        Ok(())
+    }
+
+    fn is_loose(&self, id: ObjectId) -> bool {
+        let hex = id.to_string();
+        let (dir, name) = hex.split_at(2);
+        self.gix.objects.store_ref().path().join(dir).join(name).exists()
     }
 }
 
@@ -247,33 +256,6 @@ fn new_file(tree: &gix::Tree<'_>, path: &RepoPath) -> Result<EntryKind, Error> {
         }
     }
     Ok(EntryKind::Blob)
-}
-
-pub(super) fn edit(
-    name: &str,
-    from: Option<CommitId>,
-    to: CommitId,
-    why: &str,
-) -> Result<RefEdit, Error> {
-    let name = name
-        .try_into()
-        .map_err(|it: gix::refs::name::Error| Error::git(format!("use the ref {name}"), it))?;
-    Ok(RefEdit {
-        change: Change::Update {
-            log: LogChange {
-                mode: RefLog::AndReference,
-                force_create_reflog: false,
-                message: format!("commit: {why}").into(),
-            },
-            expected: match from {
-                Some(id) => PreviousValue::MustExistAndMatch(Target::Object(id.0)),
-                None => PreviousValue::MustNotExist,
-            },
-            new: Target::Object(to.0),
-        },
-        name,
-        deref: false,
-    })
 }
 
 pub(super) fn signature(author: &Author, time: gix::date::Time) -> gix::actor::Signature {

@@ -1,11 +1,16 @@
 //! The index follows our commits, for people's `git status`; what they staged stays as it is.
 
+use super::locks::{Note, Taken};
 use super::{Error, Repo};
 use crate::model::ids::CommitId;
+use crate::model::path::RepoPath;
 use crate::step::Step;
 use bstr::{BString, ByteSlice};
+use gix::ObjectId;
 use gix::index::entry::{Flags, Mode, Stage, Stat};
 use gix::objs::tree::EntryKind;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -18,27 +23,121 @@ pub enum IndexOutcome {
     Locked,
 }
 
+/// In the git directory: a move of the branch that the index does not follow yet.
+const OWED: &str = "intake/index";
+
 impl Repo {
     /// Says whether another process is changing the index.
     pub fn index_is_locked(&self) -> bool {
         self.gix.index_path().with_extension("lock").exists()
     }
 
+    /// Notes, before a branch moves, that the index has to follow. What was owed before stays owed.
+    pub(super) fn owe_index(&self, from: Option<CommitId>, to: CommitId) -> Result<(), Error> {
+        let failed = |it: io::Error| Error::io("note what the index has to follow", it);
+        let from = match self.owed().map_err(failed)? {
+            Some((older, _)) => older,
+            None => from,
+        };
+        let from = from.map_or_else(|| "none".to_owned(), |it| it.to_string());
+        let path = self.git_dir().join(OWED);
+        if let Some(dir) = path.parent() {
+            std::fs::create_dir_all(dir).map_err(failed)?;
+        }
+        let mut file = File::create(path).map_err(failed)?;
+        file.write_all(format!("{from} {to}\n").as_bytes()).map_err(failed)
+    }
+
+    /// The move that the index has to follow. A note that a crash cut short says nothing.
+    fn owed(&self) -> io::Result<Option<(Option<CommitId>, CommitId)>> {
+        let text = match std::fs::read_to_string(self.git_dir().join(OWED)) {
+            Ok(it) => it,
+            Err(it) if it.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(it) => return Err(it),
+        };
+        let Some((from, to)) = text.trim_end().split_once(' ') else { return Ok(None) };
+        let id = |text: &str| ObjectId::from_hex(text.as_bytes()).ok().map(CommitId);
+        Ok(id(to).map(|to| (id(from), to)))
+    }
+
+    /// Lets the index follow what an earlier run, or a lock of somebody else's, left undone.
+    pub fn pay_index(&self) -> Result<IndexOutcome, Error> {
+        let failed = |it: io::Error| Error::io("read what the index has to follow", it);
+        let Some((from, to)) = self.owed().map_err(failed)? else {
+            return Ok(IndexOutcome::Refreshed);
+        };
+        let here = match self.head()?.commit {
+            Some(head) => self.is_ancestor(to, head)?,
+            None => false,
+        };
+        if !here {
+            // The branch never moved, or somebody has moved it elsewhere, index and all.
+            super::heal::remove(&self.git_dir().join(OWED)).map_err(failed)?;
+            return Ok(IndexOutcome::Refreshed);
+        }
+        self.refresh_index(&[], from, to)
+    }
+
     /// Makes the index entries of `paths` equal to `to`, where they were those of `from`.
     ///
-    /// An entry that is neither is something a person staged, and stays.
+    /// An entry that is neither is something a person staged, and stays. What is owed from before
+    /// is paid with it.
     pub fn refresh_index(
         &self,
         paths: &[BString],
         from: Option<CommitId>,
         to: CommitId,
     ) -> Result<IndexOutcome, Error> {
-        let failed =
-            |it: Box<dyn std::error::Error + Send + Sync>| Error::git("refresh the index", it);
+        let failed = |it: io::Error| Error::io("refresh the index", it);
         if self.index_is_locked() {
             return Ok(IndexOutcome::Locked);
         }
-        self.steps.pass(Step::WriteIndex).map_err(|it| Error::io("refresh the index", it))?;
+        self.steps.pass(Step::WriteIndex).map_err(failed)?;
+        // Under the lock from the first look on, so that nothing anybody stages gets lost.
+        let note = Note::write(self.git_dir(), "index", b"").map_err(failed)?;
+        let mut lock = match note.lock(&self.gix.index_path()).map_err(failed)? {
+            Taken::Ours(it) => it,
+            Taken::Theirs(_) => return Ok(IndexOutcome::Locked),
+        };
+        let older = self.owed().map_err(failed)?.filter(|it| it.0 != from || paths.is_empty());
+        let (from, owed) = match older {
+            None => (from, Vec::new()),
+            Some((older, _)) => {
+                let known = older.is_none_or(|it| self.gix.has_object(it.0));
+                let changes = match known {
+                    true => self.changes_between(older, to, &RepoPath::top())?,
+                    false => Vec::new(),
+                };
+                (older, changes.into_iter().map(|it| it.0).collect())
+            }
+        };
+        let paths = if owed.is_empty() { paths } else { &owed };
+        if let Some(index) = self.followed(paths, from, to)? {
+            let mut out = BufWriter::with_capacity(1 << 16, lock.file());
+            index
+                .write_to(&mut out, gix::index::write::Options::default())
+                .map_err(|it| Error::git("refresh the index", it))?;
+            out.flush().map_err(failed)?;
+            drop(out);
+            // Unsynced, a power cut could leave an index that git cannot read.
+            self.steps.pass(Step::Sync).map_err(failed)?;
+            lock.file().sync_data().map_err(failed)?;
+            self.steps.pass(Step::Rename).map_err(failed)?;
+            lock.commit().map_err(failed)?;
+        }
+        super::heal::remove(&self.git_dir().join(OWED)).map_err(failed)?;
+        Ok(IndexOutcome::Refreshed)
+    }
+
+    /// The index with those entries; none where nothing is to be changed.
+    fn followed(
+        &self,
+        paths: &[BString],
+        from: Option<CommitId>,
+        to: CommitId,
+    ) -> Result<Option<gix::index::File>, Error> {
+        let failed =
+            |it: Box<dyn std::error::Error + Send + Sync>| Error::git("refresh the index", it);
         let mut index = match self.gix.index_path().exists() {
             true => self.gix.open_index().map_err(|it| failed(it.into()))?,
             false => gix::index::File::from_state(
@@ -46,38 +145,35 @@ impl Repo {
                 self.gix.index_path(),
             ),
         };
-        let tree = self.tree_of(to)?;
+        let paths: Vec<&[u8]> = paths.iter().map(|it| it.as_slice()).collect();
+        let old = self.blobs_at(from, paths.iter().copied())?;
+        let new = super::read::entries_at(&self.tree_of(to)?, paths.iter().copied())?;
+        let mut changed = false;
         let mut added = Vec::new();
         let mut removed = std::collections::BTreeSet::new();
         for path in paths {
-            let old = self.blob_at(from, path)?.map(|it| it.0);
-            let components = path.split(|it| *it == b'/');
-            let new = tree.lookup_entry(components).map_err(|it| failed(it.into()))?;
+            let old = old.get(path).map(|it| it.0);
             let at = index.entry_index_by_path_and_stage(path.as_bstr(), Stage::Unconflicted);
             let held = at.map(|at| index.entries()[at].id);
-            let Some(new) = new.filter(|it| it.mode().is_blob()) else {
+            let Some((kind, id)) = new.get(path).filter(|it| it.0.is_blob()) else {
                 if held.is_some() && held == old {
-                    removed.insert(path.clone());
+                    removed.insert(path.as_bstr().to_owned());
                 }
                 continue;
             };
-            let full = self.work_tree.join(Path::new(std::ffi::OsStr::from_bytes(path)));
-            // Without a file the entry has no times; git then looks at the file, which is right.
-            let stat = gix::index::fs::Metadata::from_path_no_follow(&full)
-                .ok()
-                .and_then(|it| Stat::from_fs(&it).ok())
-                .unwrap_or_default();
-            let mode = match new.mode().kind() {
+            let stat = self.stat_of(path, *id).unwrap_or_default();
+            let mode = match kind.kind() {
                 EntryKind::BlobExecutable => Mode::FILE_EXECUTABLE,
                 _ => Mode::FILE,
             };
             match at {
-                Some(at) if held == old || held == Some(new.object_id()) => {
+                Some(at) if held == old || held == Some(*id) => {
                     let entry = &mut index.entries_mut()[at];
-                    (entry.id, entry.mode, entry.stat) = (new.object_id(), mode, stat);
+                    (entry.id, entry.mode, entry.stat) = (*id, mode, stat);
+                    changed = true;
                 }
                 Some(_) => (),
-                None => added.push((stat, new.object_id(), mode, path.clone())),
+                None => added.push((stat, *id, mode, path)),
             }
         }
         if !removed.is_empty() {
@@ -91,12 +187,38 @@ impl Repo {
         }
         // The cached trees do not follow what was changed here; git makes them again.
         index.remove_tree();
-        match index.write(gix::index::write::Options::default()) {
-            Ok(()) => Ok(IndexOutcome::Refreshed),
-            Err(_) if self.gix.index_path().with_extension("lock").exists() => {
-                Ok(IndexOutcome::Locked)
+        self.distrust_times(&mut index);
+        Ok((changed || !added.is_empty() || !removed.is_empty()).then_some(index))
+    }
+
+    /// Git counts times in seconds here. A file that was edited in the second in which the index was
+    /// written looks like its entry; git tells by the index being no younger than the entry. Written
+    /// again, the index is younger, so such entries lose their times first, as git does it.
+    fn distrust_times(&self, index: &mut gix::index::File) {
+        let written = index.timestamp().unix_seconds();
+        let suspects: Vec<usize> = (0..index.entries().len())
+            .filter(|at| {
+                let entry = &index.entries()[*at];
+                i64::from(entry.stat.mtime.secs) >= written && entry.mode.contains(Mode::FILE)
+            })
+            .collect();
+        for at in suspects {
+            let entry = &index.entries()[at];
+            if self.stat_of(entry.path(index), entry.id).is_none() {
+                index.entries_mut()[at].stat = Stat::default();
             }
-            Err(it) => Err(failed(it.into())),
         }
+    }
+
+    /// The times of a file that holds a blob. None where it holds something else: with the times
+    /// of a file that somebody has edited, git would never notice the edit. An entry without times
+    /// makes git look at the file itself.
+    fn stat_of(&self, path: &[u8], id: ObjectId) -> Option<Stat> {
+        let full = self.work_tree.join(Path::new(std::ffi::OsStr::from_bytes(path)));
+        let look = || gix::index::fs::Metadata::from_path_no_follow(&full).ok();
+        let stat = Stat::from_fs(&look().filter(|it| it.is_file())?).ok()?;
+        let held = std::fs::read(&full).ok()?;
+        let same = self.blob_id_of(&held).ok()?.0 == id;
+        (same && Stat::from_fs(&look()?).ok()? == stat).then_some(stat)
     }
 }

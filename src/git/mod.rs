@@ -5,20 +5,27 @@
 //! itself never syncs. People's index, locks and other refs are theirs.
 
 mod commit;
+mod refs;
+mod locks;
 mod index;
 mod pack;
+mod heal;
 mod read;
 mod replay;
 mod remote;
 
 pub use commit::{ArchiveDraft, CommitDraft, CommitOutcome};
+pub use heal::Cleared;
 pub use index::IndexOutcome;
 pub use read::{Busy, Head, Log};
 pub use remote::{FetchOutcome, PushOutcome, Remote};
 pub use replay::{Follow, Overlap, Replay};
 
+use crate::model::ids::CommitId;
 use crate::model::path::RepoPath;
 use crate::step::Steps;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -134,6 +141,14 @@ pub struct Repo {
     gix: gix::Repository,
     work_tree: PathBuf,
     steps: Steps,
+    /// What this commit reaches is on the disk, as far as we know.
+    durable: Cell<Option<CommitId>>,
+    /// Refs that were renamed into place and whose sync did not follow.
+    doubts: RefCell<BTreeSet<String>>,
+    /// Packs, by their names, that were renamed into place and whose sync did not follow.
+    doubted_packs: RefCell<BTreeSet<String>>,
+    /// This value has marked the run, and unmarks it at its end.
+    running: Cell<bool>,
 }
 
 impl Repo {
@@ -157,7 +172,15 @@ impl Repo {
             return Err(Error::Bare { path: gix.git_dir().to_owned() });
         };
         let work_tree = work_tree.canonicalize().map_err(|it| failed(it.into()))?;
-        Ok(Repo { gix, work_tree, steps })
+        Ok(Repo {
+            gix,
+            work_tree,
+            steps,
+            durable: Cell::new(None),
+            doubts: RefCell::default(),
+            doubted_packs: RefCell::default(),
+            running: Cell::new(false),
+        })
     }
 
     /// The top of the work tree, as an absolute path.

@@ -66,7 +66,8 @@ impl Repo {
         n: u32,
         level: gix::zlib::Compression,
     ) -> io::Result<String> {
-        let temp = tempfile::Builder::new().prefix("tmp_pack_").tempfile_in(dir)?;
+        let mark = self.temp_mark();
+        let temp = tempfile::Builder::new().prefix(&format!("tmp_pack{mark}")).tempfile_in(dir)?;
         let mut out = Hashed::new(BufWriter::with_capacity(1 << 18, temp), self.gix.object_hash());
         out.put(&gix_pack::data::header::encode(gix_pack::data::Version::V2, n))?;
         let mut places = Vec::with_capacity(objects.len());
@@ -82,7 +83,7 @@ impl Repo {
         temp.as_file().sync_all()?;
 
         places.sort_by_key(|it| it.id);
-        let index = tempfile::Builder::new().prefix("tmp_idx_").tempfile_in(dir)?;
+        let index = tempfile::Builder::new().prefix(&format!("tmp_idx{mark}")).tempfile_in(dir)?;
         let mut out = Hashed::new(BufWriter::new(index), self.gix.object_hash());
         write_index(&mut out, &places, &pack_hash)?;
         let (index, _) = out.finish()?;
@@ -96,9 +97,49 @@ impl Repo {
             temp.as_file().set_permissions(Permissions::from_mode(0o444))?;
             temp.persist(dir.join(format!("{name}.{extension}")))?;
         }
+        self.doubted_packs.borrow_mut().insert(name.clone());
         self.steps.pass(Step::Sync)?;
         File::open(dir)?.sync_all()?;
+        self.doubted_packs.borrow_mut().remove(&name);
         Ok(name)
+    }
+
+    /// Writes packs again whose names may not have reached the disk. To sync the directory once more
+    /// and believe it would not do: the kernel may have dropped what it could not write.
+    pub(super) fn write_doubted_packs(&self) -> io::Result<()> {
+        let dir = self.gix.objects.store_ref().path().join("pack");
+        let doubted: Vec<String> = self.doubted_packs.borrow().iter().cloned().collect();
+        for name in doubted {
+            for extension in ["pack", "idx"] {
+                let place = dir.join(format!("{name}.{extension}"));
+                let mut old = match File::open(&place) {
+                    Ok(it) => it,
+                    // git has repacked meanwhile.
+                    Err(it) if it.kind() == io::ErrorKind::NotFound => continue,
+                    Err(it) => return Err(it),
+                };
+                let prefix = format!("tmp_{extension}{}", self.temp_mark());
+                let mut temp = tempfile::Builder::new().prefix(&prefix).tempfile_in(&dir)?;
+                io::copy(&mut old, &mut temp)?;
+                temp.as_file().set_permissions(Permissions::from_mode(0o444))?;
+                self.steps.pass(Step::Sync)?;
+                temp.as_file().sync_all()?;
+                self.steps.pass(Step::Rename)?;
+                temp.persist(place)?;
+            }
+            self.steps.pass(Step::Sync)?;
+            File::open(&dir)?.sync_all()?;
+            self.doubted_packs.borrow_mut().remove(&name);
+        }
+        Ok(())
+    }
+
+    /// Stands in the names of our half-written packs. Another work tree of the same repository has
+    /// an agent of its own, whose files are not ours to sweep.
+    pub(super) fn temp_mark(&self) -> String {
+        use std::os::unix::ffi::OsStrExt as _;
+        let place = crate::model::digest::Sha256::of(self.git_dir().as_os_str().as_bytes());
+        format!("_intake_{}_", &place.to_string()[..8])
     }
 
     /// Folds our small packs into one, when there are many: every lookup asks each pack.

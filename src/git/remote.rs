@@ -2,13 +2,12 @@
 //!
 //! A rejected push is an outcome, not an error, and never answered with force.
 
+use super::refs::{Move, Moved};
 use super::{Error, Repo};
 use crate::model::ids::CommitId;
 use crate::push::{self, Expect, RefStatus, RefUpdate, Rejection};
 use crate::step::Step;
 use bstr::ByteSlice;
-use gix::refs::Target;
-use gix::refs::transaction::{Change, LogChange, PreviousValue, RefEdit, RefLog};
 use gix::remote::Direction;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -82,7 +81,7 @@ impl Repo {
         };
         match &result.status {
             RefStatus::Ok | RefStatus::UpToDate => {
-                self.note_tracking(to, branch, tip)?;
+                self.note_tracking(to, branch, tip, "update by push")?;
                 Ok(PushOutcome::Pushed)
             }
             RefStatus::Rejected(Rejection::FetchFirst | Rejection::NonFastForward) => {
@@ -101,7 +100,7 @@ impl Repo {
             RefStatus::Unknown => {
                 let asked = self.send(to, branch, tip, true)?;
                 if asked.refs.first().is_some_and(|it| it.status == RefStatus::UpToDate) {
-                    self.note_tracking(to, branch, tip)?;
+                    self.note_tracking(to, branch, tip, "update by push")?;
                     return Ok(PushOutcome::Pushed);
                 }
                 let lost = outcome.lost.unwrap_or(push::Error::Interrupted);
@@ -156,11 +155,12 @@ impl Repo {
             Error::git(format!("fetch from `{}`", from.name), it)
         };
         self.steps.pass(Step::Fetch).map_err(|it| Error::io("fetch", it))?;
-        let spec = format!("+{branch}:{}", tracking_name(&from.name, branch));
-        let remote = self.find_remote(&from.name)?.with_fetch_tags(gix::remote::fetch::Tags::None);
-        let remote = remote
-            .with_refspecs([spec.as_str()], Direction::Fetch)
-            .map_err(|it| failed(it.into()))?;
+        // Without a place to put it: gix would write the ref without syncing it.
+        let spec = format!("+{branch}");
+        let mut remote =
+            self.find_remote(&from.name)?.with_fetch_tags(gix::remote::fetch::Tags::None);
+        let replaced = remote.replace_refspecs([spec.as_str()], Direction::Fetch);
+        replaced.map_err(|it| failed(it.into()))?;
         let url = remote.url(Direction::Fetch).map(ToOwned::to_owned);
         let mut connection = remote.connect(Direction::Fetch).map_err(|it| failed(it.into()))?;
         if let Some(options) = self.http_options(from, url.as_ref())? {
@@ -176,11 +176,31 @@ impl Repo {
             Err(it) if says_no_branch(&it) => return Ok(FetchOutcome { tip: None }),
             Err(it) => return Err(failed(it.into())),
         };
-        match prepared.receive(gix::progress::Discard, &from.interrupt) {
-            Ok(_) => Ok(FetchOutcome { tip: self.tracking(&from.name, branch)? }),
-            Err(it) if says_no_branch(&it) => Ok(FetchOutcome { tip: None }),
-            Err(it) => Err(failed(it.into())),
+        let noted = |it| Error::io("note the fetch", it);
+        self.fetch_begins().map_err(noted)?;
+        let received = prepared.receive(gix::progress::Discard, &from.interrupt);
+        let received = match received {
+            Ok(it) => it,
+            Err(it) if says_no_branch(&it) => return Ok(FetchOutcome { tip: None }),
+            Err(it) => return Err(failed(it.into())),
+        };
+        let theirs = |it: &&gix::remote::fetch::refmap::Mapping| {
+            it.remote.as_name().is_some_and(|it| it == branch.as_bytes())
+        };
+        let tip = received.ref_map.mappings.iter().find(theirs);
+        let tip = tip.and_then(|it| it.remote.as_id()).map(|it| CommitId(it.to_owned()));
+        let mut keep = None;
+        if let gix::remote::fetch::Status::Change { write_pack_bundle, .. } = received.status {
+            keep = write_pack_bundle.keep_path;
         }
+        if let Some(tip) = tip {
+            self.make_durable(tip)?;
+            self.note_tracking(from, branch, tip, "fetch")?;
+        }
+        // It keeps git from throwing away what no ref names yet.
+        keep.map_or(Ok(()), |it| super::heal::remove(&it)).map_err(noted)?;
+        self.fetch_ends().map_err(noted)?;
+        Ok(FetchOutcome { tip })
     }
 
     fn find_remote(&self, name: &str) -> Result<gix::Remote<'_>, Error> {
@@ -244,36 +264,26 @@ impl Repo {
         Ok(Some(options))
     }
 
-    /// What the remote has now, as git notes it after a push.
-    fn note_tracking(&self, to: &Remote, branch: &str, tip: CommitId) -> Result<(), Error> {
+    /// What the remote has now, as git notes it after a push or a fetch.
+    fn note_tracking(
+        &self,
+        to: &Remote,
+        branch: &str,
+        tip: CommitId,
+        why: &str,
+    ) -> Result<(), Error> {
         let name = tracking_name(&to.name, branch);
-        if self.tip(&name)? == Some(tip) {
+        let from = self.tip(&name)?;
+        if from == Some(tip) {
             return Ok(());
         }
-        let failed = |it: Box<dyn std::error::Error + Send + Sync>| Error::git("note the push", it);
-        let edit = RefEdit {
-            change: Change::Update {
-                log: LogChange {
-                    mode: RefLog::AndReference,
-                    force_create_reflog: false,
-                    message: "update by push".into(),
-                },
-                expected: PreviousValue::Any,
-                new: Target::Object(tip.0),
-            },
-            name: name
-                .as_str()
-                .try_into()
-                .map_err(|it: gix::refs::name::Error| failed(it.into()))?,
-            deref: false,
-        };
-        let mut buffer = gix::date::parse::TimeBuf::default();
+        let moves = [Move { name: &name, from, to: tip, why }];
         let author =
             crate::model::fabric::Author { name: "git-intake".into(), email: String::new() };
-        let time = gix::date::Time::new(crate::clock::now().as_second(), 0);
-        let signature = super::commit::signature(&author, time);
-        let edited = self.gix.edit_references_as([edit], Some(signature.to_ref(&mut buffer)));
-        edited.map(drop).map_err(|it| failed(it.into()))
+        match self.move_refs(&moves, None, &author, crate::clock::now())? {
+            // Somebody fetches at the same time, and notes what we would.
+            Moved::There | Moved::Elsewhere | Moved::Locked(_) => Ok(()),
+        }
     }
 }
 

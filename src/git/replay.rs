@@ -5,14 +5,13 @@
 //! nothing is merged by guessing, and nothing is lost. Only objects are made here; no ref moves but
 //! by [`Repo::move_branch`], from the value that was seen.
 
+use super::refs::{Move, Moved};
 use super::{Error, Repo};
 use crate::model::fabric::Author;
 use crate::model::ids::{BlobId, CommitId};
-use crate::step::Step;
 use bstr::{BString, ByteSlice};
 use gix::object::tree::diff::ChangeDetached;
 use gix::objs::tree::EntryMode;
-use std::io;
 
 /// How many commits are carried over at most; who has more of their own looks at it in person.
 const REPLAYED_MAX: usize = 10_000;
@@ -163,24 +162,16 @@ impl Repo {
         author: &Author,
         why: &str,
     ) -> Result<Follow, Error> {
-        let failed = |it: io::Error| Error::io("move the branch", it);
-        self.steps.pass(Step::MoveRef).map_err(failed)?;
-        let edit = super::commit::edit(branch, from, to, why)?;
-        let time = gix::date::Time::new(crate::clock::now().as_second(), 0);
-        let mut buffer = gix::date::parse::TimeBuf::default();
-        let signature = super::commit::signature(author, time);
-        match self.gix.edit_references_as([edit], Some(signature.to_ref(&mut buffer))) {
-            Ok(_) => {
-                self.sync_ref(branch).map_err(failed)?;
+        // What others wrote is not synced one by one.
+        self.make_durable(to)?;
+        self.owe_index(from, to)?;
+        let moves = [Move { name: branch, from, to, why }];
+        match self.move_refs(&moves, Some(branch), author, crate::clock::now())? {
+            Moved::There => {
+                self.durable.set(Some(to));
                 Ok(Follow::Moved)
             }
-            Err(error) => {
-                let lock = self.gix.common_dir().join(format!("{branch}.lock"));
-                match lock.exists() || self.tip(branch)? != from {
-                    true => Ok(Follow::Contended),
-                    false => Err(Error::git("move the branch", error)),
-                }
-            }
+            Moved::Elsewhere | Moved::Locked(_) => Ok(Follow::Contended),
         }
     }
 }

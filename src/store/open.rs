@@ -49,6 +49,7 @@ impl Store {
     pub fn open(dir: &Path, steps: Steps) -> Result<(Store, Freshness), Error> {
         let failed = |source| Error::Open { path: dir.to_owned(), source };
         fs::create_dir_all(dir).map_err(failed)?;
+        sweep(dir, |name| name.starts_with(".tmp")).map_err(failed)?;
         let path = dir.join("db");
         let existed = path.join("db").exists();
         match patient_open(&path, &steps).and_then(|it| check(&it, dir, existed).map(|()| it)) {
@@ -113,7 +114,7 @@ fn patient_open(path: &Path, steps: &Steps) -> Result<Store, Trouble> {
 
 fn try_open(path: &Path, steps: &Steps) -> Result<Store, Trouble> {
     let refused = |source| Trouble::Refused(Error::Open { path: path.to_owned(), source });
-    sweep(path).map_err(refused)?;
+    sweep(path, |name| name.ends_with(".generating")).map_err(refused)?;
     let config = sled::Config::new().path(path).flush_every_ms(None).cache_capacity(16 << 20);
     // sled may panic on what a power cut left; the panic ends here.
     let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open()));
@@ -175,9 +176,9 @@ pub(super) fn parsed<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {
     std::str::from_utf8(bytes).ok()?.parse().ok()
 }
 
-/// Removes snapshots that a crash left half written: sled refuses to start beside one.
-#[expect(clippy::disallowed_methods, reason = "sled's own leftovers, before any step of ours")]
-fn sweep(path: &Path) -> io::Result<()> {
+/// Removes what a crash left half written: sled refuses to start beside a snapshot of that kind.
+#[expect(clippy::disallowed_methods, reason = "leftovers of nobody else, before any step of ours")]
+fn sweep(path: &Path, is_left: impl Fn(&str) -> bool) -> io::Result<()> {
     let entries = match fs::read_dir(path) {
         Ok(it) => it,
         Err(it) if it.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -185,7 +186,7 @@ fn sweep(path: &Path) -> io::Result<()> {
     };
     for entry in entries {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().ends_with(".generating") {
+        if is_left(&entry.file_name().to_string_lossy()) {
             fs::remove_file(entry.path())?;
         }
     }

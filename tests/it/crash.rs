@@ -6,7 +6,7 @@ use git_intake::step::Steps;
 
 /// A world just before its turn: one resource to be updated, two new ones, a bad file.
 fn before_the_turn() -> World {
-    let world = World::new();
+    let world = World::in_memory();
     world.drop("old.yaml", vpc("vpc-1"));
     world.turn();
     world.drop("old.yaml", vpc("vpc-1").replace("1001", "1002"));

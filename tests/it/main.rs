@@ -4,6 +4,7 @@
 mod world;
 mod walk;
 mod crash;
+mod storm;
 mod remotes;
 mod corpus;
 mod check;

@@ -68,6 +68,18 @@ impl World {
         World::at(dir, &remote.display().to_string(), remote.clone())
     }
 
+    /// The same where nothing waits for a disk.
+    pub fn in_memory() -> World {
+        let memory = Path::new("/dev/shm");
+        let dir = match memory.is_dir() {
+            true => tempfile::tempdir_in(memory).unwrap(),
+            false => tempfile::tempdir().unwrap(),
+        };
+        let remote = dir.path().join("remote.git");
+        git(dir.path(), &["init", "-q", "--bare", "-b", "main", "remote.git"]);
+        World::at(dir, &remote.display().to_string(), remote.clone())
+    }
+
     /// The same with a remote of another kind.
     pub fn over(remote: &Remote) -> World {
         World::at(tempfile::tempdir().unwrap(), &remote.url, remote.path.clone())
@@ -143,7 +155,7 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         git(dir.path(), &["clone", "-q", &self.remote.display().to_string(), "clone"]);
         let clone = dir.path().join("clone");
-        assert_eq!(git(&clone, &["fsck", "--strict"]), "");
+        assert_eq!(git(&clone, &["fsck", "--strict", "--no-dangling"]), "");
         let names = git(&clone, &["ls-files", "-z", "fabric-1"]);
         names
             .split('\0')

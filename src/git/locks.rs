@@ -1,0 +1,195 @@
+//! Locks on files of git that a start after a crash can tell from everybody else's.
+//!
+//! Git's lock is a file that must not be there yet, so a killed process leaves one that blocks
+//! everybody for ever. Ours is made under a name of our own first, below `intake/locks` in the git
+//! directory (the *note*), and then linked to where git looks: the same inode under two names. A
+//! start that finds a note removes the lock beside it if, and only if, it still is that inode;
+//! the note keeps the inode from being given to anybody else. Locks of others are never touched.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Where the notes lie, in the git directory.
+const NOTES: &str = "intake/locks";
+/// How deep the names of refs are followed below it.
+const DEPTH_MAX: usize = 64;
+/// People's git holds a lock for moments, and waits as long for ours (`core.filesRefLockTimeout`).
+const WAIT: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// A lock that we hold. It goes away with this value, unless it became the file it locks.
+#[derive(Debug)]
+pub(super) struct Lock {
+    target: PathBuf,
+    lock: PathBuf,
+    note: PathBuf,
+    file: File,
+    held: bool,
+}
+
+/// What taking a lock gave.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// It is ours.
+    Ours(Lock),
+    /// Somebody else has it.
+    Theirs(PathBuf),
+}
+
+/// The content of a file to be, on the disk, before anybody is locked out for it.
+#[derive(Debug)]
+pub(super) struct Note {
+    path: PathBuf,
+    file: File,
+}
+
+impl Note {
+    /// Writes the content of the file `name` (relative to its directory, like `refs/heads/main`).
+    pub(super) fn write(git_dir: &Path, name: &str, content: &[u8]) -> io::Result<Note> {
+        let path = git_dir.join(NOTES).join(name);
+        if let Some(dir) = path.parent() {
+            std::fs::create_dir_all(dir)?;
+        }
+        // A note of an earlier try may be linked to the file itself: never written into.
+        remove(&path)?;
+        let mut file = File::options().read(true).write(true).create_new(true).open(&path)?;
+        file.write_all(content)?;
+        if !content.is_empty() {
+            file.sync_all()?;
+        }
+        Ok(Note { path, file })
+    }
+
+    /// Locks `target` with it, waiting a moment for somebody who has it.
+    pub(super) fn lock(self, target: &Path) -> io::Result<Taken> {
+        let mut lock = target.as_os_str().to_owned();
+        lock.push(".lock");
+        let lock = PathBuf::from(lock);
+        if let Some(dir) = target.parent() {
+            std::fs::create_dir_all(dir)?;
+        }
+        let begun = crate::clock::instant();
+        loop {
+            match self.link(&lock) {
+                Ok(()) => break,
+                Err(it) if it.kind() == io::ErrorKind::AlreadyExists => {
+                    if waited(begun) {
+                        remove(&self.path)?;
+                        return Ok(Taken::Theirs(lock));
+                    }
+                    std::thread::sleep(PAUSE);
+                }
+                Err(it) => {
+                    remove(&self.path)?;
+                    return Err(it);
+                }
+            }
+        }
+        let Note { path: note, file } = self;
+        Ok(Taken::Ours(Lock { target: target.to_owned(), lock, note, file, held: true }))
+    }
+
+    fn link(&self, lock: &Path) -> io::Result<()> {
+        match std::fs::hard_link(&self.path, lock) {
+            // A file system without links: the lock is git's own kind, and after a crash a person
+            // removes it, as they would git's.
+            Err(it) if matches!(it.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP)) => {
+                let content = std::fs::read(&self.path)?;
+                let mut file = File::options().write(true).create_new(true).open(lock)?;
+                file.write_all(&content)?;
+                file.sync_all()
+            }
+            other => other,
+        }
+    }
+}
+
+fn waited(begun: Instant) -> bool {
+    crate::clock::instant().duration_since(begun) >= WAIT
+}
+
+impl Lock {
+    /// The lock file, for content that can only be made under the lock.
+    pub(super) fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// The lock becomes the file that it locks. Its directory is the caller's to sync.
+    pub(super) fn commit(mut self) -> io::Result<()> {
+        rename(&self.lock, &self.target)?;
+        self.held = false;
+        Ok(())
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let given_back = match self.held {
+            true => release(&self.lock, &self.file.metadata()),
+            false => Ok(()),
+        };
+        // The note last: it says whose the lock is.
+        if let Err(error) = given_back.and_then(|()| remove(&self.note)) {
+            tracing::warn!(lock = %self.lock.display(), %error, "cannot remove a lock of ours; the next start does");
+        }
+    }
+}
+
+/// Removes the locks that an earlier run of this agent left, and nobody else's. `dirs` are where
+/// the locked files may lie: the git directory and, of a linked work tree, the shared one.
+pub(super) fn sweep(git_dir: &Path, dirs: &[&Path]) -> io::Result<u32> {
+    let notes = git_dir.join(NOTES);
+    let mut swept = 0;
+    let mut todo = vec![(notes.clone(), 0)];
+    while let Some((dir, depth)) = todo.pop() {
+        let entries = match std::fs::read_dir(&dir) {
+            Ok(it) => it,
+            Err(it) if it.kind() == io::ErrorKind::NotFound => continue,
+            Err(it) => return Err(it),
+        };
+        for entry in entries {
+            let path = entry?.path();
+            let found = std::fs::symlink_metadata(&path)?;
+            if found.is_dir() {
+                if depth < DEPTH_MAX {
+                    todo.push((path, depth + 1));
+                }
+                continue;
+            }
+            for dir in dirs {
+                let Ok(name) = path.strip_prefix(&notes) else { continue };
+                let mut lock = dir.join(name).into_os_string();
+                lock.push(".lock");
+                swept += u32::from(release(Path::new(&lock), &Ok(found.clone())).is_ok());
+            }
+            remove(&path)?;
+        }
+    }
+    Ok(swept)
+}
+
+/// Removes a lock if it is the file that `ours` describes.
+fn release(lock: &Path, ours: &io::Result<Metadata>) -> io::Result<()> {
+    let found = std::fs::symlink_metadata(lock)?;
+    let same = |it: &Metadata| (it.dev(), it.ino()) == (found.dev(), found.ino());
+    match ours {
+        Ok(it) if same(it) => remove(lock),
+        _ => Err(io::Error::other("it is not ours any more")),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the caller has passed the step")]
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::rename(from, to)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a lock or a note of ours")]
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(it) if it.kind() != io::ErrorKind::NotFound => Err(it),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,222 @@
+//! Refs move under git's own locks, from the value that was seen, and are on the disk before anybody
+//! is told.
+//!
+//! gix gives a ref its new content by renaming a file that it did not sync, which a power cut turns
+//! into an empty ref. Here the content is synced before the lock is taken, the directory after the
+//! renaming. A branch moves under the lock of HEAD as well, so that nobody switches away meanwhile.
+//!
+//! A sync that failed is never tried again and believed: the kernel may have dropped what it could
+//! not write. Such a ref is *in doubt* and written anew, with another file, before anything relies
+//! on it ([`Repo::make_durable`]).
+
+use super::locks::{Lock, Note, Taken};
+use super::{Error, Repo};
+use crate::model::fabric::Author;
+use crate::model::ids::CommitId;
+use crate::step::Step;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// One ref and where it goes.
+#[derive(Debug, Clone)]
+pub(super) struct Move<'a> {
+    /// Its full name.
+    pub(super) name: &'a str,
+    /// Where it must be; none is: it must not exist.
+    pub(super) from: Option<CommitId>,
+    /// Where it goes.
+    pub(super) to: CommitId,
+    /// What the reflog says.
+    pub(super) why: &'a str,
+}
+
+/// How it went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Moved {
+    /// All of them are there, on the disk.
+    There,
+    /// One is not where it was seen, or HEAD has left the branch.
+    Elsewhere,
+    /// Somebody else holds this lock.
+    Locked(PathBuf),
+}
+
+impl Repo {
+    /// Moves refs, in this order, all or none but for a crash between two; `branch` is the one that
+    /// HEAD must be on.
+    pub(super) fn move_refs(
+        &self,
+        moves: &[Move<'_>],
+        branch: Option<&str>,
+        author: &Author,
+        time: jiff::Timestamp,
+    ) -> Result<Moved, Error> {
+        let failed = |it: io::Error| Error::io("move the branch", it);
+        self.steps.pass(Step::MoveRef).map_err(failed)?;
+        let mut notes = Vec::with_capacity(moves.len());
+        for it in moves {
+            check_name(it.name)?;
+            self.steps.pass(Step::Sync).map_err(failed)?;
+            let note = Note::write(self.git_dir(), it.name, format!("{}\n", it.to.0).as_bytes());
+            notes.push(note.map_err(failed)?);
+        }
+        // HEAD first, as git does.
+        let mut head = None;
+        if let Some(branch) = branch {
+            let note = Note::write(self.git_dir(), "HEAD", b"").map_err(failed)?;
+            match note.lock(&self.git_dir().join("HEAD")).map_err(failed)? {
+                Taken::Ours(lock) => head = Some(lock),
+                Taken::Theirs(path) => return Ok(Moved::Locked(path)),
+            }
+            if self.head()?.branch.as_deref() != Some(branch) {
+                return Ok(Moved::Elsewhere);
+            }
+        }
+        let mut locks = Vec::with_capacity(moves.len());
+        for (it, note) in moves.iter().zip(notes) {
+            match note.lock(&self.gix.common_dir().join(it.name)).map_err(failed)? {
+                Taken::Ours(lock) => locks.push(lock),
+                Taken::Theirs(path) => return Ok(Moved::Locked(path)),
+            }
+        }
+        for it in moves {
+            if self.tip(it.name)? != it.from {
+                return Ok(Moved::Elsewhere);
+            }
+        }
+        for (it, lock) in moves.iter().zip(locks) {
+            self.put_ref(it, lock, branch == Some(it.name), author, time).map_err(failed)?;
+        }
+        drop(head);
+        Ok(Moved::There)
+    }
+
+    fn put_ref(
+        &self,
+        it: &Move<'_>,
+        lock: Lock,
+        on_head: bool,
+        author: &Author,
+        time: jiff::Timestamp,
+    ) -> io::Result<()> {
+        self.steps.pass(Step::Rename)?;
+        let path = self.gix.common_dir().join(it.name);
+        // Directories that were made for it are new in those above them.
+        lock.commit()?;
+        self.doubts.borrow_mut().insert(it.name.to_owned());
+        self.reflog(it, on_head, author, time);
+        self.steps.pass(Step::Sync)?;
+        sync_up(&path)?;
+        self.doubts.borrow_mut().remove(it.name);
+        Ok(())
+    }
+
+    /// Writes the ref's history, for people. Nothing relies on it, so trouble is told and no more.
+    fn reflog(&self, it: &Move<'_>, on_head: bool, author: &Author, time: jiff::Timestamp) {
+        let zero = gix::ObjectId::null(self.gix.object_hash());
+        let plain = |text: &str| text.replace(['\n', '<', '>'], " ");
+        let line = format!(
+            "{} {} {} <{}> {} +0000\t{}\n",
+            it.from.map_or(zero, |it| it.0),
+            it.to.0,
+            plain(&author.name),
+            plain(&author.email),
+            time.as_second(),
+            it.why.replace('\n', " "),
+        );
+        let wanted = self.gix.config_snapshot().boolean("core.logAllRefUpdates").unwrap_or(true);
+        let kept = ["refs/heads/", "refs/remotes/"].iter().any(|dir| it.name.starts_with(dir));
+        let own = self.gix.common_dir().join("logs").join(it.name);
+        let mut done = append(&own, &line, wanted && kept);
+        if on_head {
+            let head = append(&self.git_dir().join("logs/HEAD"), &line, wanted);
+            done = done.and(head);
+        }
+        if let Err(error) = done {
+            tracing::warn!(%error, "cannot write the reflog of {}", it.name);
+        }
+    }
+
+    /// Makes sure that what `tip` reaches, and our refs, are on the disk, whoever wrote them.
+    ///
+    /// People's git does not sync what it writes one by one, and a crash may have come between a
+    /// ref's renaming and its sync.
+    pub fn make_durable(&self, tip: CommitId) -> Result<(), Error> {
+        let failed = |it: io::Error| Error::io("force the history to the disk", it);
+        self.write_doubted()?;
+        if self.durable.get() == Some(tip) {
+            return Ok(());
+        }
+        self.steps.pass(Step::Sync).map_err(failed)?;
+        let objects = File::open(self.gix.objects.store_ref().path()).map_err(failed)?;
+        rustix::fs::syncfs(&objects).map_err(|it| failed(it.into()))?;
+        self.durable.set(Some(tip));
+        Ok(())
+    }
+
+    /// Writes again what was renamed into place and not synced.
+    pub(super) fn write_doubted(&self) -> Result<(), Error> {
+        self.write_doubted_packs().map_err(|it| Error::io("write a pack again", it))?;
+        let doubted: Vec<String> = self.doubts.borrow().iter().cloned().collect();
+        for name in doubted {
+            self.write_again(&name)?;
+        }
+        Ok(())
+    }
+
+    fn write_again(&self, name: &str) -> Result<(), Error> {
+        let failed = |it: io::Error| Error::io(format!("write {name} again"), it);
+        let path = self.gix.common_dir().join(name);
+        if let Some(tip) = self.tip(name)? {
+            let note = Note::write(self.git_dir(), name, format!("{}\n", tip.0).as_bytes());
+            match note.and_then(|it| it.lock(&path)).map_err(failed)? {
+                Taken::Ours(lock) if self.tip(name)? == Some(tip) => {
+                    self.steps.pass(Step::Rename).map_err(failed)?;
+                    lock.commit().map_err(failed)?;
+                    self.steps.pass(Step::Sync).map_err(failed)?;
+                    sync_up(&path).map_err(failed)?;
+                }
+                Taken::Ours(_) => (),
+                Taken::Theirs(lock) => {
+                    let busy = format!("{} is held by another process", lock.display());
+                    return Err(failed(io::Error::other(busy)));
+                }
+            }
+        }
+        self.doubts.borrow_mut().remove(name);
+        Ok(())
+    }
+}
+
+/// Names come from git itself; one that could lead elsewhere is refused all the same.
+fn check_name(name: &str) -> Result<(), Error> {
+    let checked: Result<&gix::refs::FullNameRef, _> = name.try_into();
+    match checked {
+        Ok(_) if name.starts_with("refs/") => Ok(()),
+        Ok(_) => Err(Error::git(format!("use the ref {name}"), "it is not below refs/")),
+        Err(it) => Err(Error::git(format!("use the ref {name}"), it)),
+    }
+}
+
+/// Forces a file's directory to the disk, and those above it up to `refs`, which may be new.
+fn sync_up(path: &Path) -> io::Result<()> {
+    for dir in path.ancestors().skip(1) {
+        File::open(dir)?.sync_all()?;
+        if dir.ends_with("refs/heads") || dir.ends_with("refs") {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn append(path: &Path, line: &str, make: bool) -> io::Result<()> {
+    if make && let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir)?;
+    }
+    match File::options().append(true).create(make).open(path) {
+        Ok(mut file) => file.write_all(line.as_bytes()),
+        Err(it) if it.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(it) => Err(it),
+    }
+}
