@@ -3,24 +3,29 @@
 //! A running agent answers over its socket, a command without one opens the lane itself: both come
 //! through here, so both say the same.
 
+use super::conflicts::{self, Decision};
+use super::find::{operation, record, records};
 use super::lane::Lane;
 use super::sync::{self, Sent};
 use super::turn::{self, Cause, Turned};
 use super::{Error, verify};
 use crate::git;
+use crate::model::conflict::{ConflictStrategy, Side};
 use crate::model::digest::Sha256;
 use crate::model::fabric::FabricName;
-use crate::model::ids::{CommitId, OperationId};
+use crate::model::field::FieldPath;
+use crate::model::ids::CommitId;
 use crate::model::operation::{Operation, State, Trigger};
 use crate::model::path::RawPath;
 use crate::model::problem::Problem;
 use crate::model::record::{Conflict, Record, Reject};
 use crate::model::report::{
-    Delivery, FabricStatus, FileReport, IgnoredList, IngestReport, RejectedFile, RepositoryStatus,
-    VerifyReport,
+    ConflictView, Delivery, FabricStatus, FileReport, IgnoredList, IngestReport, RejectedFile,
+    RepositoryStatus, ResolveReport, VerifyReport,
 };
+use crate::pipeline::merge::Rule;
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 /// How many entries an answer lists at most.
 pub(super) const LISTED_MAX: usize = 100_000;
@@ -75,6 +80,28 @@ pub enum Request {
     },
     /// What in `raw/` is left alone.
     Ignored,
+    /// One conflict, with its contents and what resolving it so would give.
+    Conflict {
+        /// Which: by its id, its path, or `Kind/name`.
+        name: String,
+        /// What is decided about it.
+        #[serde(flatten)]
+        decided: Decided,
+    },
+    /// Resolve conflicts by commits, and send them.
+    Resolve {
+        /// Which; none are all.
+        names: Vec<String>,
+        /// What is decided about them.
+        #[serde(flatten)]
+        decided: Decided,
+        /// This text instead, for one conflict.
+        text: Option<String>,
+        /// Who decides.
+        actor: String,
+        /// Only say what would come of it.
+        dry_run: bool,
+    },
     /// Whether everything agrees.
     Verify,
     /// Make the records again from git.
@@ -88,6 +115,35 @@ pub enum Request {
         /// In which fabric.
         fabric: FabricName,
     },
+}
+
+/// What a person decides about what both sides changed.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Decided {
+    /// In general; none is field by field, and what overlaps stays open.
+    #[serde(default)]
+    pub strategy: Option<ConflictStrategy>,
+    /// For single fields.
+    #[serde(default)]
+    pub fields: BTreeMap<FieldPath, Side>,
+}
+
+impl Decided {
+    fn rule(&self) -> Rule {
+        let strategy = self.strategy.unwrap_or_default();
+        Rule { strategy, newest: None, decisions: self.fields.clone() }
+    }
+}
+
+impl Request {
+    /// Says whether answering it may leave commits that the remote lacks.
+    pub fn may_commit(&self) -> bool {
+        match self {
+            Request::Ingest { dry_run } | Request::Resolve { dry_run, .. } => !dry_run,
+            Request::Retry { .. } => true,
+            _ => false,
+        }
+    }
 }
 
 /// The answer to a [`Request`].
@@ -112,6 +168,10 @@ pub enum Answer {
     Rejects(Vec<Reject>),
     /// To `ignored`: by fabric, the first of it and how much there is.
     Ignored(Vec<IgnoredList>),
+    /// To `conflict`.
+    Conflict(Box<ConflictView>),
+    /// To `resolve`.
+    Resolved(ResolveReport),
     /// To `verify`.
     Verify(VerifyReport),
     /// To `rebuild`: how many records there are now.
@@ -196,6 +256,22 @@ fn try_answer(lane: &mut Lane, request: &Request, live: &Live) -> Result<Answer,
             Answer::Ingest(ingest(lane, false)?)
         }
         Request::Ignored => Answer::Ignored(ignored(lane)?),
+        Request::Conflict { name, decided } => {
+            Answer::Conflict(Box::new(conflicts::view(lane, name, &decided.rule())?))
+        }
+        Request::Resolve { names, decided, text, actor, dry_run } => {
+            let decision = Decision {
+                names: names.clone(),
+                rule: decided.rule(),
+                text: text.clone(),
+                actor: actor.clone(),
+                trigger: Trigger::Cli,
+                dry_run: *dry_run,
+            };
+            let conflicts = conflicts::resolve(lane, &decision)?;
+            let delivery = if *dry_run { Delivery::Nothing } else { delivery(lane) };
+            Answer::Resolved(ResolveReport { conflicts, delivery })
+        }
         Request::Verify => Answer::Verify(verify::verify(lane, lane.settings.remote.is_some())?),
         Request::Rebuild => Answer::Rebuilt(verify::rebuild(lane)?),
         Request::Whereabouts { path, drop_id, fabric } => {
@@ -365,67 +441,6 @@ fn ignored(lane: &Lane) -> Result<Vec<IgnoredList>, Error> {
         Ok(IgnoredList { fabric: it.fabric.name.clone(), entries, count: count as u64 })
     });
     lists.collect()
-}
-
-fn records(lane: &Lane, kind: Option<&str>) -> Result<Vec<Record>, Error> {
-    let mut found = Vec::new();
-    for it in &lane.fabrics {
-        for record in lane.store.records(&it.fabric.name) {
-            let record = record?;
-            if kind.is_none_or(|it| it.eq_ignore_ascii_case(&record.key.kind))
-                && found.len() < LISTED_MAX
-            {
-                found.push(record);
-            }
-        }
-    }
-    Ok(found)
-}
-
-fn record(lane: &Lane, name: &str) -> Result<Record, Error> {
-    if let Ok(id) = name.parse()
-        && let Some(it) = lane.store.record(&crate::model::key::ResourceId(id))?
-    {
-        return Ok(it);
-    }
-    let slash = name.split_once('/');
-    let matches = |it: &Record| {
-        it.path.as_str() == name
-            || it.key.name == name
-            || slash.is_some_and(|(kind, name)| {
-                it.key.kind.eq_ignore_ascii_case(kind) && it.key.name == name
-            })
-    };
-    let mut found = records(lane, None)?.into_iter().filter(matches);
-    match (found.next(), found.next()) {
-        (Some(it), None) => Ok(it),
-        (Some(_), Some(_)) => {
-            Err(Error::NotFound { what: format!("single record `{name}`; write Kind/name") })
-        }
-        (None, _) => Err(Error::NotFound {
-            what: format!("record `{name}`; git-intake records list shows all"),
-        }),
-    }
-}
-
-fn operation(lane: &Lane, id: &str) -> Result<Operation, Error> {
-    if let Ok(id) = id.parse::<OperationId>()
-        && let Some(it) = lane.store.operation(&id)?
-    {
-        return Ok(it);
-    }
-    let found = lane.store.operations(LISTED_MAX)?;
-    let mut found =
-        found.into_iter().filter(|it| it.id.to_string().starts_with(id) && !id.is_empty());
-    match (found.next(), found.next()) {
-        (Some(it), None) => Ok(it),
-        (Some(_), Some(_)) => {
-            Err(Error::NotFound { what: format!("single operation {id}; write more of its id") })
-        }
-        (None, _) => Err(Error::NotFound {
-            what: format!("operation {id}; git-intake operations list shows the newest"),
-        }),
-    }
 }
 
 fn whereabouts(

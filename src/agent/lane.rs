@@ -9,6 +9,7 @@ use crate::model::document::{Intake, Rejected};
 use crate::model::fabric::{Author, Fabric};
 use crate::model::ids::CommitId;
 use crate::model::operation::State;
+use crate::model::rules::FabricRules;
 use crate::pipeline::archive::ArchiveStrategy;
 use crate::pipeline::discovery::Ready;
 use crate::pipeline::processing::Strategies;
@@ -72,6 +73,8 @@ pub struct FabricLane {
     pub archive: ArchiveStrategy,
     /// What is known of its `raw/`.
     pub inbox: Inbox,
+    /// What may change, and how what two sides changed is decided.
+    pub rules: FabricRules,
 }
 
 /// What the agent keeps for one repository. Whoever has it is alone at work on the tree.
@@ -130,7 +133,8 @@ impl Lane {
         let fabrics = repository.fabrics.iter().map(|it| {
             let (strategies, archive) = it.strategies(settings);
             let inbox = Inbox::new(Ignores::new(&it.ignore(settings)));
-            FabricLane { fabric: it.fabric(), strategies, archive, inbox }
+            let (fabric, rules) = (it.fabric(), it.rules(settings));
+            FabricLane { fabric, strategies, archive, rules, inbox }
         });
         let mut lane = Lane {
             fabrics: fabrics.collect(),

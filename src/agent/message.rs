@@ -4,7 +4,7 @@
 
 use crate::model::fabric::FabricName;
 use crate::model::ids::OperationId;
-use crate::model::path::{RawPath, RepoPath};
+use crate::model::path::{RawPath, RepoPath, escape};
 use crate::model::plan::{Change, Disposal, Fate, Plan};
 use crate::model::record::Source;
 use crate::model::report::{Action, Ending};
@@ -27,7 +27,8 @@ pub fn commit_message(
     operation: OperationId,
     actor: &str,
 ) -> String {
-    let mut text = format!("{fabric}: {}\n\n", subject(plan));
+    let subject = plan.subject.clone().unwrap_or_else(|| subject(plan));
+    let mut text = format!("{fabric}: {subject}\n\n");
     for disposal in &plan.disposals {
         if let Fate::Leaves { filed, .. } = &disposal.fate {
             let changed = filed.iter().filter(|it| it.action != Action::Unchanged).count();
@@ -49,7 +50,11 @@ pub fn commit_message(
         let (document, line) = (it.document.index, it.document.line);
         let _ = writeln!(text, "{SOURCE}: {} {document}:{line} {}", it.path, it.source);
     }
-    let _ = writeln!(text, "{ACTOR}: {actor}");
+    for it in plan.trailers.iter().take(SOURCES_MAX) {
+        let _ = writeln!(text, "{it}");
+    }
+    // On one line, whoever it is: a name must not pose as another trailer.
+    let _ = writeln!(text, "{ACTOR}: {}", escape(actor.as_bytes()));
     text
 }
 

@@ -1,9 +1,13 @@
 //! The will: one lane per repository, each a loop over a closed set of events.
 
+mod conflicts;
 pub mod desk;
+mod edits;
+mod find;
 pub mod inbox;
 pub mod lane;
 mod lookup;
+mod meet;
 pub mod message;
 pub mod recovery;
 pub mod run;
@@ -65,6 +69,12 @@ pub enum Error {
         /// What.
         what: String,
     },
+    /// What was asked for cannot be done as things stand.
+    #[error("{what}")]
+    Refused {
+        /// What, why, and the way out.
+        what: String,
+    },
     /// The store refused a write in the middle, and must be opened again.
     #[error("the store has to be opened again after a write that failed")]
     StoreLost,
@@ -83,9 +93,10 @@ impl Error {
                 git::Retry::Never
             }
             Error::Store(_) | Error::Held { .. } | Error::StoreLost => git::Retry::Later,
-            Error::Busy { .. } | Error::NoFabric { .. } | Error::NotFound { .. } => {
-                git::Retry::Never
-            }
+            Error::Busy { .. }
+            | Error::NoFabric { .. }
+            | Error::NotFound { .. }
+            | Error::Refused { .. } => git::Retry::Never,
         }
     }
 

@@ -83,6 +83,7 @@ fn recover_one(lane: &mut Lane, mut operation: Operation) -> Result<(), Error> {
                 }
                 lane.tree.sync_directories([&raw].into_iter())?;
             }
+            super::settle::remove_files(lane, &operation)?;
             // The records follow when HEAD is compared with what they were made from.
             operation.state = lane.settled(commit_id);
             settlement.operation = Some(operation.clone());

@@ -293,12 +293,9 @@ impl Loop {
 
     fn serve(&mut self, lane: &mut Lane, asked: Asked) {
         (asked.reply)(desk::answer(lane, &asked.request, &self.live));
-        match asked.request {
-            Request::Ingest { dry_run: false } | Request::Retry { .. } => self.unsent = true,
-            // It looked at drops that nobody has taken yet.
-            Request::Ingest { dry_run: true } => self.due = true,
-            _ => (),
-        }
+        // It looked at drops that nobody has taken yet.
+        self.due |= matches!(asked.request, Request::Ingest { dry_run: true });
+        self.unsent |= asked.request.may_commit();
     }
 
     fn hear(&mut self, wake: Wake, quiet: Duration) {

@@ -43,6 +43,7 @@ pub(super) fn settle(
         }
     }
     lane.tree.sync_directories(emptied.iter())?;
+    remove_files(lane, operation)?;
     settlement.conflicts.extend(conflicts.iter().map(|it| conflict(lane, n, it, now)));
     for it in &plan.recorded {
         settlement.resolved.push(ResourceId::of(&operation.fabric, &it.document.key));
@@ -51,7 +52,10 @@ pub(super) fn settle(
     match operation.state.clone() {
         State::Committed { commit_id, .. } => {
             settlement.records = records(lane, plan, Some(commit_id), operation)?;
-            settlement.synced = Some((operation.fabric.clone(), commit_id));
+            // Where no drop says what is in the files, the records follow by reading them.
+            if !plan.recorded.is_empty() {
+                settlement.synced = Some((operation.fabric.clone(), commit_id));
+            }
             operation.state = lane.settled(commit_id);
             operation.completed_at = (!operation.state.is_open()).then_some(now);
         }
@@ -68,6 +72,28 @@ pub(super) fn settle(
     }
     tracing::debug!(%raw, operation.id = %operation.id, "settled");
     Ok(())
+}
+
+/// Takes the managed files away that an operation removes, where they are as it found them.
+pub(super) fn remove_files(lane: &Lane, operation: &Operation) -> Result<(), Error> {
+    let Some(it) = lane.fabrics.iter().find(|it| it.fabric.name == operation.fabric) else {
+        return Ok(());
+    };
+    let mut emptied = BTreeSet::new();
+    for planned in operation.changes.iter().filter(|it| it.digest.is_none()) {
+        let path = std::str::from_utf8(planned.path.as_bytes()).map(RepoPath::parse);
+        let Ok(Ok(path)) = path else { continue };
+        if !path.is_within(&it.fabric.managed()) {
+            continue;
+        }
+        let found = lane.tree.read(&path, lane.settings.bytes_max)?;
+        let found = found.map(|it| lane.repo.blob_id_of(&it)).transpose()?;
+        if found.is_some() && found == planned.was {
+            lane.tree.remove(&path, &it.fabric.managed())?;
+            emptied.extend(path.parent());
+        }
+    }
+    Ok(lane.tree.sync_directories(emptied.iter())?)
 }
 
 /// One drop: it leaves `raw/`, or a report says why it stays.
@@ -148,6 +174,9 @@ fn conflict(lane: &Lane, n: usize, it: &Met, now: jiff::Timestamp) -> Conflict {
         raw_path: Some(it.drop.clone()),
         message: it.message.clone(),
         detected_at: now,
+        fields: Vec::new(),
+        strategy: lane.fabrics[n].rules.conflict,
+        kept: false,
     }
 }
 

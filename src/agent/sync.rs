@@ -1,9 +1,9 @@
 //! The other way: what came in from git meets the records, and our work meets theirs.
 
-use super::lane::{Lane, MERGE_CONFLICT};
-use super::{Error, message, settle};
+use super::lane::Lane;
+use super::{Error, conflicts, meet, message};
 use crate::clock;
-use crate::git::{FetchOutcome, Follow, PushOutcome};
+use crate::git::{FetchOutcome, Follow, Overlap, PushOutcome};
 use crate::model::digest::Sha256;
 use crate::model::document::Document;
 use crate::model::fabric::FabricName;
@@ -11,8 +11,7 @@ use crate::model::ids::{BlobId, CommitId};
 use crate::model::key::ResourceId;
 use crate::model::operation::State;
 use crate::model::path::{RawPath, RepoPath, escape};
-use crate::model::problem::Problem;
-use crate::model::record::{Conflict, ConflictKind, Record, Reject, Source};
+use crate::model::record::{Record, Source};
 use crate::pipeline::validation;
 use crate::store::Settlement;
 use bstr::BString;
@@ -83,6 +82,13 @@ pub fn records_follow_head(lane: &Lane, n: usize, head: Option<CommitId>) -> Res
             Some(blob) => adopt(lane, n, &path, blob, head, &sources)?,
             None => None,
         };
+        let record = record.map(|it| Record {
+            // An edit in place does not change where a resource came from.
+            source: it.source.clone().or_else(|| {
+                old.as_ref().filter(|old| old.id == it.id).and_then(|old| old.source.clone())
+            }),
+            ..it
+        });
         if let Some(old) = old.filter(|old| record.as_ref().is_none_or(|it| it.id != old.id)) {
             settlement.gone.push(old.id);
         }
@@ -94,9 +100,11 @@ pub fn records_follow_head(lane: &Lane, n: usize, head: Option<CommitId>) -> Res
     settlement.gone.retain(|id| !kept.contains(id));
     if from.is_none() {
         sources_from_archive(lane, n, &mut settlement.records)?;
+        settlement.conflicts = conflicts::remembered(lane, n)?;
     }
     lane.store.settle(settlement)?;
-    Ok(())
+    conflicts::close_settled(lane)?;
+    conflicts::sweep(lane, n)
 }
 
 fn adopt(
@@ -217,7 +225,8 @@ pub enum Sent {
 const REPLAYS_MAX: usize = 8;
 
 /// Sends what the remote lacks. Where others were first, their work is fetched and ours is made
-/// again on top of it; where both changed one file, theirs stays and ours comes back to `raw/`.
+/// again on top of it: by field where both changed one resource. What nobody can merge waits for a
+/// person (`agent/conflicts.rs`).
 pub fn deliver(lane: &mut Lane) -> Result<Sent, Error> {
     let Some(remote) = lane.settings.remote.clone() else { return Ok(Sent::Nothing) };
     for _ in 0..REPLAYS_MAX {
@@ -254,11 +263,12 @@ pub fn take_in(lane: &mut Lane) -> Result<(), Error> {
     if lane.repo.is_ancestor(ours, theirs)? {
         return follow(lane, &standing.branch, Some(ours), theirs);
     }
-    let replay = lane.repo.replay(ours, theirs)?;
+    let side = meet::Theirs { tip: theirs, base: lane.repo.merge_base(ours, theirs)? };
+    let replay = lane.repo.replay(ours, theirs, &mut |it| meet::meet(lane, side, None, it))?;
     refuse_foreign_overlaps(lane, &replay.overlaps)?;
     // First, so that a crash behind the branch's move cannot lose them; twice is the same as once.
-    for it in &replay.overlaps {
-        hand_back(lane, it)?;
+    for it in &joined(&replay.overlaps) {
+        keep_overlap(lane, it)?;
     }
     follow(lane, &standing.branch, Some(ours), replay.tip)?;
     for mut operation in lane.store.open_operations()? {
@@ -327,8 +337,14 @@ fn follow(
 }
 
 /// Work of a person outside of what we file must not give way in silence.
-fn refuse_foreign_overlaps(lane: &Lane, overlaps: &[crate::git::Overlap]) -> Result<(), Error> {
-    let ours = |it: &&crate::git::Overlap| place_of(lane, it).is_some();
+fn refuse_foreign_overlaps(lane: &Lane, overlaps: &[Overlap]) -> Result<(), Error> {
+    let ours = |it: &&Overlap| {
+        let place = meet::place_of(lane, &it.path);
+        place.is_some_and(|(n, path)| {
+            let fabric = &lane.fabrics[n].fabric;
+            [fabric.raw(), fabric.managed(), fabric.unmanaged()].iter().any(|it| path.is_within(it))
+        })
+    };
     match overlaps.iter().find(|it| !ours(it)) {
         None => Ok(()),
         Some(it) => Err(Error::Held {
@@ -341,64 +357,37 @@ fn refuse_foreign_overlaps(lane: &Lane, overlaps: &[crate::git::Overlap]) -> Res
     }
 }
 
-/// The fabric that a file of ours lies in, where it is below `managed/` or `unmanaged/`, or needs no
-/// handing back because its name says what it holds.
-fn place_of(lane: &Lane, it: &crate::git::Overlap) -> Option<(usize, RepoPath)> {
-    let path = RepoPath::parse(std::str::from_utf8(&it.path).ok()?).ok()?;
-    let n = lane.fabrics.iter().position(|it| path.is_within(&it.fabric.dir))?;
-    Some((n, path))
+/// What both changed and nobody can merge: a resource is kept as a conflict, a leftover gets a name of
+/// its own with the next turn. The README files are no loss.
+fn keep_overlap(lane: &mut Lane, it: &Overlap) -> Result<(), Error> {
+    let Some((n, path)) = meet::place_of(lane, &it.path) else { return Ok(()) };
+    let fabric = lane.fabrics[n].fabric.clone();
+    if path.is_within(&fabric.managed()) {
+        let blobs = conflicts::Blobs { base: it.base, record: it.ours, git: it.theirs };
+        return conflicts::keep(lane, n, &path, blobs);
+    }
+    let Some(ours) = it.ours else { return Ok(()) };
+    let name = RawPath::new(path.file_name()).safe_name();
+    if path.is_within(&fabric.unmanaged()) && name != "README.md" {
+        let place = fabric.raw().join(&format!("{}-{name}", ours.short()));
+        let place = place.map_err(|it| Error::NotFound { what: it.to_string() })?;
+        lane.tree.write_all(&[(place, Arc::from(lane.repo.blob(ours)?))])?;
+    }
+    Ok(())
 }
 
-/// What we filed and others changed too: ours goes back to `raw/`, with a report, for a person.
-fn hand_back(lane: &mut Lane, it: &crate::git::Overlap) -> Result<(), Error> {
-    let Some(ours) = it.ours else { return Ok(()) };
-    let Some((n, path)) = place_of(lane, it) else { return Ok(()) };
-    let fabric = lane.fabrics[n].fabric.clone();
-    let bytes = lane.repo.blob(ours)?;
-    if !path.is_within(&fabric.managed()) {
-        // A leftover: the next turn gives it a name of its own. The README files are no loss.
-        let name = RawPath::new(path.file_name()).safe_name();
-        if path.is_within(&fabric.unmanaged()) && name != "README.md" {
-            let place = fabric.raw().join(&format!("{}-{name}", ours.short()));
-            let place = place.map_err(|it| Error::NotFound { what: it.to_string() })?;
-            lane.tree.write_all(&[(place, Arc::from(bytes))])?;
+/// One overlap a path: what the first of our commits began with, and what the last made of it.
+fn joined(overlaps: &[Overlap]) -> Vec<Overlap> {
+    let mut paths: BTreeMap<&BString, Overlap> = BTreeMap::new();
+    for it in overlaps {
+        match paths.get_mut(&it.path) {
+            Some(first) => (first.ours, first.theirs) = (it.ours, it.theirs),
+            None => {
+                paths.insert(&it.path, it.clone());
+            }
         }
-        return Ok(());
     }
-    let document = validation::read_managed(&bytes, &lane.settings.limits).ok();
-    let name = format!("conflict-{}-{}", ours.short(), RawPath::new(path.file_name()).safe_name());
-    let (intake, drop_id) = settle::returned(RawPath::new(name), bytes.clone());
-    let message = format!(
-        "others pushed another {path} at the same time; theirs is in managed/, this is yours"
-    );
-    let hint =
-        "compare the two; to have yours, rename this file or change it, to have theirs, remove it";
-    let problems = vec![Problem::error(MERGE_CONFLICT, message.clone()).hint(hint)];
-    let place = fabric.raw().join(&intake.path.to_string());
-    let place = place.map_err(|it| Error::NotFound { what: it.to_string() })?;
-    let mut settlement = Settlement::default();
-    settlement.rejects.push(Reject {
-        fabric: fabric.name.clone(),
-        path: intake.path.clone(),
-        drop_id,
-        problems: problems.clone(),
-        since: clock::now(),
-    });
-    if let Some(document) = document {
-        settlement.conflicts.push(Conflict {
-            id: ResourceId::of(&fabric.name, &document.key),
-            fabric: fabric.name.clone(),
-            path,
-            kind: ConflictKind::Merge,
-            raw_path: Some(intake.path.clone()),
-            message,
-            detected_at: clock::now(),
-        });
-    }
-    // The reject first: a file that is found without one would be filed over theirs.
-    lane.store.settle(settlement)?;
-    lane.tree.write_all(&[(place, Arc::from(bytes))])?;
-    settle::stay(lane, n, &intake, &problems)
+    paths.into_values().collect()
 }
 
 /// The remote has `tip`: so do the operations that are part of it.

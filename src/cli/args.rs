@@ -3,6 +3,8 @@
 //! Scripts rely on these names and on the exit codes, so both are stable: a snapshot of every help
 //! text is kept in the tests. Nothing is decided here.
 
+pub mod decide;
+
 use crate::model::fabric::FabricName;
 use crate::model::path::RepoPath;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
@@ -413,6 +415,12 @@ pub enum Conflicts {
     /// List what waits for a person, each with the way out; exit code 3 if there is any
     #[command(after_long_help = EXIT_CODES)]
     List(Listing),
+    /// Show one conflict: the fields, all three contents, and what resolving it would give
+    #[command(long_about = decide::SHOW, after_long_help = EXIT_CODES)]
+    Show(decide::Show),
+    /// Resolve conflicts by a commit: by field, by a strategy, or with a text of your own
+    #[command(long_about = decide::RESOLVE, after_long_help = EXIT_CODES)]
+    Resolve(decide::Resolve),
 }
 
 /// A list of one repository.

@@ -1,7 +1,7 @@
 //! The commands that ask, judge or do one thing.
 
 use super::reach::{Reach, load};
-use super::{Context, Failure, HELD, args, listing, print, render};
+use super::{Context, Failure, HELD, args, decide, listing, print, render};
 use crate::agent::desk::{Answer, Request};
 use crate::agent::structure;
 use crate::config::{self, FabricSettings, RepositorySettings};
@@ -27,7 +27,7 @@ pub(super) fn answered(
     }
 }
 
-fn unexpected() -> Failure {
+pub(super) fn unexpected() -> Failure {
     Failure::said(1, "the running agent gave another answer than asked for")
         .hint("agent and command are of different versions; restart the agent")
 }
@@ -172,7 +172,11 @@ pub(super) fn operations(it: &args::Operations, context: &Context) -> Result<u8,
 }
 
 pub(super) fn conflicts(it: &args::Conflicts, context: &Context) -> Result<u8, Failure> {
-    let args::Conflicts::List(it) = it;
+    let it = match it {
+        args::Conflicts::List(it) => it,
+        args::Conflicts::Show(it) => return decide::show(it, context),
+        args::Conflicts::Resolve(it) => return decide::resolve(it, context),
+    };
     let reach = Reach::find(it.repo.as_deref(), context.config.as_deref())?;
     let Answer::Conflicts(all) = reach.ask(&Request::Conflicts)? else { return Err(unexpected()) };
     answered(it.json, &all, listing::conflicts(&all, context.colored))?;

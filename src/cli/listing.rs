@@ -208,6 +208,7 @@ pub(super) fn conflict_lines(list: &[Conflict], paint: Paint) -> String {
             ConflictKind::ConcurrentModification => "two edits at once",
             ConflictKind::DuplicateIdentity => "one resource, two files",
             ConflictKind::Merge => "others changed it too",
+            ConflictKind::MissingResource => "removed and changed",
         };
         let word = paint.dress(Style::Bad, word);
         let _ = writeln!(out, "  {word}: {} (since {})", it.path, moment(it.detected_at));
@@ -393,6 +394,9 @@ mod tests {
             raw_path: Some(RawPath::new("new.yaml")),
             message: "commit or discard your edit".into(),
             detected_at: "2026-11-24T00:00:00Z".parse().unwrap(),
+            fields: Vec::new(),
+            strategy: Default::default(),
+            kept: false,
         };
         insta::assert_snapshot!(conflicts(&[conflict], false), @r"
           two edits at once: f/managed/vpcs/team-a/vpc-1.yaml (since 2026-11-24 00:00:00Z)

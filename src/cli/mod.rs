@@ -3,6 +3,8 @@
 pub mod args;
 mod check;
 mod commands;
+mod decide;
+pub mod decisions;
 mod formats;
 mod put;
 mod quickstart;
@@ -65,7 +67,7 @@ impl From<agent::Error> for Failure {
             E::Busy { .. } => "stop the other one, or ask it: git-intake status",
             E::Held { .. } => return Failure::of(HELD, &error),
             E::NoFabric { .. } => "make one: git-intake init --fabric fabric-1",
-            E::NotFound { .. } => return Failure::of(1, &error),
+            E::NotFound { .. } | E::Refused { .. } => return Failure::of(1, &error),
             E::WorkTree(_) => "look at the path that is named, and at the rights of this user",
             E::Store(_) => {
                 "free the disk or the store; git-intake rebuild makes the store again from git"

@@ -221,6 +221,15 @@ fn delivery(it: &Delivery, commit: Option<String>) -> (Style, String) {
     }
 }
 
+/// How far commits went, on a line of its own; nothing where there was nothing to send.
+pub(super) fn delivered(it: &Delivery, paint: Paint) -> String {
+    let (style, words) = delivery(it, None);
+    match words.is_empty() {
+        true => String::new(),
+        false => format!("{}\n", paint.dress(style, &words)),
+    }
+}
+
 fn next_steps(report: &IngestReport, paint: Paint) -> String {
     let rejected = report.files.iter().filter(|it| it.ending == Ending::Rejected).count();
     if rejected == 0 || report.dry_run {

@@ -5,6 +5,7 @@ use super::{
     FetchSettings, IntakeSettings, LogFormat, LogSettings, PushSettings, RepositorySettings,
     Settings, YamlSettings,
 };
+use crate::model::conflict::ConflictStrategy;
 use crate::model::fabric::Author;
 use crate::pipeline::archive::ArchiveStrategy;
 use crate::pipeline::processing::{OnInvalid, OnUnsupported};
@@ -18,6 +19,7 @@ impl Default for Settings {
             archive: ArchiveStrategy::Ref,
             on_invalid: OnInvalid::Keep,
             on_unsupported: OnUnsupported::Unmanaged,
+            conflict: ConflictStrategy::Merge,
             intake: IntakeSettings::default(),
             yaml: YamlSettings::default(),
             push: PushSettings::default(),

@@ -9,8 +9,10 @@ pub mod units;
 
 pub use state::StateDir;
 
+use crate::model::conflict::ConflictStrategy;
 use crate::model::fabric::{Author, Fabric, FabricName};
 use crate::model::path::RepoPath;
+use crate::model::rules::{FabricRules, ResourceRule};
 use crate::pipeline::archive::ArchiveStrategy;
 use crate::pipeline::processing::{OnInvalid, OnUnsupported, Strategies};
 use serde::{Deserialize, Serialize};
@@ -66,6 +68,8 @@ pub struct Settings {
     pub on_invalid: OnInvalid,
     /// What becomes of a file of foreign kinds.
     pub on_unsupported: OnUnsupported,
+    /// What happens where two sides changed one resource.
+    pub conflict: ConflictStrategy,
     /// How drops are found.
     pub intake: IntakeSettings,
     /// How much one file may hold.
@@ -125,6 +129,12 @@ pub struct FabricSettings {
     /// Beside the general ones.
     #[serde(default, deserialize_with = "units::patterns")]
     pub ignore: Vec<String>,
+    /// Instead of the general setting.
+    #[serde(default)]
+    pub conflict: Option<ConflictStrategy>,
+    /// What holds for some resources; the first that is about one counts.
+    #[serde(default)]
+    pub resources: Vec<ResourceRule>,
 }
 
 /// How drops are found, and how much is taken at once.
@@ -231,6 +241,8 @@ impl FabricSettings {
             on_invalid: None,
             on_unsupported: None,
             ignore: Vec::new(),
+            conflict: None,
+            resources: Vec::new(),
         }
     }
 
@@ -254,6 +266,14 @@ impl FabricSettings {
             on_unsupported: self.on_unsupported.unwrap_or(settings.on_unsupported),
         };
         (strategies, self.archive.unwrap_or(settings.archive))
+    }
+
+    /// What may change, and how what two sides changed is decided.
+    pub fn rules(&self, settings: &Settings) -> FabricRules {
+        FabricRules {
+            conflict: self.conflict.unwrap_or(settings.conflict),
+            resources: self.resources.clone(),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod commit;
 mod refs;
 mod locks;
 mod index;
+mod keep;
 mod pack;
 mod heal;
 mod read;
@@ -19,7 +20,7 @@ pub use heal::Cleared;
 pub use index::IndexOutcome;
 pub use read::{Busy, Head, Log};
 pub use remote::{FetchOutcome, PushOutcome, Remote};
-pub use replay::{Follow, Overlap, Replay};
+pub use replay::{Follow, Meeting, Overlap, Replay, Resolution, merge_text};
 
 use crate::model::ids::CommitId;
 use crate::model::path::RepoPath;

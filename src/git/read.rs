@@ -235,6 +235,26 @@ impl Repo {
         Ok(found)
     }
 
+    /// When the content at `path` was changed last in the commits from `tip` back to `until`, in
+    /// seconds since 1970; none where none of the newest `limit` did.
+    pub fn last_changed(
+        &self,
+        path: &[u8],
+        tip: CommitId,
+        until: Option<CommitId>,
+        limit: usize,
+    ) -> Result<Option<i64>, Error> {
+        for it in self.log(tip, until, limit)? {
+            if self.blob_at(Some(it.commit_id), path)? != self.blob_at(it.parent, path)? {
+                let commit = self.gix.find_commit(it.commit_id.0);
+                let time = commit.map_err(|it| Error::git("read a commit", it))?;
+                let time = time.time().map_err(|it| Error::git("read a commit", it))?;
+                return Ok(Some(time.seconds));
+            }
+        }
+        Ok(None)
+    }
+
     /// How many commits `tip` has that `of` lacks, counted up to `limit`.
     pub fn ahead(&self, tip: CommitId, of: Option<CommitId>, limit: usize) -> Result<u64, Error> {
         if Some(tip) == of {

@@ -1,15 +1,15 @@
 //! Behind with work of our own: our commits are made again on top of what others pushed.
 //!
 //! Each changed path is carried over where the other side still has what our commit began with.
-//! Where both changed it to different contents, theirs stays and ours is handed back as an overlap:
-//! nothing is merged by guessing, and nothing is lost. Only objects are made here; no ref moves but
-//! by [`Repo::move_branch`], from the value that was seen.
+//! Where both changed it to different contents, the caller says what it gets; where nobody can say,
+//! theirs stays and ours is handed back as an overlap: nothing is guessed, and nothing is lost. Only
+//! objects are made here; no ref moves but by [`Repo::move_branch`], from the value that was seen.
 
 use super::refs::{Move, Moved};
 use super::{Error, Repo};
 use crate::model::fabric::Author;
 use crate::model::ids::{BlobId, CommitId};
-use bstr::{BString, ByteSlice};
+use bstr::{BStr, BString, ByteSlice};
 use gix::object::tree::diff::ChangeDetached;
 use gix::objs::tree::EntryMode;
 
@@ -29,6 +29,32 @@ pub struct Overlap {
     pub theirs: Option<BlobId>,
     /// Our commit.
     pub commit: CommitId,
+}
+
+/// One path that both sides changed, with all three contents; none where there is no file.
+#[derive(Debug, Clone)]
+pub struct Meeting<'a> {
+    /// Where.
+    pub path: &'a BStr,
+    /// What both began with.
+    pub base: Option<Vec<u8>>,
+    /// What our commit made of it.
+    pub ours: Option<Vec<u8>>,
+    /// What is there on the other side.
+    pub theirs: Option<Vec<u8>>,
+    /// When our commit was made, in seconds since 1970.
+    pub at: i64,
+}
+
+/// What a path gets that both sides changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resolution {
+    /// This content.
+    Content(Vec<u8>),
+    /// Nothing: the file goes.
+    Gone,
+    /// Theirs stays, and ours is an overlap for the caller to keep.
+    Overlap,
 }
 
 /// Our commits on top of theirs.
@@ -54,11 +80,18 @@ pub enum Follow {
 impl Repo {
     /// Makes the commits that `tip` has and `onto` lacks again on top of `onto`.
     ///
-    /// Author, message and time stay. People's commits among ours are carried over alike.
+    /// Author, message and time stay. People's commits among ours are carried over alike. `meet` is
+    /// asked about every path that both sides changed.
     ///
     /// # Errors
-    /// [`Error::CannotReplay`] where one of them is a merge, or changes links or submodules.
-    pub fn replay(&self, tip: CommitId, onto: CommitId) -> Result<Replay, Error> {
+    /// [`Error::CannotReplay`] where one of them is a merge, or changes links or submodules that the
+    /// others changed too.
+    pub fn replay(
+        &self,
+        tip: CommitId,
+        onto: CommitId,
+        meet: &mut dyn FnMut(&Meeting<'_>) -> Resolution,
+    ) -> Result<Replay, Error> {
         let base = self.merge_base(tip, onto)?;
         let mut ours = self.log(tip, Some(onto), REPLAYED_MAX + 1)?;
         let first = ours.last().map_or(tip, |it| it.commit_id);
@@ -71,7 +104,7 @@ impl Repo {
         let repo = self.gix.clone().with_object_memory();
         let mut replay = Replay { tip: onto, mapping: Vec::new(), overlaps: Vec::new() };
         for it in &ours {
-            let made = self.carry_over(&repo, it.commit_id, replay.tip, &mut replay.overlaps)?;
+            let made = self.carry_over(&repo, it.commit_id, &mut replay, meet)?;
             replay.mapping.push((it.commit_id, made));
             replay.tip = made.unwrap_or(replay.tip);
         }
@@ -83,16 +116,14 @@ impl Repo {
         &self,
         repo: &gix::Repository,
         commit_id: CommitId,
-        onto: CommitId,
-        overlaps: &mut Vec<Overlap>,
+        replay: &mut Replay,
+        meet: &mut dyn FnMut(&Meeting<'_>) -> Resolution,
     ) -> Result<Option<CommitId>, Error> {
-        let failed =
-            |it: Box<dyn std::error::Error + Send + Sync>| Error::git("replay a commit", it);
-        let cannot = |why| Error::CannotReplay { commit: commit_id.short(), why };
         let commit = repo.find_commit(commit_id.0).map_err(|it| failed(it.into()))?;
         let parents: Vec<_> = commit.parent_ids().collect();
         if parents.len() > 1 {
-            return Err(cannot("it is a merge; pull by hand (git pull) and the agent goes on"));
+            let why = "it is a merge; pull by hand (git pull) and the agent goes on";
+            return Err(Error::CannotReplay { commit: commit_id.short(), why });
         }
         let old_tree = match parents.first() {
             Some(it) => {
@@ -104,53 +135,41 @@ impl Repo {
         let tree = commit.tree().map_err(|it| failed(it.into()))?;
         let options = gix::diff::Options::default().with_rewrites(None);
         let changes = repo.diff_tree_to_tree(Some(&old_tree), Some(&tree), options);
-        let onto_commit = repo.find_commit(onto.0).map_err(|it| failed(it.into()))?;
-        let onto_tree = onto_commit.tree().map_err(|it| failed(it.into()))?;
-        let mut editor = repo.edit_tree(onto_tree.id).map_err(|it| failed(it.into()))?;
+        let onto = repo.find_commit(replay.tip.0).map_err(|it| failed(it.into()))?;
+        let onto = onto.tree().map_err(|it| failed(it.into()))?;
+        let at = commit.time().map_err(|it| failed(it.into()))?.seconds;
+        let mut editor = repo.edit_tree(onto.id).map_err(|it| failed(it.into()))?;
         for change in changes.map_err(|it| failed(it.into()))? {
             let Some((path, base, ours)) = sides(change) else { continue };
-            if [&base, &ours].into_iter().flatten().any(|it| !it.0.is_blob()) {
-                return Err(cannot(
-                    "it changes links or submodules; pull by hand and the agent goes on",
-                ));
-            }
-            let components = path.split(|it| *it == b'/');
-            let theirs = onto_tree.lookup_entry(components).map_err(|it| failed(it.into()))?;
+            let theirs = onto.lookup_entry(path.split(|it| *it == b'/'));
+            let theirs = theirs.map_err(|it| failed(it.into()))?;
             let theirs = theirs.map(|it| (it.mode(), it.object_id()));
-            let id = |side: &Side| side.as_ref().map(|it| it.1);
-            if id(&theirs) == id(&ours) {
+            if theirs == ours {
                 continue;
             }
-            if id(&theirs) != id(&base) {
-                let blob = |side: &Side| id(side).map(BlobId);
-                overlaps.push(Overlap {
-                    base: blob(&base),
-                    ours: blob(&ours),
-                    theirs: blob(&theirs),
-                    commit: commit_id,
-                    path,
-                });
-                continue;
-            }
+            let all = Sides { path: path.clone(), base, ours, theirs };
+            let entry = match theirs == base {
+                true => ours,
+                false => match met(repo, &all, commit_id, at, meet)? {
+                    Some(entry) => entry,
+                    None => {
+                        replay.overlaps.push(all.overlap(commit_id));
+                        continue;
+                    }
+                },
+            };
             let path = path.as_bstr();
-            let edited = match ours {
+            let edited = match entry {
                 Some((mode, id)) => editor.upsert(path, mode.kind(), id).map(drop),
                 None => editor.remove(path).map(drop),
             };
             edited.map_err(|it| failed(it.into()))?;
         }
         let written = editor.write().map_err(|it| failed(it.into()))?.detach();
-        if written == onto_tree.id {
+        if written == onto.id {
             return Ok(None);
         }
-        let decoded = commit.decode().map_err(|it| failed(it.into()))?;
-        let mut again = gix::objs::Commit::try_from(decoded).map_err(|it| failed(it.into()))?;
-        again.tree = written;
-        again.parents = [onto.0].into_iter().collect();
-        // A signature is of the old commit, and would be wrong on the new one.
-        again.extra_headers.retain(|(name, _)| name != "gpgsig" && name != "gpgsig-sha256");
-        let id = repo.write_object(&again).map_err(|it| failed(it.into()))?;
-        Ok(Some(CommitId(id.detach())))
+        made_again(repo, &commit, written, replay.tip).map(Some)
     }
 
     /// Moves a branch from the value that was seen; the work tree is the caller's to bring along.
@@ -177,6 +196,101 @@ impl Repo {
 }
 
 type Side = Option<(EntryMode, gix::ObjectId)>;
+
+/// What one path is on each side.
+struct Sides {
+    path: BString,
+    base: Side,
+    ours: Side,
+    theirs: Side,
+}
+
+impl Sides {
+    fn overlap(self, commit: CommitId) -> Overlap {
+        let blob = |side: Side| side.map(|it| BlobId(it.1));
+        let (base, ours, theirs) = (blob(self.base), blob(self.ours), blob(self.theirs));
+        Overlap { path: self.path, base, ours, theirs, commit }
+    }
+}
+
+fn failed(source: Box<dyn std::error::Error + Send + Sync>) -> Error {
+    Error::git("replay a commit", source)
+}
+
+/// What a path becomes that both sides changed; none where it is an overlap.
+fn met(
+    repo: &gix::Repository,
+    all: &Sides,
+    commit_id: CommitId,
+    at: i64,
+    meet: &mut dyn FnMut(&Meeting<'_>) -> Resolution,
+) -> Result<Option<Side>, Error> {
+    let Sides { path, base, ours, theirs } = all;
+    let there = [base, ours, theirs];
+    if there.iter().any(|it| it.is_some_and(|it| !it.0.is_blob())) {
+        let why = "it changes links or submodules that others changed too; pull by hand and the \
+                   agent goes on";
+        return Err(Error::CannotReplay { commit: commit_id.short(), why });
+    }
+    // Who changed the executable bit keeps it; the content is another matter.
+    let mode = match (base, ours, theirs) {
+        (Some(base), Some(ours), Some(theirs)) if ours.0 == base.0 => Some(theirs.0),
+        (_, Some(ours), _) => Some(ours.0),
+        (_, None, theirs) => theirs.map(|it| it.0),
+    };
+    let id = |side: &Side| side.map(|it| it.1);
+    let content = match () {
+        () if id(ours) == id(theirs) || id(ours) == id(base) => id(theirs),
+        () if id(theirs) == id(base) => id(ours),
+        () => {
+            let read = |side: &Side| -> Result<Option<Vec<u8>>, Error> {
+                let Some((_, id)) = side else { return Ok(None) };
+                let found = repo.find_blob(*id).map_err(|it| failed(it.into()))?;
+                Ok(Some(found.detach().data))
+            };
+            let (base, ours, theirs) = (read(base)?, read(ours)?, read(theirs)?);
+            match meet(&Meeting { path: path.as_bstr(), base, ours, theirs, at }) {
+                Resolution::Overlap => return Ok(None),
+                Resolution::Gone => None,
+                Resolution::Content(bytes) => {
+                    Some(repo.write_blob(bytes).map_err(|it| failed(it.into()))?.detach())
+                }
+            }
+        }
+    };
+    Ok(Some(content.and_then(|id| Some((mode?, id)))))
+}
+
+/// The same commit with another tree on another parent.
+fn made_again(
+    repo: &gix::Repository,
+    commit: &gix::Commit<'_>,
+    tree: gix::ObjectId,
+    parent: CommitId,
+) -> Result<CommitId, Error> {
+    let decoded = commit.decode().map_err(|it| failed(it.into()))?;
+    let mut again = gix::objs::Commit::try_from(decoded).map_err(|it| failed(it.into()))?;
+    again.tree = tree;
+    again.parents = [parent.0].into_iter().collect();
+    // A signature is of the old commit, and would be wrong on the new one.
+    again.extra_headers.retain(|(name, _)| name != "gpgsig" && name != "gpgsig-sha256");
+    let id = repo.write_object(&again).map_err(|it| failed(it.into()))?;
+    Ok(CommitId(id.detach()))
+}
+
+/// Merges text as git does; none where both changed the same lines, or one is no text.
+pub fn merge_text(base: &[u8], ours: &[u8], theirs: &[u8]) -> Option<Vec<u8>> {
+    use gix::merge::plumbing::blob::{Resolution, builtin_driver};
+    if [base, ours, theirs].iter().any(|it| it.contains(&0)) {
+        return None;
+    }
+    let mut input = gix::diff::blob::InternedInput::default();
+    let algorithm = gix::diff::blob::Algorithm::Histogram;
+    let merge = builtin_driver::text::Merge::new(&mut input, ours, base, theirs, algorithm);
+    let mut out = Vec::new();
+    let done = merge.run(&mut out, Default::default(), Default::default());
+    (done == Resolution::Complete).then_some(out)
+}
 
 /// The two sides of a change to something that is no directory.
 fn sides(change: ChangeDetached) -> Option<(BString, Side, Side)> {

@@ -33,21 +33,6 @@ pub enum ConflictStrategy {
     Manual,
 }
 
-/// Which way changes of a resource may go.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Direction {
-    /// Both ways.
-    #[default]
-    Bidirectional,
-    /// Records and drops change it; what others change in git is put back by a new commit.
-    RecordToGit,
-    /// Git changes it; drops and edits of the record are refused.
-    GitToRecord,
-    /// Neither drops, edits of the record nor hand edits are taken; the record shows what git has.
-    Disabled,
-}
-
 /// One field that both sides changed, with what each has there; none where it is absent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldClash {
@@ -73,4 +58,3 @@ macro_rules! word {
 }
 word!(Side);
 word!(ConflictStrategy);
-word!(Direction);

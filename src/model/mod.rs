@@ -15,3 +15,4 @@ pub mod plan;
 pub mod problem;
 pub mod record;
 pub mod report;
+pub mod rules;

@@ -100,8 +100,14 @@ pub enum Purpose {
     Ingestion,
     /// The three directories are made or repaired.
     DirectoryInit,
-    /// Records follow what others committed.
+    /// Records follow what others committed, hand edits are committed.
     GitToRecord,
+    /// A record is edited, made or removed.
+    RecordToGit,
+    /// A conflict is decided.
+    ConflictResolution,
+    /// An earlier operation is undone by a new commit.
+    Rollback,
 }
 
 /// What set it off.

@@ -109,6 +109,10 @@ pub struct Plan {
     pub disposals: Vec<Disposal>,
     /// Which records follow.
     pub recorded: Vec<Recorded>,
+    /// What the commit says first, where it does not follow from the drops.
+    pub subject: Option<String>,
+    /// Trailers of the commit beside the usual ones, each a whole line.
+    pub trailers: Vec<String>,
 }
 
 impl Plan {

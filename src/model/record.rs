@@ -1,5 +1,6 @@
 //! What the store knows of one resource, and of what is in the way of one.
 
+use super::conflict::{ConflictStrategy, FieldClash};
 use super::digest::{Sha256, Xxh3};
 use super::fabric::FabricName;
 use super::ids::{BlobId, CommitId, OperationId};
@@ -73,6 +74,27 @@ pub struct Conflict {
     pub message: String,
     /// When it was first seen.
     pub detected_at: jiff::Timestamp,
+    /// The fields that both sides changed; one empty path stands for all of the resource.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<FieldClash>,
+    /// The strategy that left it to a person.
+    #[serde(default)]
+    pub strategy: ConflictStrategy,
+    /// All three contents are kept in git, so that it can be resolved by a command.
+    #[serde(default)]
+    pub kept: bool,
+}
+
+impl Conflict {
+    /// The ref that keeps the contents of a conflict.
+    pub fn ref_name(fabric: &FabricName, id: &ResourceId) -> String {
+        format!("{}{id}", Conflict::refs(fabric))
+    }
+
+    /// What the refs of a fabric's conflicts begin with.
+    pub fn refs(fabric: &FabricName) -> String {
+        format!("refs/intake/conflicts/{fabric}/")
+    }
 }
 
 /// What two contents of one key have in common.
@@ -85,6 +107,8 @@ pub enum ConflictKind {
     DuplicateIdentity,
     /// Others pushed another content for a resource that we changed too.
     Merge,
+    /// One side removed what the other changed.
+    MissingResource,
 }
 
 /// A drop that stays in `raw/`, and why; looked at again when its bytes change.

@@ -1,7 +1,9 @@
 //! What people and programs are told: the answers of every command, with stable names in JSON.
 
+use super::conflict::FieldClash;
 use super::fabric::FabricName;
 use super::ids::{CommitId, OperationId};
+use super::key::ResourceId;
 use super::path::{RawPath, RepoPath};
 use super::problem::Problem;
 use super::record::Conflict;
@@ -307,4 +309,54 @@ pub struct VerifyReport {
     pub remote_asked: bool,
     /// What does not agree; empty is good.
     pub differences: Vec<Difference>,
+}
+
+/// One conflict with its three contents, and what a rule would make of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConflictView {
+    /// The conflict.
+    pub conflict: Conflict,
+    /// What both sides began with; none where there was no file.
+    pub base: Option<String>,
+    /// What was changed here.
+    pub record: Option<String>,
+    /// What git has now.
+    pub git: Option<String>,
+    /// What the file would hold after resolving by the rule asked for; empty where it would go,
+    /// none where fields stay open.
+    pub preview: Option<String>,
+    /// The fields that would stay open.
+    pub open: Vec<FieldClash>,
+}
+
+/// What became of one conflict that was to be resolved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Resolved {
+    /// The resource.
+    pub id: ResourceId,
+    /// Whose it is.
+    pub fabric: FabricName,
+    /// Its file.
+    pub path: RepoPath,
+    /// It is over, or would be in a dry run.
+    pub resolved: bool,
+    /// The journal's entry; none where git had the outcome already.
+    pub operation: Option<OperationId>,
+    /// The commit; none where git had the outcome already.
+    pub commit_id: Option<CommitId>,
+    /// What the file holds now; none where it is gone.
+    pub content: Option<String>,
+    /// The fields that are still open.
+    pub open: Vec<FieldClash>,
+    /// Why it stays.
+    pub reason: Option<String>,
+}
+
+/// The answer of `conflicts resolve`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResolveReport {
+    /// What became of each.
+    pub conflicts: Vec<Resolved>,
+    /// How far the commits went.
+    pub delivery: Delivery,
 }

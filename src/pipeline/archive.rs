@@ -49,6 +49,8 @@ pub fn archive(processed: Processed, strategy: ArchiveStrategy, fabric: &Fabric)
         originals,
         disposals: processed.disposals,
         recorded: processed.recorded,
+        subject: None,
+        trailers: Vec::new(),
     }
 }
 

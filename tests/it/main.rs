@@ -3,6 +3,7 @@
 
 mod world;
 mod walk;
+mod merge;
 mod crash;
 mod storm;
 mod remotes;

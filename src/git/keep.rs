@@ -1,0 +1,94 @@
+//! A few files kept under a ref of our own, so that they outlive the store and git's own sweeping.
+
+use super::refs::{Move, Moved};
+use super::{Error, Repo};
+use crate::model::fabric::Author;
+use crate::model::ids::CommitId;
+use crate::step::Step;
+use gix::objs::tree::EntryKind;
+use gix::refs::transaction::{Change, PreviousValue, RefEdit, RefLog};
+use std::collections::BTreeMap;
+
+impl Repo {
+    /// Keeps `files` (plain names and contents) under the ref `name`, in place of what was there.
+    pub fn keep(
+        &self,
+        name: &str,
+        files: &[(&str, &[u8])],
+        author: &Author,
+        message: &str,
+    ) -> Result<CommitId, Error> {
+        let failed = |it: Box<dyn std::error::Error + Send + Sync>| Error::git("keep a file", it);
+        let repo = self.gix.clone().with_object_memory();
+        let empty = gix::ObjectId::empty_tree(repo.object_hash());
+        let mut editor = repo.edit_tree(empty).map_err(|it| failed(it.into()))?;
+        for (path, bytes) in files {
+            let id = repo.write_blob(bytes).map_err(|it| failed(it.into()))?;
+            editor.upsert(*path, EntryKind::Blob, id).map_err(|it| failed(it.into()))?;
+        }
+        let tree = editor.write().map_err(|it| failed(it.into()))?.detach();
+        let time = gix::date::Time::new(crate::clock::now().as_second(), 0);
+        let (mut a, mut b) = Default::default();
+        let signature = super::commit::signature(author, time);
+        let none: [gix::ObjectId; 0] = [];
+        let made = repo.new_commit_as(
+            signature.to_ref(&mut a),
+            signature.to_ref(&mut b),
+            message,
+            tree,
+            none,
+        );
+        let made = made.map_err(|it| failed(it.into()))?.id;
+        self.write_pack(self.new_objects(repo)?)?;
+        let to = CommitId(made);
+        let moves = [Move { name, from: self.tip(name)?, to, why: "keep" }];
+        match self.move_refs(&moves, None, author, crate::clock::now())? {
+            Moved::There => Ok(to),
+            // Nobody but us writes these refs, and one agent holds the lock.
+            Moved::Elsewhere | Moved::Locked(_) => {
+                let source = std::io::Error::other("another process holds its lock");
+                Err(Error::io(format!("move {name}"), source))
+            }
+        }
+    }
+
+    /// What is kept under the ref `name`; none where there is no such ref.
+    pub fn kept(&self, name: &str) -> Result<Option<BTreeMap<String, Vec<u8>>>, Error> {
+        let Some(tip) = self.tip(name)? else { return Ok(None) };
+        let mut found = BTreeMap::new();
+        for (path, blob) in self.files_below(tip, &crate::model::path::RepoPath::top())? {
+            found.insert(path.to_string(), self.blob(blob)?);
+        }
+        Ok(Some(found))
+    }
+
+    /// The refs that begin with `prefix`, by their full names.
+    pub fn refs_below(&self, prefix: &str) -> Result<Vec<String>, Error> {
+        let failed = |it: Box<dyn std::error::Error + Send + Sync>| Error::git("list refs", it);
+        let platform = self.gix.references().map_err(|it| failed(it.into()))?;
+        let mut found = Vec::new();
+        for it in platform.prefixed(prefix).map_err(|it| failed(it.into()))? {
+            found.push(it.map_err(|it| failed(it.into()))?.name().as_bstr().to_string());
+        }
+        Ok(found)
+    }
+
+    /// Lets a ref of ours go; nothing happens where there is none. What a crash keeps of it is let
+    /// go again by whoever asks next.
+    pub fn let_go(&self, name: &str, author: &Author) -> Result<(), Error> {
+        if self.tip(name)?.is_none() {
+            return Ok(());
+        }
+        let failed =
+            |it: Box<dyn std::error::Error + Send + Sync>| Error::git(format!("remove {name}"), it);
+        self.steps.pass(Step::MoveRef).map_err(|it| Error::io(format!("remove {name}"), it))?;
+        let change = Change::Delete { expected: PreviousValue::Any, log: RefLog::AndReference };
+        let full = name.try_into().map_err(|it: gix::refs::name::Error| failed(it.into()))?;
+        let time = gix::date::Time::new(crate::clock::now().as_second(), 0);
+        let mut buffer = gix::date::parse::TimeBuf::default();
+        let signature = super::commit::signature(author, time);
+        let edit = RefEdit { change, name: full, deref: false };
+        let edited = self.gix.edit_references_as([edit], Some(signature.to_ref(&mut buffer)));
+        edited.map(drop).map_err(|it| failed(it.into()))
+    }
+}
