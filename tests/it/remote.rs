@@ -10,7 +10,7 @@
 use std::{
     fs,
     net::{TcpListener, TcpStream},
-    os::unix::fs::PermissionsExt,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -49,8 +49,10 @@ pub struct Remote {
 impl Drop for Remote {
     fn drop(&mut self) {
         for server in &mut self.servers {
-            // It may have ended by itself; then there is nothing to end.
-            let _ = server.kill();
+            // The workers that a server forked would outlive it. It may have ended by itself; then
+            // there is nothing to end.
+            let group = rustix::process::Pid::from_child(server);
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
             let _ = server.wait();
         }
     }
@@ -169,7 +171,7 @@ impl Remote {
         cgi.arg("-s").arg(format!("unix:{}", socket.display())).arg("-c").arg("2");
         cgi.envs(ENVIRONMENT).stdin(Stdio::null()).stdout(Stdio::null());
         cgi.stderr(fs::File::create(dir.join("cgi.log")).unwrap());
-        remote.servers.push(cgi.spawn().unwrap());
+        remote.servers.push(cgi.process_group(0).spawn().unwrap());
         let mut listen = format!("listen 127.0.0.1:{port}");
         if tls {
             let certificate = certificate(&dir);
@@ -244,7 +246,7 @@ impl Remote {
         let log = self.dir.path().join("server.log");
         let file = fs::File::create(&log).unwrap();
         server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
-        let mut child = server.spawn().unwrap();
+        let mut child = server.process_group(0).spawn().unwrap();
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             let said = || fs::read_to_string(&log).unwrap_or_default();
