@@ -65,16 +65,20 @@ pub(crate) fn read<R: Read>(
 ) -> Result<Advertisement, Error> {
     let mut out = Advertisement::default();
     let mut first = true;
-    let mut announced = !smart_http;
+    // Of an HTTP server: its announcement, and then a flush.
+    let (mut service_named, mut announced) = (!smart_http, !smart_http);
     loop {
         let what = lines.what();
         let line =
             lines.next().map_err(|err| Error::wire(url, "reading its references", err))??;
         let line = match line {
             Line::Data(line) => line,
-            Line::Flush if !announced => {
+            Line::Flush if !announced && service_named => {
                 announced = true;
                 continue;
+            }
+            Line::Flush if !announced => {
+                return Err(bad(what, "it does not offer git-receive-pack"));
             }
             Line::Flush => return Ok(out),
             Line::Marker => return Err(bad(what, "a marker of another protocol version")),
@@ -93,6 +97,7 @@ pub(crate) fn read<R: Read>(
             if text != b"# service=git-receive-pack" {
                 return Err(bad(what, "it does not offer git-receive-pack"));
             }
+            service_named = true;
             continue;
         }
         if first && text == b"version 1" {

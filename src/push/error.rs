@@ -78,6 +78,9 @@ pub enum Error {
     /// Nothing moved for too long, or the whole took too long.
     #[error("cannot wait longer than {limit:?} for {what}")]
     Deadline { what: &'static str, limit: Duration },
+    /// The network is slower than the settings allow (`http.lowSpeedLimit`).
+    #[error("cannot go on {doing} at less than {bytes_per_second} bytes a second")]
+    Slow { doing: &'static str, bytes_per_second: u64 },
     /// The caller asked to stop.
     #[error("cannot finish the push: it was interrupted")]
     Interrupted,
@@ -117,6 +120,7 @@ impl Error {
             Self::Connect { .. }
             | Self::Broken { .. }
             | Self::Deadline { .. }
+            | Self::Slow { .. }
             | Self::Interrupted
             | Self::Local { .. } => Retry::Later,
             Self::Http { status, .. } => match status {
@@ -153,6 +157,9 @@ impl Error {
         match source.get_ref().and_then(|it| it.downcast_ref::<Stop>()) {
             Some(Stop::Idle(limit)) => Self::Deadline { what: doing, limit: *limit },
             Some(Stop::Wall(limit)) => Self::Deadline { what: "the whole push", limit: *limit },
+            Some(Stop::Slow { bytes_per_second }) => {
+                Self::Slow { doing, bytes_per_second: *bytes_per_second }
+            }
             Some(Stop::Interrupted) => Self::Interrupted,
             Some(Stop::Size { what, limit_bytes }) => {
                 Self::Limit { what, limit_bytes: *limit_bytes }
@@ -173,6 +180,8 @@ pub(crate) enum Stop {
     Idle(Duration),
     #[error("it took longer than {0:?}")]
     Wall(Duration),
+    #[error("it is slower than {bytes_per_second} bytes a second")]
+    Slow { bytes_per_second: u64 },
     #[error("interrupted")]
     Interrupted,
     #[error("more than {limit_bytes} bytes of {what}")]
@@ -182,7 +191,7 @@ pub(crate) enum Stop {
 impl From<Stop> for io::Error {
     fn from(stop: Stop) -> Self {
         let kind = match stop {
-            Stop::Idle(_) | Stop::Wall(_) => io::ErrorKind::TimedOut,
+            Stop::Idle(_) | Stop::Wall(_) | Stop::Slow { .. } => io::ErrorKind::TimedOut,
             // Not `Interrupted`: readers try again on that.
             Stop::Interrupted | Stop::Size { .. } => io::ErrorKind::Other,
         };

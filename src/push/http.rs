@@ -27,16 +27,72 @@ use super::{
 };
 
 /// How a client reaches the world.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct ClientOptions {
     /// PEM certificates to trust beside the system's.
     pub ca_file: Option<std::path::PathBuf>,
-    /// A proxy for all requests; `Some("")` means none. Else the environment says.
+    /// Trust whatever certificate a server shows.
+    pub trust_any_certificate: bool,
+    /// A proxy for all requests, save those to hosts that `NO_PROXY` names; `Some("")` means none.
+    /// Else the environment says.
     pub proxy: Option<String>,
+    /// Do not ask the environment for proxies, nor for hosts that need none.
+    pub no_environment: bool,
     /// How long a connection may take; 30 seconds by default.
     pub connect: Option<Duration>,
     /// The `User-Agent`; `git/gix-push` by default, as some hosts answer only what begins so.
     pub user_agent: Option<String>,
+    /// Sent with every request.
+    pub headers: Vec<Header>,
+    /// Never speak HTTP/2.
+    pub http1_only: bool,
+    /// What is too slow to be waited for.
+    pub low_speed: Option<LowSpeed>,
+}
+
+/// Fewer bytes than this, over so long a time, and a conversation is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LowSpeed {
+    pub bytes_per_second: u64,
+    /// Only waiting for the network counts.
+    pub time: Duration,
+}
+
+/// A header of a request. Its value may be a secret and is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Header {
+    name: reqwest::header::HeaderName,
+    value: reqwest::header::HeaderValue,
+}
+
+impl Header {
+    /// Reads `Name: value`.
+    pub fn parse(line: &str) -> Option<Header> {
+        let (name, value) = line.split_once(':')?;
+        let name = reqwest::header::HeaderName::from_bytes(name.trim().as_bytes()).ok()?;
+        let mut value = reqwest::header::HeaderValue::from_str(value.trim()).ok()?;
+        value.set_sensitive(true);
+        Some(Header { name, value })
+    }
+}
+
+impl std::fmt::Debug for Header {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}: ...", self.name)
+    }
+}
+
+impl std::fmt::Debug for ClientOptions {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("ClientOptions")
+            .field("ca_file", &self.ca_file)
+            .field("trust_any_certificate", &self.trust_any_certificate)
+            // It may carry a password.
+            .field("proxy", &self.proxy.as_deref().map(super::url::shown_text))
+            .field("headers", &self.headers)
+            .field("low_speed", &self.low_speed)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Connections and their settings. Cheap to clone; clones share connections.
@@ -44,6 +100,7 @@ pub struct ClientOptions {
 pub struct Client {
     inner: reqwest::Client,
     handle: Handle,
+    pub(crate) low_speed: Option<LowSpeed>,
 }
 
 /// The most redirects that are followed, all on one host.
@@ -71,25 +128,46 @@ impl Client {
         if let Some(file) = &options.ca_file {
             builder = builder.tls_certs_merge(certificates(file)?);
         }
-        match options.proxy.as_deref() {
-            Some("") => builder = builder.no_proxy(),
-            Some(proxy) => {
-                let proxy = reqwest::Proxy::all(proxy).map_err(|err| Error::Setup {
-                    what: "the proxy".into(),
-                    source: err.without_url().into(),
-                })?;
-                builder = builder.proxy(proxy);
-            }
-            None => {}
+        if options.trust_any_certificate {
+            builder = builder.tls_danger_accept_invalid_certs(true);
         }
+        if options.http1_only {
+            builder = builder.http1_only();
+        }
+        let mut headers = reqwest::header::HeaderMap::new();
+        for Header { name, value } in &options.headers {
+            headers.append(name, value.clone());
+        }
+        builder = builder.default_headers(headers);
+        builder = match options.proxy.as_deref() {
+            Some("") => builder.no_proxy(),
+            Some(proxy) => builder.proxy(self::proxy(proxy, options)?),
+            None if options.no_environment => builder.no_proxy(),
+            None => builder,
+        };
         // The client must be born where its connections will live.
         let _inside = handle.enter();
         let inner = builder
             .build()
             .map_err(|err| Error::Setup { what: "the HTTP client".into(), source: err.into() })?;
         drop(_inside);
-        Ok(Client { inner, handle })
+        Ok(Client { inner, handle, low_speed: options.low_speed })
     }
+}
+
+const PROXY_SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
+
+fn proxy(text: &str, options: &ClientOptions) -> Result<reqwest::Proxy, Error> {
+    let failed = |source: Cause| Error::Setup { what: "the proxy".into(), source };
+    // One of a scheme that is not known would be passed by.
+    if let Some((scheme, _)) = text.split_once("://")
+        && !PROXY_SCHEMES.contains(&scheme.to_ascii_lowercase().as_str())
+    {
+        return Err(failed(format!("it is none of {}", PROXY_SCHEMES.join(", ")).into()));
+    }
+    let proxy = reqwest::Proxy::all(text).map_err(|err| failed(err.without_url().into()))?;
+    let excepted = reqwest::NoProxy::from_env().filter(|_| !options.no_environment);
+    Ok(proxy.no_proxy(excepted))
 }
 
 fn certificates(file: &Path) -> Result<Vec<reqwest::Certificate>, Error> {
@@ -200,7 +278,7 @@ impl Client {
             Ok(Err(err)) => return Err(failed(request.shown, err)),
             Ok(Ok(response)) => response,
         };
-        pulse.beat();
+        pulse.beat(0);
         let header = |name| response.headers().get_all(name).into_iter();
         let text = |name| {
             let value = header(name).next().and_then(|it| it.to_str().ok());
@@ -235,7 +313,10 @@ async fn in_time<F: Future>(pulse: &Pulse, future: F) -> io::Result<F::Output> {
     let mut future = pin!(future);
     loop {
         let slice = pulse.check()?;
-        if let Ok(done) = tokio::time::timeout(slice, future.as_mut()).await {
+        let waiting = pulse.waiting();
+        let done = tokio::time::timeout(slice, future.as_mut()).await;
+        drop(waiting);
+        if let Ok(done) = done {
             return Ok(done);
         }
     }
@@ -281,7 +362,7 @@ impl AnswerBody {
                 Ok(None) => break,
                 Err(err) => return Err(io::Error::other(err.without_url())),
             }
-            self.pulse.beat();
+            self.pulse.beat(self.piece.len());
         }
         Ok(&self.piece)
     }
@@ -378,8 +459,8 @@ impl http_body::Body for Pieces {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, io::Error>>> {
         let polled = self.rx.poll_recv(context);
-        if polled.is_ready() {
-            self.pulse.beat();
+        if let Poll::Ready(piece) = &polled {
+            self.pulse.beat(piece.as_ref().and_then(|it| it.as_ref().ok()).map_or(0, Bytes::len));
         }
         polled.map(|it| it.map(|it| it.map(http_body::Frame::data)))
     }

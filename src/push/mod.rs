@@ -22,6 +22,7 @@ use gix::{
 
 mod advertisement;
 mod child;
+mod config;
 pub mod credentials;
 mod delta;
 mod error;
@@ -206,11 +207,13 @@ pub struct Options<'a> {
     pub credentials: Option<&'a mut dyn Credentials>,
     /// Send credentials over plain http too.
     pub allow_clear_text: bool,
-    /// The client to use for http, with its own settings; else one is made of `client`.
+    /// The client to use for http, with its own settings; else one is made of `client` and, for
+    /// what that leaves open, of the settings (`http.<url>.*`) and the environment.
     pub http: Option<http::Client>,
     pub client: http::ClientOptions,
-    /// Bodies up to this size are sent whole, larger ones in pieces after a probe.
-    pub post_buffer_bytes: usize,
+    /// Bodies up to this size are sent whole, larger ones in pieces after a probe; else
+    /// `http.postBuffer`, else 1 MiB.
+    pub post_buffer_bytes: Option<usize>,
     /// A command line for ssh; else `GIT_SSH_COMMAND`, `core.sshCommand`, `GIT_SSH`, `ssh`.
     pub ssh_command: Option<BString>,
     /// The program to run at the other end of a file or ssh URL.
@@ -234,7 +237,7 @@ impl Default for Options<'_> {
             allow_clear_text: false,
             http: None,
             client: http::ClientOptions::default(),
-            post_buffer_bytes: 1 << 20,
+            post_buffer_bytes: None,
             ssh_command: None,
             receive_pack: None,
             deadlines: Deadlines::default(),

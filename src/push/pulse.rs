@@ -11,7 +11,7 @@ use std::{
     io::{self, Read, Write},
     os::fd::{AsFd, OwnedFd},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -19,7 +19,7 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::error::Stop;
+use super::{error::Stop, http::LowSpeed};
 
 /// How long a request to stop may go unnoticed.
 pub(crate) const SLICE: Duration = Duration::from_millis(200);
@@ -32,6 +32,28 @@ pub(crate) struct Pulse {
     idle: Duration,
     wall: Duration,
     interrupt: Option<Arc<AtomicBool>>,
+    speed: Speed,
+}
+
+/// How much moved in how much waiting, since it was last looked at.
+#[derive(Debug, Default)]
+struct Speed {
+    least: OnceLock<LowSpeed>,
+    bytes: AtomicU64,
+    waited_ms: AtomicU64,
+}
+
+/// A wait for the network, counted when it ends.
+pub(crate) struct Waiting<'a> {
+    pulse: &'a Pulse,
+    begun: Instant,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.pulse.speed.waited_ms.fetch_add(ms, Ordering::Relaxed);
+    }
 }
 
 impl Pulse {
@@ -41,11 +63,23 @@ impl Pulse {
         interrupt: Option<Arc<AtomicBool>>,
     ) -> Arc<Self> {
         let (begun, moved_ms) = (Instant::now(), AtomicU64::new(0));
-        Arc::new(Pulse { begun, moved_ms, idle, wall, interrupt })
+        Arc::new(Pulse { begun, moved_ms, idle, wall, interrupt, speed: Speed::default() })
     }
 
-    /// Something moved.
-    pub(crate) fn beat(&self) {
+    /// From here on, less than this is too slow.
+    pub(crate) fn demand(&self, least: LowSpeed) {
+        // One conversation has one demand: the first stands.
+        let _ = self.speed.least.set(least);
+    }
+
+    /// Counts the time until the result is dropped as waiting.
+    pub(crate) fn waiting(&self) -> Waiting<'_> {
+        Waiting { pulse: self, begun: Instant::now() }
+    }
+
+    /// Something moved: so many bytes.
+    pub(crate) fn beat(&self, bytes: usize) {
+        self.speed.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         let ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.moved_ms.store(ms, Ordering::Relaxed);
     }
@@ -60,8 +94,24 @@ impl Pulse {
         let moved = Duration::from_millis(self.moved_ms.load(Ordering::Relaxed));
         let quiet = now.saturating_sub(moved);
         let idle = self.idle.checked_sub(quiet).ok_or(Stop::Idle(self.idle))?;
+        self.speed.check()?;
         // Never zero, or the wait would spin until the clock has moved on.
         Ok(left.min(idle).min(SLICE).max(Duration::from_millis(1)))
+    }
+}
+
+impl Speed {
+    fn check(&self) -> Result<(), Stop> {
+        let Some(least) = self.least.get() else { return Ok(()) };
+        let waited = Duration::from_millis(self.waited_ms.load(Ordering::Relaxed));
+        if waited >= least.time {
+            self.waited_ms.store(0, Ordering::Relaxed);
+            let bytes = self.bytes.swap(0, Ordering::Relaxed);
+            if bytes < least.bytes_per_second.saturating_mul(least.time.as_secs()) {
+                return Err(Stop::Slow { bytes_per_second: least.bytes_per_second });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -97,7 +147,7 @@ impl Read for Paced {
         loop {
             match rustix::io::read(&self.fd, &mut *out) {
                 Ok(n) => {
-                    self.pulse.beat();
+                    self.pulse.beat(n);
                     return Ok(n);
                 }
                 Err(rustix::io::Errno::AGAIN) => self.wait(PollFlags::IN)?,
@@ -113,7 +163,7 @@ impl Write for Paced {
         loop {
             match rustix::io::write(&self.fd, bytes) {
                 Ok(n) => {
-                    self.pulse.beat();
+                    self.pulse.beat(n);
                     return Ok(n);
                 }
                 Err(rustix::io::Errno::AGAIN) => self.wait(PollFlags::OUT)?,

@@ -319,7 +319,7 @@ fn converse(
     let lock = || ears.lock().unwrap_or_else(PoisonError::into_inner);
     let (url, shown) = (wire.shown().to_owned(), wire.shown().to_owned());
     let report_bytes_max = options.limits.report_bytes_max;
-    let (listener, mut sender, mut ending) = wire.split(options.post_buffer_bytes);
+    let (listener, mut sender, mut ending) = wire.split();
     let sideband = asked.sideband;
     let (sent, heard) = std::thread::scope(|scope| {
         let listening = scope.spawn(move || {

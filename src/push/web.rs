@@ -42,6 +42,7 @@ const LOGINS_MAX: usize = 3;
 
 impl<'o, 'c> Web<'o, 'c> {
     pub(crate) fn new(
+        repo: &gix::Repository,
         url: &gix::Url,
         shown: &str,
         options: &Options<'_>,
@@ -52,9 +53,13 @@ impl<'o, 'c> Web<'o, 'c> {
             Some(client) => client.clone(),
             None => {
                 let connect = options.client.connect.or(Some(options.deadlines.connect));
-                Client::new(&http::ClientOptions { connect, ..options.client.clone() })?
+                let given = http::ClientOptions { connect, ..options.client.clone() };
+                Client::new(&given.or_configured(repo, url)?)?
             }
         };
+        if let Some(least) = client.low_speed {
+            pulse.demand(least);
+        }
         let mut bare = url.clone();
         let (user, password) = (bare.set_user(None), bare.set_password(None));
         let mut login = match (&user, password) {

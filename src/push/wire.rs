@@ -19,6 +19,7 @@ use super::{
     Options,
     advertisement::{self, Advertisement},
     child::{self, Running, Ssh, Stream},
+    config::Settings,
     credentials::Credentials,
     error::Error,
     http::{self, AnswerBody, Body, Upload},
@@ -32,8 +33,13 @@ pub(crate) struct Wire<'o, 'c> {
     shown: String,
     pulse: Arc<Pulse>,
     advertisement_bytes_max: u64,
+    /// Bodies up to this size are one request.
+    post_buffer_bytes: usize,
     kind: Carrier<'o, 'c>,
 }
+
+/// What git takes where nothing is set.
+const POST_BUFFER_BYTES: usize = 1 << 20;
 
 enum Carrier<'o, 'c> {
     Stream(Box<Stream>),
@@ -49,9 +55,13 @@ impl<'o, 'c> Wire<'o, 'c> {
         pulse: &Arc<Pulse>,
     ) -> Result<Wire<'o, 'c>, Error> {
         let shown = super::url::shown(url);
+        let mut post_buffer_bytes = options.post_buffer_bytes;
         let kind = match url.scheme {
             Scheme::Http | Scheme::Https => {
-                Carrier::Http(Box::new(Web::new(url, &shown, options, credentials, pulse)?))
+                if post_buffer_bytes.is_none() {
+                    post_buffer_bytes = Settings::new(repo, url).post_buffer_bytes()?;
+                }
+                Carrier::Http(Box::new(Web::new(repo, url, &shown, options, credentials, pulse)?))
             }
             _ => {
                 let ssh = ssh(repo, options);
@@ -68,7 +78,9 @@ impl<'o, 'c> Wire<'o, 'c> {
             }
         };
         let advertisement_bytes_max = options.limits.advertisement_bytes_max;
-        Ok(Wire { shown, pulse: pulse.clone(), advertisement_bytes_max, kind })
+        let post_buffer_bytes = post_buffer_bytes.unwrap_or(POST_BUFFER_BYTES);
+        let pulse = pulse.clone();
+        Ok(Wire { shown, pulse, advertisement_bytes_max, post_buffer_bytes, kind })
     }
 
     pub(crate) fn shown(&self) -> &str {
@@ -109,7 +121,7 @@ impl<'o, 'c> Wire<'o, 'c> {
     }
 
     /// Takes the conversation apart into who listens, who sends, and what is left at the end.
-    pub(crate) fn split(self, whole_bytes_max: usize) -> (Listener<'o, 'c>, Sender, Ending) {
+    pub(crate) fn split(self) -> (Listener<'o, 'c>, Sender, Ending) {
         match self.kind {
             Carrier::Stream(stream) => {
                 let Stream { reader, writer, child } = *stream;
@@ -122,7 +134,7 @@ impl<'o, 'c> Wire<'o, 'c> {
                 let sender = Buffered {
                     tx,
                     whole: Vec::new(),
-                    whole_bytes_max,
+                    whole_bytes_max: self.post_buffer_bytes,
                     upload: None,
                     pulse: self.pulse,
                 };

@@ -14,6 +14,7 @@ mod raw;
 mod raw_watch;
 mod remote;
 mod push;
+mod web;
 mod hostile;
 mod same_as_git;
 mod shim;

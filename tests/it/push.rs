@@ -23,8 +23,14 @@ struct Local {
 
 impl Local {
     fn new() -> Local {
+        Local::named_by("sha1")
+    }
+
+    /// Objects are named by sha1 or sha256.
+    fn named_by(object_format: &str) -> Local {
         let dir = tempfile::Builder::new().prefix("local-").tempdir().unwrap();
-        run(dir.path(), &["init", "--quiet", "-b", "main"]);
+        let format = format!("--object-format={object_format}");
+        run(dir.path(), &["init", "--quiet", "-b", "main", &format]);
         run(dir.path(), &["config", "user.name", "C O Mitter"]);
         run(dir.path(), &["config", "user.email", "committer@example.com"]);
         Local { dir }
@@ -122,6 +128,10 @@ fn statuses(outcome: &Outcome) -> Vec<&RefStatus> {
 
 /// Runs a case against a fresh remote of every kind.
 fn everywhere(case: impl Fn(&Local, &Remote)) {
+    on_each(|remote| case(&Local::new(), remote));
+}
+
+fn on_each(case: impl Fn(&Remote)) {
     let remotes: [fn() -> Option<Remote>; 7] = [
         || Some(Remote::file()),
         Remote::daemon,
@@ -134,7 +144,7 @@ fn everywhere(case: impl Fn(&Local, &Remote)) {
     for remote in remotes {
         if let Some(remote) = remote() {
             eprintln!("=== {} ({:?})", remote.url, remote.auth);
-            case(&Local::new(), &remote);
+            case(&remote);
         }
     }
 }
@@ -401,6 +411,122 @@ fn what_a_remote_borrows_is_not_sent() {
         assert_eq!(outcome.pack.objects, 0);
         // The lender is about to go, so the remote must not depend on it in the last check.
         remote.git(&["repack", "-a", "-d", "--quiet"]);
+    });
+}
+
+#[test]
+fn objects_may_be_named_by_sha256() {
+    let remotes = [Some(Remote::file()), Remote::https(Auth::Basic), Remote::ssh()];
+    for remote in remotes.iter().flatten() {
+        let old = Local::new();
+        let first = old.commit("a", "1");
+        remote.reformat("sha256");
+        let answer = try_push(&old, remote, &[fast_forward("refs/heads/main", first)], |_| ());
+        assert!(matches!(answer, Err(Error::ObjectFormat { .. })), "{answer:?}");
+
+        let local = Local::named_by("sha256");
+        let first = local.commit("dir/a", "1\n".repeat(500));
+        let null = first.kind().null();
+        let outcome = push(&local, remote, &[fast_forward("refs/heads/main", first)]);
+        assert_eq!(statuses(&outcome), [&RefStatus::Ok], "{outcome:?}");
+        let second = local.commit("dir/a", format!("2\n{}", "1\n".repeat(500)));
+        let both = [fast_forward("refs/heads/main", second), fast_forward("refs/heads/b", first)];
+        let outcome = push(&local, remote, &both);
+        assert_eq!(statuses(&outcome), [&RefStatus::Ok, &RefStatus::Ok], "{outcome:?}");
+        assert_eq!(outcome.pack.objects, 4);
+        let outcome = push(&local, remote, &[fast_forward("refs/heads/b", null)]);
+        assert_eq!(statuses(&outcome), [&RefStatus::Ok], "{outcome:?}");
+        let stale = update("refs/heads/main", first, Expect::Exactly(first));
+        let outcome = push(&local, remote, &[stale]);
+        let why = Rejection::Stale { expected: first, found: second };
+        assert_eq!(statuses(&outcome), [&RefStatus::Rejected(why)]);
+    }
+}
+
+#[test]
+fn one_file_in_a_tree_of_a_hundred_thousand() {
+    let local = &Local::new();
+    let mut stream = String::from("commit refs/heads/main\ncommitter C <c@example.com> 1 +0000\n");
+    stream.push_str("data 1\nx\n");
+    for n in 0..100_000 {
+        let text = format!("kind: Thing\nname: thing-{n}\n");
+        let path = format!("d{}/e{}/f{n}", n % 100, n / 100 % 100);
+        stream.push_str(&format!("M 100644 inline {path}\ndata {}\n{text}\n", text.len()));
+    }
+    import(local.path(), &stream);
+    let before = local.id("main");
+    let pack = fs::read_dir(local.path().join(".git/objects/pack")).unwrap();
+    let pack: Vec<_> = pack.map(|it| it.unwrap().path()).collect();
+    stream = "commit refs/heads/main\ncommitter C <c@example.com> 2 +0000\ndata 1\ny\n".into();
+    stream.push_str("from refs/heads/main^0\nM 100644 inline d7/e7/new\ndata 4\nnew\n");
+    import(local.path(), &stream);
+    let after = local.id("main");
+    on_each(|remote| {
+        for file in &pack {
+            let name = file.file_name().unwrap();
+            fs::copy(file, remote.path.join("objects/pack").join(name)).unwrap();
+        }
+        remote.git(&["update-ref", "refs/heads/main", &before.to_string()]);
+        let outcome = push(local, remote, &[fast_forward("refs/heads/main", after)]);
+        assert_eq!(statuses(&outcome), [&RefStatus::Ok], "{outcome:?}");
+        // The commit, the three trees on the way, and the file.
+        assert_eq!(outcome.pack.objects, 5);
+    });
+}
+
+/// Commits faster than a work tree allows.
+fn import(dir: &Path, stream: &str) {
+    use std::{io::Write, process::Stdio};
+    let mut child = crate::remote::git(dir);
+    let mut child = child.args(["fast-import", "--quiet"]).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(stream.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_remote_whose_history_is_cut_gets_what_it_lacks() {
+    on_each(|remote| {
+        let local = &Local::new();
+        for n in 0..4 {
+            local.commit("a", n.to_string());
+        }
+        // The remote knows the last two commits and no more.
+        let from = format!("file://{}", local.path().display());
+        remote.git(&["fetch", "--quiet", "--depth=2", &from, "main:main"]);
+        let fifth = local.commit("b", "5");
+        let outcome = push(local, remote, &[fast_forward("refs/heads/main", fifth)]);
+        assert_eq!(statuses(&outcome), [&RefStatus::Ok], "{outcome:?}");
+        assert_eq!(outcome.pack.objects, 3);
+        // What lies below the cut is sent when it is asked for by name.
+        let (first, fork) = (local.id("main~4"), {
+            local.git(&["checkout", "--quiet", "-b", "fork", "main~4"]);
+            local.commit("c", "6")
+        });
+        let both = [fast_forward("refs/heads/old", first), fast_forward("refs/heads/fork", fork)];
+        let outcome = push(local, remote, &both);
+        assert_eq!(statuses(&outcome), [&RefStatus::Ok, &RefStatus::Ok], "{outcome:?}");
+    });
+}
+
+#[test]
+fn a_cut_history_makes_an_empty_remote_shallow_only_if_it_allows_that() {
+    on_each(|remote| {
+        let whole = Local::new();
+        for n in 0..3 {
+            whole.commit("a", n.to_string());
+        }
+        let shallow = Local::new();
+        let from = format!("file://{}", whole.path().display());
+        shallow.git(&["fetch", "--quiet", "--depth=1", &from, "main"]);
+        shallow.git(&["reset", "--quiet", "--hard", "FETCH_HEAD"]);
+        let tip = shallow.commit("b", "4");
+        let wish = [fast_forward("refs/heads/main", tip)];
+        let outcome = push(&shallow, remote, &wish);
+        assert_eq!(statuses(&outcome), [&RefStatus::Refused("shallow update not allowed".into())]);
+        remote.git(&["config", "receive.shallowUpdate", "true"]);
+        let outcome = push(&shallow, remote, &wish);
+        assert_eq!(statuses(&outcome), [&RefStatus::Ok], "{outcome:?}");
+        assert_eq!(remote.git(&["rev-parse", "--is-shallow-repository"]), "true");
     });
 }
 

@@ -257,6 +257,15 @@ impl Remote {
         self.servers.push(child);
     }
 
+    /// Begins anew with another way to name objects.
+    pub fn reformat(&self, object_format: &str) {
+        fs::remove_dir_all(&self.path).unwrap();
+        let format = format!("--object-format={object_format}");
+        let path = self.path.to_str().unwrap();
+        run(self.dir.path(), &["init", "--quiet", "--bare", "-b", "main", &format, path]);
+        self.git(&["config", "http.receivepack", "true"]);
+    }
+
     /// Runs git in the bare repository.
     pub fn git(&self, args: &[&str]) -> String {
         run(&self.path, args)

@@ -27,7 +27,7 @@ impl Dice {
 const COMMITS: usize = 25;
 
 /// Commits with merges, renames, deletions, modes, links and submodules, each under a name.
-fn history(dice: &mut Dice) -> String {
+fn history(dice: &mut Dice, digits: usize) -> String {
     let mut out = String::new();
     for n in 1..=COMMITS {
         let time = 1_700_000_000 + dice.roll(500) + n * if dice.roll(5) == 0 { 0 } else { 100 };
@@ -48,7 +48,7 @@ fn history(dice: &mut Dice) -> String {
                 1 => writeln!(out, "M 100755 inline {path}\n{data}").unwrap(),
                 2 => writeln!(out, "M 120000 inline {path}\ndata 3\nabc").unwrap(),
                 3 => {
-                    let id = format!("{:040x}", 1 + dice.roll(9));
+                    let id = format!("{:0digits$x}", 1 + dice.roll(9));
                     writeln!(out, "M 160000 {id} sub{}", dice.roll(3)).unwrap();
                 }
                 4 => writeln!(out, "D d{}", dice.roll(3)).unwrap(),
@@ -91,14 +91,16 @@ fn compare(seed: u64) {
     let dir: TempDir = tempfile::tempdir().unwrap();
     let (local, ours, theirs) =
         (dir.path().join("local"), dir.path().join("ours"), dir.path().join("theirs"));
-    run(dir.path(), &["init", "--quiet", "local"]);
-    import(&local, &history(dice));
+    let (format, digits) = if seed % 4 == 3 { ("sha256", 64) } else { ("sha1", 40) };
+    let format = format!("--object-format={format}");
+    run(dir.path(), &["init", "--quiet", &format, "local"]);
+    import(&local, &history(dice, digits));
     if dice.roll(2) == 0 {
         // Deltas between all versions, in an order of git's own.
         run(&local, &["repack", "-adfq"]);
     }
     for remote in [&ours, &theirs] {
-        run(dir.path(), &["init", "--quiet", "--bare", remote.to_str().unwrap()]);
+        run(dir.path(), &["init", "--quiet", "--bare", &format, remote.to_str().unwrap()]);
     }
     let mut round = |share: usize| {
         let mut names: Vec<String> = (1..=COMMITS).map(|n| format!("refs/heads/c{n}")).collect();

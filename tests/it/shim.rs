@@ -14,7 +14,7 @@ use crate::remote::{ENVIRONMENT, git, run};
 
 /// The example beside this test's own binary. `cargo test` builds both; a nested cargo would see
 /// other variables than the outer one and build half the world again.
-fn shim() -> PathBuf {
+pub fn shim() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().unwrap().parent().unwrap();
     let shim = profile.join("examples/push-shim");

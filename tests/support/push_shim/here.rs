@@ -33,6 +33,8 @@ pub struct Local {
 /// The local repository, asked once.
 pub struct Here {
     config: Vec<(String, String)>,
+    /// Those of the command line (`-c`), which gix does not look for.
+    commanded: Vec<(String, String)>,
     pub refs: Vec<Local>,
     /// The branch that HEAD is on.
     pub head: Option<String>,
@@ -53,12 +55,17 @@ pub struct Remote {
 
 impl Here {
     pub fn look() -> Option<Here> {
-        let text = git(&["config", "-z", "--list"])?;
-        let config = text.split('\0').filter_map(|it| match it.split_once('\n') {
-            Some((key, value)) => Some((key.to_owned(), value.to_owned())),
-            None if !it.is_empty() => Some((it.to_owned(), NO_VALUE.to_owned())),
-            None => None,
-        });
+        let text = git(&["config", "-z", "--list", "--show-scope"])?;
+        let mut parts = text.split('\0');
+        let (mut config, mut commanded) = (Vec::new(), Vec::new());
+        while let (Some(scope), Some(entry)) = (parts.next(), parts.next()) {
+            let (key, value) = entry.split_once('\n').unwrap_or((entry, NO_VALUE));
+            let entry = (key.to_owned(), value.to_owned());
+            if scope == "command" {
+                commanded.push(entry.clone());
+            }
+            config.push(entry);
+        }
         let listed = git(&["for-each-ref", "--format=%(objectname) %(objecttype) %(refname)"])?;
         let mut refs = Vec::new();
         for line in listed.lines() {
@@ -68,11 +75,20 @@ impl Here {
             refs.push(Local { name: parts.next()?.to_owned(), id, is_tag_object });
         }
         Some(Here {
-            config: config.collect(),
+            config,
+            commanded,
             refs,
             head: git(&["symbolic-ref", "-q", "HEAD"]),
             dir: git(&["rev-parse", "--git-common-dir"])?.into(),
         })
+    }
+
+    /// Gives `repo` the settings of the command line.
+    pub fn command(&self, repo: &mut gix::Repository) {
+        let mut config = repo.config_snapshot_mut();
+        for (key, value) in self.commanded.iter().filter(|it| it.1 != NO_VALUE) {
+            let _ = config.set_raw_value(key.as_str(), value.as_str());
+        }
     }
 
     /// The last value of a setting.

@@ -126,7 +126,8 @@ impl Push<'_> {
         let Ok(repo) = gix::ThreadSafeRepository::discover_with_environment_overrides(".") else {
             give_to_git(args, "repository")
         };
-        let repo = repo.to_thread_local();
+        let mut repo = repo.to_thread_local();
+        self.here.command(&mut repo);
         let mut asker = asker::Asker::default();
         let to_terminal = std::io::stderr().is_terminal();
         let progress = asked.progress.unwrap_or(to_terminal) && asked.verbosity >= 0;
@@ -144,14 +145,11 @@ impl Push<'_> {
             deadlines: Deadlines { idle: Duration::from_secs(600), ..Deadlines::default() },
             ..Options::default()
         };
-        options.client.ca_file = self.here.get("http.sslcainfo").map(Into::into);
         if options.push_options.is_empty() {
             options.push_options = self.here.push_options();
         }
-        if let Some(bytes) = self.here.get("http.postbuffer").and_then(|it| it.parse().ok()) {
-            options.post_buffer_bytes = bytes;
-        }
-        let post_buffer_bytes = options.post_buffer_bytes as u64;
+        let post_buffer = self.here.get("http.postbuffer").and_then(|it| it.parse().ok());
+        let post_buffer_bytes: u64 = post_buffer.unwrap_or(1 << 20);
         if asked.verbosity > 0 {
             eprintln!("Pushing to {}", tell::anonymous(url));
         }
