@@ -150,6 +150,8 @@ pub struct Repo {
     doubted_packs: RefCell<BTreeSet<String>>,
     /// This value has marked the run, and unmarks it at its end.
     running: Cell<bool>,
+    /// How HTTP is spoken, in both directions, and the settings that it was made for.
+    client: RefCell<Option<(crate::push::http::ClientOptions, crate::push::http::Client)>>,
 }
 
 impl Repo {
@@ -181,6 +183,7 @@ impl Repo {
             doubts: RefCell::default(),
             doubted_packs: RefCell::default(),
             running: Cell::new(false),
+            client: RefCell::default(),
         })
     }
 

@@ -9,6 +9,7 @@ use crate::push::{self, Expect, RefStatus, RefUpdate, Rejection};
 use crate::step::Step;
 use bstr::ByteSlice;
 use gix::remote::Direction;
+use gix_transport::client::blocking_io::Transport;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -16,6 +17,9 @@ use std::time::Duration;
 
 /// A token is short; a longer file is some other file.
 const TOKEN_BYTES_MAX: u64 = 64 << 10;
+
+/// The most bytes of one answer to a fetch: a whole history fits, an endless stream does not.
+const FETCH_BYTES_MAX: u64 = 64 << 30;
 
 /// How to reach a remote.
 #[derive(Debug, Clone)]
@@ -36,6 +40,12 @@ pub struct Remote {
     pub wall: Duration,
     /// Set when the process wants to end.
     pub interrupt: Arc<AtomicBool>,
+}
+
+impl Remote {
+    fn deadlines(&self) -> push::Deadlines {
+        push::Deadlines { connect: self.connect, idle: self.idle, wall: self.wall }
+    }
 }
 
 /// How the remote answered a push.
@@ -130,12 +140,8 @@ impl Repo {
         let mut options = push::Options {
             dry_run: ask,
             credentials: Some(&mut *credentials),
-            deadlines: push::Deadlines { connect: to.connect, idle: to.idle, wall: to.wall },
-            client: push::http::ClientOptions {
-                ca_file: to.ca_file.clone(),
-                connect: Some(to.connect),
-                ..push::http::ClientOptions::default()
-            },
+            deadlines: to.deadlines(),
+            http: self.client(to, &url)?,
             interrupt: Some(to.interrupt.clone()),
             ..push::Options::default()
         };
@@ -162,13 +168,27 @@ impl Repo {
         let replaced = remote.replace_refspecs([spec.as_str()], Direction::Fetch);
         replaced.map_err(|it| failed(it.into()))?;
         let url = remote.url(Direction::Fetch).map(ToOwned::to_owned);
-        let mut connection = remote.connect(Direction::Fetch).map_err(|it| failed(it.into()))?;
-        if let Some(options) = self.http_options(from, url.as_ref())? {
-            connection.set_transport_options(options);
-        }
         let login = self.login(from)?;
-        let repo = self.gix.clone();
-        connection.set_credentials(move |action| answer(&repo, login.as_ref(), action));
+        let (repo, known) = (self.gix.clone(), login.is_some());
+        let client = match &url {
+            Some(url) => self.client(from, url)?.map(|it| (it, url)),
+            None => None,
+        };
+        let mut connection = match client {
+            Some((client, url)) => {
+                let options = push::fetch::FetchOptions {
+                    deadlines: from.deadlines(),
+                    response_bytes_max: FETCH_BYTES_MAX,
+                    allow_clear_text: false,
+                    interrupt: Some(from.interrupt.clone()),
+                };
+                let opened = push::fetch::transport(&client, url, login, &options);
+                let opened: Box<dyn Transport + Send> = Box::new(opened.map_err(Error::Push)?);
+                remote.to_connection_with_transport(opened)
+            }
+            None => remote.connect(Direction::Fetch).map_err(|it| failed(it.into()))?,
+        };
+        connection.set_credentials(move |action| answer(&repo, known, action));
         let prepared = connection
             .prepare_fetch(gix::progress::Discard, gix::remote::ref_map::Options::default());
         let prepared = match prepared {
@@ -224,44 +244,26 @@ impl Repo {
         Ok(Some(push::credentials::Login::Basic { user, password }))
     }
 
-    /// gix's own client has a total time-out of 30 seconds and ignores `http.sslCAInfo`.
-    fn http_options(
-        &self,
-        from: &Remote,
-        url: Option<&gix::Url>,
-    ) -> Result<Option<Box<dyn std::any::Any>>, Error> {
-        use gix_transport::client::blocking_io::http;
-        let Some(url) = url.filter(|it| it.scheme.as_str().starts_with("http")) else {
+    /// One client for both directions, as long as the settings stay; none where no HTTP is spoken.
+    fn client(&self, to: &Remote, url: &gix::Url) -> Result<Option<push::http::Client>, Error> {
+        if !url.scheme.as_str().starts_with("http") {
             return Ok(None);
+        }
+        let options = push::http::ClientOptions {
+            ca_file: to.ca_file.clone(),
+            connect: Some(to.connect),
+            ..push::http::ClientOptions::default()
         };
-        // Whoever comes second finds the provider in place, which is all that is asked.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let options =
-            self.gix.transport_options(url.to_bstring().as_bstr(), Some(from.name.as_str().into()));
-        let options = options.map_err(|it| Error::git("read the http settings", it))?;
-        let Some(Ok(mut options)) = options.map(|it| it.downcast::<http::Options>()) else {
-            return Ok(None);
-        };
-        let (ca, wall, connect) = (from.ca_file.clone(), from.wall, from.connect);
-        let backend = http::reqwest::Options {
-            configure_client: Some(Box::new(
-                move |mut builder: reqwest::blocking::ClientBuilder| {
-                    builder = builder.timeout(wall).connect_timeout(connect);
-                    if let Some(path) = &ca {
-                        let pem = std::fs::read(path).map_err(gix::Error::from_error)?;
-                        for it in reqwest::Certificate::from_pem_bundle(&pem)
-                            .map_err(gix::Error::from_error)?
-                        {
-                            builder = builder.add_root_certificate(it);
-                        }
-                    }
-                    Ok(builder)
-                },
-            )),
-            configure_request: None,
-        };
-        options.backend = Some(Arc::new(std::sync::Mutex::new(backend)));
-        Ok(Some(options))
+        let options = options.or_configured(&self.gix, url).map_err(Error::Push)?;
+        let mut kept = self.client.borrow_mut();
+        if let Some((of, client)) = kept.as_ref()
+            && *of == options
+        {
+            return Ok(Some(client.clone()));
+        }
+        let client = push::http::Client::new(&options).map_err(Error::Push)?;
+        *kept = Some((options, client.clone()));
+        Ok(Some(client))
     }
 
     /// What the remote has now, as git notes it after a push or a fetch.
@@ -307,29 +309,16 @@ fn says_no_branch(error: &dyn std::fmt::Display) -> bool {
         || words.contains("No ref")
 }
 
-/// Answers gix's question for credentials: the token, or git's helpers; never a prompt.
+/// Answers gix's question for credentials by git's helpers; never by a prompt, and not at all where
+/// the login is `known` and has been refused.
 fn answer(
     repo: &gix::Repository,
-    login: Option<&push::credentials::Login>,
+    known: bool,
     action: gix::credentials::helper::Action,
 ) -> gix::Result<Option<gix::credentials::protocol::Outcome>> {
     use gix::credentials::helper::Action;
-    use gix::credentials::protocol::Outcome;
-    if let Some(push::credentials::Login::Basic { user, password }) = login {
-        return Ok(match action {
-            Action::Get(context) => Some(Outcome {
-                identity: gix::sec::identity::Account {
-                    username: user.clone(),
-                    password: password.clone(),
-                    oauth_refresh_token: None,
-                },
-                next: context.into(),
-            }),
-            _ => None,
-        });
-    }
     let url = match &action {
-        Action::Get(context) => context.url.clone().unwrap_or_default(),
+        Action::Get(context) if !known => context.url.clone().unwrap_or_default(),
         _ => return Ok(None),
     };
     let url = gix::url::parse(url.as_bstr())?;

@@ -137,13 +137,13 @@ fn ssh(settings: &Settings<'_>) -> Result<Command, Error> {
     if path.starts_with(b"-") {
         return Err(unsafe_part("path"));
     }
-    let (mut command, variant) = match (&settings.ssh.command, &settings.ssh.program) {
-        (Some(line), _) => (program(line.as_bstr()), settings.ssh.variant_of(line.as_bstr())),
-        (None, Some(one)) => {
-            (Command::new(os(one.as_bstr())), settings.ssh.variant_of(one.as_bstr()))
-        }
-        (None, None) => (Command::new("ssh"), Variant::OpenSsh),
+    let own = &settings.ssh;
+    let (line, start): (&BStr, fn(&BStr) -> Command) = match (&own.command, &own.program) {
+        (Some(line), _) => (line.as_bstr(), program),
+        (None, Some(path)) => (path.as_bstr(), |it| Command::new(os(it))),
+        (None, None) => ("ssh".into(), |it| Command::new(os(it))),
     };
+    let (mut command, variant) = (start(line), own.variant_of(line, start(line), &target));
     match variant {
         Variant::OpenSsh => {
             let seconds = settings.connect.as_secs().max(1);
@@ -174,24 +174,32 @@ fn ssh(settings: &Settings<'_>) -> Result<Command, Error> {
 }
 
 impl Ssh {
-    fn variant_of(&self, line: &BStr) -> Variant {
-        let named = match self.variant.as_deref() {
-            None => None,
-            Some(name) if name == b"auto" => None,
-            Some(name) => Some(name.clone()),
-        };
-        let name = named.unwrap_or_else(|| {
-            let word = line.split_str(" ").find(|it| !it.is_empty() && !it.contains(&b'='));
-            let word = word.unwrap_or_default().rsplit_str("/").next().unwrap_or_default();
-            word.trim_with(|c| c == '"' || c == '\'').to_ascii_lowercase()
-        });
-        match name.strip_suffix(b".exe").unwrap_or(&name) {
-            b"plink" | b"putty" => Variant::Plink,
-            b"tortoiseplink" => Variant::TortoisePlink,
-            b"simple" => Variant::Simple,
-            // Wrappers around OpenSSH are what nearly all other names are.
-            _ => Variant::OpenSsh,
+    /// The dialect of the program: as the settings say, else by its name, else by whether it knows
+    /// OpenSSH's `-G`, which prints what it would do and connects to nothing. As git does it.
+    fn variant_of(&self, line: &BStr, mut probe: Command, target: &str) -> Variant {
+        let named = self.variant.as_ref().filter(|it| it.as_slice() != b"auto");
+        if let Some(name) = named {
+            return known_variant(name).unwrap_or(Variant::OpenSsh);
         }
+        let word = line.split_str(" ").find(|it| !it.is_empty() && !it.contains(&b'='));
+        let word = word.unwrap_or_default().rsplit_str("/").next().unwrap_or_default();
+        let name = word.trim_with(|c| c == '"' || c == '\'').to_ascii_lowercase();
+        known_variant(&name).unwrap_or_else(|| {
+            probe.arg("-G").arg(target);
+            probe.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            let knows = probe.status().is_ok_and(|it| it.success());
+            if knows { Variant::OpenSsh } else { Variant::Simple }
+        })
+    }
+}
+
+fn known_variant(name: &[u8]) -> Option<Variant> {
+    match name.strip_suffix(b".exe").unwrap_or(name) {
+        b"ssh" => Some(Variant::OpenSsh),
+        b"plink" | b"putty" => Some(Variant::Plink),
+        b"tortoiseplink" => Some(Variant::TortoisePlink),
+        b"simple" => Some(Variant::Simple),
+        _ => None,
     }
 }
 

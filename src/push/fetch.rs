@@ -5,10 +5,8 @@
 //! the first request (as a bearer token too, which gix cannot do).
 
 use std::{
-    cell::RefCell,
     io::{self, BufRead, Cursor, Read, Write},
-    rc::Rc,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
 use gix_transport::{
@@ -60,13 +58,17 @@ pub fn transport(
         return Err(Error::ClearText { url: shown });
     }
     let Deadlines { idle, wall, .. } = options.deadlines;
+    let pulse = Pulse::new(idle, wall, options.interrupt.clone());
+    if let Some(least) = client.low_speed {
+        pulse.demand(least);
+    }
     let web = Web {
         client: client.clone(),
         shown,
         login,
         limit_bytes: options.response_bytes_max,
-        pulse: Pulse::new(idle, wall, options.interrupt.clone()),
-        redirected: Rc::default(),
+        pulse,
+        redirected: Arc::default(),
     };
     Ok(Transport::new_http(web, url.clone(), Protocol::V2, false))
 }
@@ -78,7 +80,7 @@ pub struct Web {
     login: Option<Login>,
     limit_bytes: u64,
     pulse: Arc<Pulse>,
-    redirected: Rc<RefCell<Option<String>>>,
+    redirected: Arc<Mutex<Option<String>>>,
 }
 
 /// The most that one request may ask: wants and haves, not packs.
@@ -106,7 +108,7 @@ pub struct Exchange {
     pulse: Arc<Pulse>,
     left_bytes: u64,
     limit_bytes: u64,
-    redirected: Option<(String, Rc<RefCell<Option<String>>>)>,
+    redirected: Option<(String, Arc<Mutex<Option<String>>>)>,
 }
 
 impl Exchange {
@@ -145,15 +147,20 @@ impl Exchange {
         if let Some((tail, place)) = &self.redirected
             && let Some(base) = answer.url.strip_suffix(tail)
         {
-            *place.borrow_mut() = Some(base.to_owned());
+            *locked(place) = Some(base.to_owned());
         }
         Ok(())
     }
 }
 
+/// The three ends are used one after the other, so nobody waits, and nobody can have panicked.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The head of an answer, line by line.
 pub struct HeadReader {
-    exchange: Rc<RefCell<Exchange>>,
+    exchange: Arc<Mutex<Exchange>>,
     lines: Option<Cursor<Vec<u8>>>,
 }
 
@@ -161,7 +168,7 @@ impl HeadReader {
     fn lines(&mut self) -> io::Result<&mut Cursor<Vec<u8>>> {
         if self.lines.is_none() {
             let mut text = Vec::new();
-            for (name, value) in &self.exchange.borrow_mut().answer()?.headers {
+            for (name, value) in &locked(&self.exchange).answer()?.headers {
                 text.extend_from_slice(name.as_bytes());
                 text.extend_from_slice(b": ");
                 text.extend_from_slice(value);
@@ -193,7 +200,7 @@ impl BufRead for HeadReader {
 
 /// The body of an answer.
 pub struct BodyReader {
-    exchange: Rc<RefCell<Exchange>>,
+    exchange: Arc<Mutex<Exchange>>,
     piece: Vec<u8>,
     used: usize,
 }
@@ -211,7 +218,7 @@ impl Read for BodyReader {
 impl BufRead for BodyReader {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.used >= self.piece.len() {
-            let mut exchange = self.exchange.borrow_mut();
+            let mut exchange = locked(&self.exchange);
             self.piece.clear();
             self.used = 0;
             let body = &mut exchange.answer()?.body;
@@ -230,11 +237,11 @@ impl BufRead for BodyReader {
 }
 
 /// The body of a request.
-pub struct BodyWriter(Rc<RefCell<Exchange>>);
+pub struct BodyWriter(Arc<Mutex<Exchange>>);
 
 impl Write for BodyWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.0.borrow_mut().stage {
+        match &mut locked(&self.0).stage {
             Stage::Asking { body: Some(body), .. } => {
                 if body.len() + bytes.len() > REQUEST_BYTES_MAX {
                     let limit_bytes = REQUEST_BYTES_MAX as u64;
@@ -260,8 +267,8 @@ impl Web {
         url: &str,
         headers: impl IntoIterator<Item = impl AsRef<str>>,
         body: Option<Vec<u8>>,
-        redirected: Option<(String, Rc<RefCell<Option<String>>>)>,
-    ) -> Rc<RefCell<Exchange>> {
+        redirected: Option<(String, Arc<Mutex<Option<String>>>)>,
+    ) -> Arc<Mutex<Exchange>> {
         let split = |line: &str| {
             line.split_once(':').map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
         };
@@ -276,7 +283,7 @@ impl Web {
             headers,
             body,
         };
-        Rc::new(RefCell::new(Exchange {
+        Arc::new(Mutex::new(Exchange {
             stage,
             pulse: self.pulse.clone(),
             left_bytes: self.limit_bytes,
@@ -286,7 +293,7 @@ impl Web {
     }
 }
 
-fn ends(exchange: &Rc<RefCell<Exchange>>) -> (HeadReader, BodyReader) {
+fn ends(exchange: &Arc<Mutex<Exchange>>) -> (HeadReader, BodyReader) {
     let head = HeadReader { exchange: exchange.clone(), lines: None };
     (head, BodyReader { exchange: exchange.clone(), piece: Vec::new(), used: 0 })
 }
@@ -326,6 +333,6 @@ impl GixHttp for Web {
     }
 
     fn redirected_base_url(&self) -> Option<String> {
-        self.redirected.borrow().clone()
+        locked(&self.redirected).clone()
     }
 }

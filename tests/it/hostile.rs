@@ -456,6 +456,45 @@ fn a_refused_key_is_a_login_that_failed() {
     assert!(matches!(answer, Err(Error::Login { .. })), "{answer:?}");
 }
 
+/// Programs that take ssh's place get the options that they know, and no others.
+#[test]
+fn each_kind_of_ssh_gets_its_own_options() {
+    let local = local(10);
+    for (variant, knows_g, port, expected) in [
+        ("auto", true, ":22", "-o BatchMode=yes -o ConnectTimeout=30 -p 22 host"),
+        ("auto", false, "", "host"),
+        ("ssh", false, "", "-o BatchMode=yes -o ConnectTimeout=30 host"),
+        ("simple", true, "", "host"),
+        ("plink", false, ":22", "-batch -P 22 host"),
+        ("tortoiseplink", false, ":22", "-batch -P 22 host"),
+    ] {
+        let remote = Remote::file();
+        let dir = remote.dir.path();
+        let (script, log) = (dir.join("carrier"), dir.join("log"));
+        // The last word is what is to be run over there, which is here.
+        let text = format!(
+            "#!/bin/sh\n[ \"$1\" = -G ] && exit {}\nfor last; do :; done\n\
+             echo \"${{*% \"$last\"}}\" > {}\nexec sh -c \"$last\"\n",
+            if knows_g { 0 } else { 1 },
+            log.display()
+        );
+        fs::write(&script, text).unwrap();
+        Command::new("chmod").arg("+x").arg(&script).status().unwrap();
+        run(local.0.path(), &["config", "ssh.variant", variant]);
+        let ssh_command = Some(script.to_str().unwrap().into());
+        let mut options = Options { ssh_command, ..Options::default() };
+        let url = format!("ssh://host{port}{}", remote.path.display());
+        let outcome = push_to(&url, &local, &mut options).unwrap();
+        assert!(outcome.is_ok(), "{outcome:?}");
+        let said = fs::read_to_string(log).unwrap();
+        let said = said.split(" git-receive-pack").next().unwrap().trim();
+        assert_eq!(said, expected, "{variant}");
+    }
+    run(local.0.path(), &["config", "ssh.variant", "simple"]);
+    let answer = push_to("ssh://host:22/x", &local, &mut Options::default());
+    assert!(matches!(answer, Err(Error::Unsafe { .. })), "{answer:?}");
+}
+
 #[test]
 fn a_missing_repository_is_named() {
     let answer = push_to("/nonexistent/x.git", &local(10), &mut Options::default());

@@ -53,6 +53,17 @@ fn over_https_with_a_credential_helper() {
     });
 }
 
+/// Nothing but git's own settings knows the token, so fetch and push must both have read them.
+#[test]
+fn over_https_with_a_header_of_gits_own_settings() {
+    let Some(remote) = Remote::https(Auth::Bearer) else { return };
+    walk(World::over(&remote), |world| {
+        let key = format!("http.{}.extraHeader", remote.url);
+        world.git(&["config", &key, &format!("Authorization: Bearer {TOKEN}")]);
+        world.repository.ca_file = remote.ca_file.clone();
+    });
+}
+
 #[test]
 fn a_wrong_token_is_told_and_never_shown() {
     let Some(remote) = Remote::https(Auth::Basic) else { return };
