@@ -13,7 +13,9 @@ use crate::model::fabric::FabricName;
 use crate::model::path::RawPath;
 use crate::model::record::Reject;
 use crate::model::report::{Ignored, IgnoredEntry, Progress};
+use crate::pipeline::archive::ArchiveStrategy;
 use crate::pipeline::discovery::{Discovery, Ready, Seen};
+use crate::pipeline::processing::OnInvalid;
 use crate::pipeline::tracked::report_path;
 use crate::store::Settlement;
 use crate::worktree::{Ignores, Listed};
@@ -102,6 +104,7 @@ impl Lane {
     /// The drops that a turn may take now.
     pub(super) fn batch(&mut self, n: usize, cause: &Cause) -> Result<Batch, Error> {
         let mut batch = Batch::default();
+        self.make_way(n)?;
         if self.fabrics[n].inbox.backlog.is_empty() {
             let mut found = self.look(n, &cause.hints)?;
             if cause.patient {
@@ -130,6 +133,18 @@ impl Lane {
         // What came since the last look is only found by another one.
         batch.more |= !batch.looked || !inbox.backlog.is_empty();
         Ok(batch)
+    }
+
+    /// What the agent keeps in `raw/` for itself must not be somebody else's.
+    fn make_way(&self, n: usize) -> Result<(), Error> {
+        let FabricLane { fabric, strategies, archive, .. } = &self.fabrics[n];
+        if *archive == ArchiveStrategy::Directory {
+            self.tree.make_way(&fabric.raw().join_fixed("processed"))?;
+        }
+        if strategies.on_invalid == OnInvalid::Quarantine {
+            self.tree.make_way(&fabric.raw().join_fixed("errors"))?;
+        }
+        Ok(())
     }
 
     /// Looks at all of one fabric's `raw/`.

@@ -81,6 +81,9 @@ pub(super) fn tracked<'a>(
     for (drop, path, report) in &paths {
         if let Some(id) = found.get(path.as_slice()) {
             tracked.drops.insert((*drop).clone(), *id);
+            if matches!(lane.tree.check_directory(report), Ok(true)) {
+                tracked.mute.insert((*drop).clone());
+            }
         }
         if let Some(id) = found.get(report.as_str().as_bytes()) {
             let text = Arc::from(lane.repo.blob(*id)?);

@@ -40,6 +40,7 @@ pub(super) fn settle(
             // One file that cannot be removed must not keep the others: it is found again.
             let error = error.chain();
             tracing::warn!(path = %it.intake.path, error, "cannot clear this drop out of raw/; it stays until that is possible");
+            lane.fabrics[n].inbox.seen.stuck(&it.intake.path, clock::instant());
         }
     }
     lane.tree.sync_directories(emptied.iter())?;
@@ -157,7 +158,11 @@ pub(super) fn stay(
     problems: &[Problem],
 ) -> Result<(), Error> {
     let report = tracked::report_path(&lane.fabrics[n].fabric, &intake.path);
-    lane.tree.write_report(&report, &explain::report(&intake.path, problems))?;
+    if let Err(error) = lane.tree.write_report(&report, &explain::report(&intake.path, problems)) {
+        // Where no report can be, `git-intake reject list` says the same; no other drop waits.
+        let error = Error::from(error).chain();
+        tracing::warn!(path = %intake.path, error, "cannot write the report of this drop");
+    }
     if !depends_on_the_world(problems) {
         lane.fabrics[n].inbox.seen.judged(&intake.path);
     }

@@ -273,6 +273,10 @@ fn discover_and_read(
                 unreadable.push(refuse(path, not_regular()));
                 continue;
             }
+            ReadRaw::Private => {
+                unreadable.push(refuse(path, private()));
+                continue;
+            }
             ReadRaw::Denied => {
                 unreadable.push(refuse(path, denied()));
                 continue;
@@ -416,6 +420,12 @@ fn not_regular() -> Problem {
     let message =
         "there is no regular file of this name any more, or it lies on a file system of its own";
     Problem::error("not-a-file", message).hint("remove it, and put a regular file in its place")
+}
+
+fn private() -> Problem {
+    let message = "this is a second name of a file that only the agent's own user may read";
+    Problem::error("not-a-file", message)
+        .hint("copy the file into raw/ instead of linking it, if it is meant to be taken")
 }
 
 fn denied() -> Problem {

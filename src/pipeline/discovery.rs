@@ -20,6 +20,8 @@ pub const READY_MAX: usize = 100_000;
 /// A file that somebody holds open is looked at again after the quiet period, then after twice
 /// that, and so on, so many times.
 const DOUBLINGS_MAX: u8 = 7;
+/// One that cannot be taken out of `raw/` is tried again after the quiet period doubled so often.
+const DOUBLINGS_STUCK: u8 = 12;
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +136,15 @@ impl Seen {
         it.since = since;
         it.doublings = (it.doublings + 1).min(DOUBLINGS_MAX);
         quiet * (1 << it.doublings)
+    }
+
+    /// Notes that a file cannot be taken out of `raw/`: it is tried again after a long while, or as
+    /// soon as it changes.
+    pub fn stuck(&mut self, path: &RawPath, now: Instant) {
+        let since = millis(now.saturating_duration_since(self.begun.unwrap_or(now)));
+        if let Some(it) = self.sight(path) {
+            (it.since, it.doublings) = (since, DOUBLINGS_STUCK);
+        }
     }
 
     /// Notes that a file was judged as it is: it is not ready again until it changes.

@@ -10,7 +10,7 @@ use crate::model::ids::BlobId;
 use crate::model::path::{COMPONENT_BYTES_MAX, RawPath, RepoPath};
 use crate::model::plan::{Change, Fate};
 use crate::model::problem::Problem;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// What HEAD holds below `raw/` of the drops of a turn.
@@ -20,6 +20,8 @@ pub struct Tracked {
     pub drops: HashMap<RawPath, BlobId>,
     /// Reports by their drop, with what they say.
     pub reports: HashMap<RawPath, (BlobId, Arc<[u8]>)>,
+    /// Drops whose report has no place, because a directory of its name is there.
+    pub mute: HashSet<RawPath>,
 }
 
 /// Where the report of a drop lies: beside it. A name that no path of ours may have gets its report
@@ -55,6 +57,7 @@ pub fn answer(processed: &mut Processed, tracked: &Tracked, fabric: &Fabric, gon
     for it in &processed.disposals {
         let (intake, came_by_git) = (&it.intake, tracked.drops.contains_key(&it.intake.path));
         match &it.fate {
+            Fate::Stays { .. } if tracked.mute.contains(&intake.path) => (),
             Fate::Stays { problems } if came_by_git => {
                 let old = tracked.reports.get(&intake.path);
                 let text = text(intake, problems);

@@ -18,7 +18,7 @@ pub use list::Listed;
 pub use raw::{OwnMoves, ReadRaw, Removal};
 
 use crate::model::path::RepoPath;
-use crate::step::Steps;
+use crate::step::{Step, Steps};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::fs::File;
@@ -28,6 +28,9 @@ use std::path::{Path, PathBuf};
 
 /// Begins the names of files that are ours alone and half done; removed at start.
 pub(crate) const TEMP_PREFIX: &str = ".git-intake-";
+
+/// How many things that stood in the way of a directory of ours may lie beside it.
+const IN_THE_WAY_MAX: u32 = 1000;
 
 /// What the hand on the files could not do.
 #[derive(Debug, thiserror::Error)]
@@ -179,6 +182,46 @@ impl WorkTree {
             _ => "a special file",
         };
         Err(Error::NotADirectory { path: path.clone(), what })
+    }
+
+    /// Makes way for a directory of ours: what has its name and is none, or is one that we may not
+    /// write to, gets another name beside it.
+    pub fn make_way(&self, path: &RepoPath) -> Result<(), Error> {
+        use rustix::fs::{Access, AtFlags, RenameFlags};
+        let failed = |it: Errno| Error::file("make way for", path.as_str().as_bytes(), it);
+        let parent = path.parent().unwrap_or_else(RepoPath::top);
+        let above = match self.directory(&parent) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(it) => return Err(failed(it)),
+        };
+        let name = path.file_name();
+        let found = match rustix::fs::statat(&above, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(found) => found,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(it) => return Err(failed(it)),
+        };
+        let kind = rustix::fs::FileType::from_raw_mode(found.st_mode);
+        let ours = kind == rustix::fs::FileType::Directory
+            && rustix::fs::accessat(&above, name, Access::WRITE_OK, AtFlags::EACCESS).is_ok();
+        if ours {
+            return Ok(());
+        }
+        for n in 1..=IN_THE_WAY_MAX {
+            let other = format!("{name}.in-the-way-{n}");
+            self.steps
+                .pass(Step::Rename)
+                .map_err(|it| Error::file("make way for", path.as_str().as_bytes(), it))?;
+            match rustix::fs::renameat_with(&above, name, &above, &other, RenameFlags::NOREPLACE) {
+                Ok(()) => {
+                    tracing::warn!(%path, other, "something else had this name and got another");
+                    return Ok(());
+                }
+                Err(Errno::EXIST) => (),
+                Err(it) => return Err(failed(it)),
+            }
+        }
+        Err(failed(Errno::EXIST))
     }
 
     /// Opens `path` (relative to the top, any bytes) without leaving the tree or following a link.

@@ -72,6 +72,9 @@ pub enum ReadRaw {
     },
     /// A symbolic link, a pipe, a device or a directory.
     NotRegular,
+    /// A hard link to a file that nobody but our own user may read: whoever made it may mean to have
+    /// us read it out.
+    Private,
     /// We may not read it.
     Denied,
 }
@@ -114,6 +117,10 @@ impl WorkTree {
         let before = stat()?;
         if FileType::from_raw_mode(before.st_mode) != FileType::RegularFile {
             return Ok(ReadRaw::NotRegular);
+        }
+        let own = before.st_uid == rustix::process::geteuid().as_raw();
+        if own && before.st_nlink > 1 && before.st_mode & 0o044 == 0 {
+            return Ok(ReadRaw::Private);
         }
         let bytes = list::fingerprint(&before).bytes;
         if bytes > bytes_max {
@@ -230,12 +237,13 @@ impl WorkTree {
             match rustix::fs::renameat_with(dir, name, dir, &original[..], RenameFlags::NOREPLACE) {
                 Ok(()) => restored += 1,
                 // The place is taken by a newer drop; the older bytes become a drop beside it.
-                Err(Errno::EXIST) => {
-                    put_beside(dir, name, &RawPath::new(original))?;
-                    restored += 1;
-                }
+                Err(Errno::EXIST) => match put_beside(dir, name, &RawPath::new(original)) {
+                    Ok(()) => restored += 1,
+                    Err(it) => leave(name, it),
+                },
                 Err(Errno::NOENT) => (),
-                Err(it) => return Err(it),
+                // In a directory of somebody else's: not a claim of ours.
+                Err(it) => leave(name, it),
             }
             Ok(())
         })?;
@@ -255,6 +263,12 @@ impl WorkTree {
             Err(it) => Err(it),
         }
     }
+}
+
+/// What has a name like ours and cannot be moved keeps the agent from nothing.
+fn leave(name: &[u8], why: Errno) {
+    let name = crate::model::path::escape(name);
+    tracing::warn!(name, error = %why, "cannot put this back among the drops; it stays hidden");
 }
 
 fn is_there(dir: &OwnedFd, name: &[u8]) -> bool {

@@ -12,6 +12,8 @@ mod check;
 mod agent;
 mod raw;
 mod raw_watch;
+mod raw_programs;
+mod raw_strangers;
 mod remote;
 mod push;
 mod web;
