@@ -8,9 +8,8 @@ use super::edits::{self, Edits};
 use super::lane::{Lane, MERGE_CONFLICT};
 use super::{Error, meet, settle};
 use crate::clock;
-use crate::model::conflict::{FieldClash, Side};
+use crate::model::conflict::{ConflictStrategy, FieldClash, Side};
 use crate::model::field::FieldPath;
-use crate::model::ids::BlobId;
 use crate::model::key::ResourceId;
 use crate::model::operation::{Operation, Purpose, Trigger};
 use crate::model::path::{RawPath, RepoPath};
@@ -19,28 +18,28 @@ use crate::model::record::{Conflict, ConflictKind, Reject};
 use crate::model::report::{ConflictView, Resolved};
 use crate::pipeline::merge::{Merged, Rule, Sides};
 use crate::store::Settlement;
-use std::collections::BTreeSet;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// How many conflicts one command resolves; who has more asks again.
 const RESOLVED_MAX: usize = 10_000;
 
-/// The blobs of a resource on each side; none where there is no file.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Blobs {
-    pub base: Option<BlobId>,
-    pub record: Option<BlobId>,
-    pub git: Option<BlobId>,
-}
-
-/// The contents of a conflict, as text.
-struct Contents {
+/// The contents of a conflict, as text; none where there is no file.
+#[derive(Debug, Clone)]
+pub(super) struct Contents {
     base: Option<String>,
     record: Option<String>,
     git: Option<String>,
 }
 
 impl Contents {
+    /// What is no text is shown as far as it can be.
+    pub fn of(base: Option<Vec<u8>>, record: Option<Vec<u8>>, git: Option<Vec<u8>>) -> Contents {
+        let text = |it: Option<Vec<u8>>| it.map(|it| String::from_utf8_lossy(&it).into_owned());
+        Contents { base: text(base), record: text(record), git: text(git) }
+    }
+
     fn sides(&self) -> Sides<'_> {
         let (base, record, git) =
             (self.base.as_deref(), self.record.as_deref(), self.git.as_deref());
@@ -49,19 +48,22 @@ impl Contents {
 }
 
 /// Keeps what two sides made of one managed file: under a ref, on record, and ours in `raw/`.
-pub(super) fn keep(lane: &mut Lane, n: usize, path: &RepoPath, blobs: Blobs) -> Result<(), Error> {
-    let text = |id: Option<BlobId>| -> Result<Option<String>, Error> {
-        let bytes = id.map(|it| lane.repo.blob(it)).transpose()?;
-        Ok(bytes.and_then(|it| String::from_utf8(it).ok()))
-    };
-    let contents =
-        Contents { base: text(blobs.base)?, record: text(blobs.record)?, git: text(blobs.git)? };
+pub(super) fn keep(
+    lane: &mut Lane,
+    n: usize,
+    path: &RepoPath,
+    contents: Contents,
+) -> Result<(), Error> {
     let fabric = lane.fabrics[n].fabric.clone();
-    let raw_path = blobs.record.map(|it| {
-        let name = RawPath::new(path.file_name()).safe_name();
-        RawPath::new(format!("conflict-{}-{name}", it.short()))
-    });
-    let (message, kind) = match (blobs.base, blobs.record, blobs.git) {
+    let raw_path = match &contents.record {
+        Some(text) => {
+            let blob = lane.repo.blob_id_of(text.as_bytes())?;
+            let name = RawPath::new(path.file_name()).safe_name();
+            Some(RawPath::new(format!("conflict-{}-{name}", blob.short())))
+        }
+        None => None,
+    };
+    let (message, kind) = match (&contents.base, &contents.record, &contents.git) {
         (_, Some(_), None) => ("others removed", ConflictKind::MissingResource),
         (_, None, _) => ("others changed what was removed here:", ConflictKind::MissingResource),
         (None, _, _) => ("others made another", ConflictKind::DuplicateIdentity),
@@ -97,8 +99,8 @@ pub(super) fn keep(lane: &mut Lane, n: usize, path: &RepoPath, blobs: Blobs) -> 
         keep_contents(lane, &conflict, &contents)?;
         lane.store.settle(Settlement { conflicts: vec![conflict], ..Settlement::default() })?;
     }
-    match (blobs.record, raw_path) {
-        (Some(blob), Some(raw_path)) => hand_back(lane, n, blob, raw_path, &message),
+    match (contents.record, raw_path) {
+        (Some(text), Some(raw_path)) => hand_back(lane, n, text.into_bytes(), raw_path, &message),
         _ => Ok(()),
     }
 }
@@ -118,11 +120,10 @@ fn keep_contents(lane: &Lane, conflict: &Conflict, contents: &Contents) -> Resul
 fn hand_back(
     lane: &mut Lane,
     n: usize,
-    blob: BlobId,
+    bytes: Vec<u8>,
     raw_path: RawPath,
     message: &str,
 ) -> Result<(), Error> {
-    let bytes = lane.repo.blob(blob)?;
     let raw = lane.fabrics[n].fabric.raw();
     let (intake, drop_id) = settle::returned(raw_path, bytes.clone());
     let hint = "compare the two; to have yours, change this file and rename it, to have theirs, \
@@ -214,6 +215,24 @@ fn decided(lane: &Lane, it: &Conflict, contents: &Contents, rule: &Rule) -> Opti
     Some(meet::merged(lane, contents.sides(), &document, &rule))
 }
 
+/// What a person decides about what both sides changed.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Decided {
+    /// In general; none is field by field, and what overlaps stays open.
+    #[serde(default)]
+    pub strategy: Option<ConflictStrategy>,
+    /// For single fields.
+    #[serde(default)]
+    pub fields: BTreeMap<FieldPath, Side>,
+}
+
+impl Decided {
+    pub(super) fn rule(&self) -> Rule {
+        let strategy = self.strategy.unwrap_or_default();
+        Rule { strategy, newest: None, decisions: self.fields.clone() }
+    }
+}
+
 /// What a person decided.
 #[derive(Debug, Clone)]
 pub(super) struct Decision {
@@ -267,7 +286,7 @@ fn resolve_one(
     };
     let contents = contents(lane, conflict)?;
     let outcome = match &decision.text {
-        Some(text) => written(lane, conflict, text)?,
+        Some(text) => written(lane, n, conflict, text)?,
         None => decided(lane, conflict, &contents, &decision.rule),
     };
     let bytes: Option<Arc<[u8]>> = match outcome {
@@ -298,8 +317,13 @@ fn resolve_one(
 }
 
 /// The text that a person wrote, if it is that resource.
-fn written(lane: &Lane, conflict: &Conflict, text: &str) -> Result<Option<Merged>, Error> {
-    let key = super::edits::judge(lane, text)?.key;
+fn written(
+    lane: &Lane,
+    n: usize,
+    conflict: &Conflict,
+    text: &str,
+) -> Result<Option<Merged>, Error> {
+    let key = edits::judge(lane, n, text)?.0.key;
     if ResourceId::of(&conflict.fabric, &key) != conflict.id {
         let what = format!("the text is of {key}, not of the resource in {}", conflict.path);
         return Err(Error::Refused { what });

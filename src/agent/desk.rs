@@ -3,29 +3,27 @@
 //! A running agent answers over its socket, a command without one opens the lane itself: both come
 //! through here, so both say the same.
 
-use super::conflicts::{self, Decision};
-use super::find::{operation, record, records};
+use super::conflicts::{self, Decided, Decision};
+use super::find::{operation, record, records as listed};
 use super::lane::Lane;
+use super::records::{self, Edit};
 use super::sync::{self, Sent};
 use super::turn::{self, Cause, Turned};
 use super::{Error, verify};
 use crate::git;
-use crate::model::conflict::{ConflictStrategy, Side};
 use crate::model::digest::Sha256;
 use crate::model::fabric::FabricName;
-use crate::model::field::FieldPath;
 use crate::model::ids::CommitId;
 use crate::model::operation::{Operation, State, Trigger};
 use crate::model::path::RawPath;
 use crate::model::problem::Problem;
 use crate::model::record::{Conflict, Record, Reject};
 use crate::model::report::{
-    ConflictView, Delivery, FabricStatus, FileReport, IgnoredList, IngestReport, RejectedFile,
-    RepositoryStatus, ResolveReport, VerifyReport,
+    ConflictView, Delivery, EditReport, FabricStatus, FileReport, IgnoredList, IngestReport,
+    RecordText, RejectedFile, RepositoryStatus, ResolveReport, VerifyReport,
 };
-use crate::pipeline::merge::Rule;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 /// How many entries an answer lists at most.
 pub(super) const LISTED_MAX: usize = 100_000;
@@ -59,6 +57,13 @@ pub enum Request {
         /// Which.
         name: String,
     },
+    /// One record with the text of its file.
+    Text {
+        /// Which.
+        name: String,
+    },
+    /// Change, make or remove a record, and send it.
+    Edit(Edit),
     /// Operations, the newest first.
     Operations {
         /// How many.
@@ -117,29 +122,12 @@ pub enum Request {
     },
 }
 
-/// What a person decides about what both sides changed.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Decided {
-    /// In general; none is field by field, and what overlaps stays open.
-    #[serde(default)]
-    pub strategy: Option<ConflictStrategy>,
-    /// For single fields.
-    #[serde(default)]
-    pub fields: BTreeMap<FieldPath, Side>,
-}
-
-impl Decided {
-    fn rule(&self) -> Rule {
-        let strategy = self.strategy.unwrap_or_default();
-        Rule { strategy, newest: None, decisions: self.fields.clone() }
-    }
-}
-
 impl Request {
     /// Says whether answering it may leave commits that the remote lacks.
     pub fn may_commit(&self) -> bool {
         match self {
             Request::Ingest { dry_run } | Request::Resolve { dry_run, .. } => !dry_run,
+            Request::Edit(it) => !it.dry_run,
             Request::Retry { .. } => true,
             _ => false,
         }
@@ -158,6 +146,10 @@ pub enum Answer {
     Records(Vec<Record>),
     /// To `record`.
     Record(Box<Record>),
+    /// To `text`.
+    Text(Box<RecordText>),
+    /// To `edit`.
+    Edited(Box<EditReport>),
     /// To `operations`.
     Operations(Vec<Operation>),
     /// To `operation`.
@@ -243,8 +235,20 @@ fn try_answer(lane: &mut Lane, request: &Request, live: &Live) -> Result<Answer,
     Ok(match request {
         Request::Status => Answer::Status(Box::new(status(lane, live)?)),
         Request::Ingest { dry_run } => Answer::Ingest(ingest(lane, *dry_run)?),
-        Request::Records { kind } => Answer::Records(records(lane, kind.as_deref())?),
+        Request::Records { kind } => Answer::Records(listed(lane, kind.as_deref())?),
         Request::Record { name } => Answer::Record(Box::new(record(lane, name)?)),
+        Request::Text { name } => {
+            let record = record(lane, name)?;
+            let text = records::text_of(lane, record.blob_id, &record.path)?;
+            Answer::Text(Box::new(RecordText { record, text }))
+        }
+        Request::Edit(it) => {
+            let mut report = records::edit(lane, it, Trigger::Cli)?;
+            if report.commit_id.is_some() {
+                report.delivery = delivery(lane);
+            }
+            Answer::Edited(Box::new(report))
+        }
         Request::Operations { limit } => {
             Answer::Operations(lane.store.operations((*limit).min(LISTED_MAX))?)
         }

@@ -103,25 +103,29 @@ fn change(
     })
 }
 
-/// Judges a text as the file of one managed resource, as a drop would be judged.
+/// Judges a text as the file of one managed resource, as a drop would be judged, and says where it
+/// belongs.
 ///
 /// # Errors
 /// [`Error::Refused`] with every mistake and its place.
-pub(super) fn judge(lane: &Lane, text: &str) -> Result<Document, Error> {
+pub(super) fn judge(lane: &Lane, n: usize, text: &str) -> Result<(Document, RepoPath), Error> {
     let intake = Intake::new(RawPath::new("edit.yaml"), text.as_bytes().to_vec());
     let refused = |problems: &[Problem]| {
         let told = problems.iter().filter(|it| it.is_error()).take(PROBLEMS_TOLD_MAX);
-        let told: Vec<String> = told.map(ToString::to_string).collect();
+        let told: Vec<String> = told
+            .map(|it| match &it.hint {
+                Some(hint) => format!("{it}: {hint}"),
+                None => it.to_string(),
+            })
+            .collect();
         Error::Refused { what: format!("this is no resource to be filed: {}", told.join("; ")) }
     };
-    let valid = validation::validate(intake, &lane.rules());
-    let valid = valid.map_err(|it| refused(&it.problems))?;
-    // Where it belongs is the same in every fabric.
-    let fabric = &lane.fabrics[0].fabric;
+    let valid = validation::validate(intake, &lane.rules()).map_err(|it| refused(&it.problems))?;
+    let fabric = &lane.fabrics[n].fabric;
     let mut judged = classification::classify(valid, fabric, &lane.catalog).judged;
     match (judged.pop(), judged.is_empty()) {
         (Some(it), true) => match it.verdict {
-            Verdict::Managed { .. } => Ok(it.document),
+            Verdict::Managed { target } => Ok((it.document, target)),
             Verdict::Unmanaged { why } | Verdict::Rejected { why } => {
                 Err(refused(&[Problem { severity: Severity::Error, ..why }]))
             }

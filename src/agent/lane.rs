@@ -29,7 +29,8 @@ pub(super) const MERGE_CONFLICT: &str = "merge-conflict";
 const LOCK_TRIES: u32 = 60;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 /// Rules that depend on more than the file: such a drop is judged anew at each look.
-const OF_THE_WORLD: [&str; 3] = ["managed-edited", "path-taken", "rival-drops"];
+const OF_THE_WORLD: [&str; 4] =
+    ["managed-edited", "path-taken", "rival-drops", "changed-in-git-only"];
 
 /// What one lane needs of the settings.
 #[derive(Debug, Clone)]

@@ -7,6 +7,7 @@ use crate::model::fabric::Fabric;
 use crate::model::ids::CommitId;
 use crate::model::key::ResourceId;
 use crate::model::path::{RawPath, RepoPath};
+use crate::model::rules::Direction;
 use crate::pipeline::processing::{Held, Holdings, InWorkTree, wanted};
 use crate::pipeline::tracked::{Tracked, report_path};
 use bstr::BString;
@@ -30,6 +31,12 @@ pub(super) fn holdings(
             let key = &judged.document.key;
             if let Some(record) = lane.store.record(&ResourceId::of(&fabric.name, key))? {
                 holdings.places.insert(key.clone(), record.path);
+            }
+            match it.rules.direction_of(key) {
+                Direction::Bidirectional | Direction::RecordToGit => (),
+                closed @ (Direction::GitToRecord | Direction::Disabled) => {
+                    holdings.closed.insert(key.clone(), closed);
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The will: one lane per repository, each a loop over a closed set of events.
 
-mod conflicts;
+pub mod conflicts;
 pub mod desk;
 mod edits;
 mod find;
@@ -9,6 +9,7 @@ pub mod lane;
 mod lookup;
 mod meet;
 pub mod message;
+pub mod records;
 pub mod recovery;
 pub mod run;
 pub mod schedule;

@@ -363,8 +363,9 @@ fn keep_overlap(lane: &mut Lane, it: &Overlap) -> Result<(), Error> {
     let Some((n, path)) = meet::place_of(lane, &it.path) else { return Ok(()) };
     let fabric = lane.fabrics[n].fabric.clone();
     if path.is_within(&fabric.managed()) {
-        let blobs = conflicts::Blobs { base: it.base, record: it.ours, git: it.theirs };
-        return conflicts::keep(lane, n, &path, blobs);
+        let read = |id: Option<BlobId>| id.map(|it| lane.repo.blob(it)).transpose();
+        let contents = conflicts::Contents::of(read(it.base)?, read(it.ours)?, read(it.theirs)?);
+        return conflicts::keep(lane, n, &path, contents);
     }
     let Some(ours) = it.ours else { return Ok(()) };
     let name = RawPath::new(path.file_name()).safe_name();

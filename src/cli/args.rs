@@ -143,13 +143,13 @@ pub enum Command {
     Retry(Retry),
     /// Show which resources there are, in which file, and where each came from
     #[command(subcommand)]
-    Records(Records),
+    Records(decide::Records),
     /// Show what was done, when and why: the journal
     #[command(subcommand)]
     Operations(Operations),
     /// Show where two contents claim one resource
     #[command(subcommand)]
-    Conflicts(Conflicts),
+    Conflicts(decide::Conflicts),
     /// Compare store, work tree, HEAD and remote, and change nothing
     #[command(long_about = VERIFY, after_long_help = EXIT_CODES)]
     Verify(OneRepository),
@@ -378,26 +378,6 @@ pub struct OneRepository {
     pub json: bool,
 }
 
-/// `records`.
-#[derive(Debug, Subcommand)]
-pub enum Records {
-    /// List all resources on record
-    #[command(after_long_help = EXIT_CODES)]
-    List(Listing),
-    /// Show one resource: its file, digests, commit and source
-    #[command(
-        long_about = "\
-Show one resource: its file, digests, commit, and the drop, document and line it came from.
-
-Examples:
-  git intake records show VPC/vpc-1
-  git intake records show VPC/team-a/vpc-1
-  git intake records show fabric-1/managed/vpcs/vpc-1.yaml",
-        after_long_help = EXIT_CODES
-    )]
-    Show(Showing),
-}
-
 /// `operations`.
 #[derive(Debug, Subcommand)]
 pub enum Operations {
@@ -407,20 +387,6 @@ pub enum Operations {
     /// Show one operation: what it took, what it changed, how far it came
     #[command(after_long_help = EXIT_CODES)]
     Show(Showing),
-}
-
-/// `conflicts`.
-#[derive(Debug, Subcommand)]
-pub enum Conflicts {
-    /// List what waits for a person, each with the way out; exit code 3 if there is any
-    #[command(after_long_help = EXIT_CODES)]
-    List(Listing),
-    /// Show one conflict: the fields, all three contents, and what resolving it would give
-    #[command(long_about = decide::SHOW, after_long_help = EXIT_CODES)]
-    Show(decide::Show),
-    /// Resolve conflicts by a commit: by field, by a strategy, or with a text of your own
-    #[command(long_about = decide::RESOLVE, after_long_help = EXIT_CODES)]
-    Resolve(decide::Resolve),
 }
 
 /// A list of one repository.

@@ -129,22 +129,25 @@ pub(super) fn status(it: &args::Status, context: &Context) -> Result<u8, Failure
     Ok(if held { HELD } else { 0 })
 }
 
-pub(super) fn records(it: &args::Records, context: &Context) -> Result<u8, Failure> {
+pub(super) fn records(it: &args::decide::Records, context: &Context) -> Result<u8, Failure> {
     match it {
-        args::Records::List(it) => {
+        args::decide::Records::List(it) => {
             let reach = Reach::find(it.repo.as_deref(), context.config.as_deref())?;
             let Answer::Records(all) = reach.ask(&Request::Records { kind: None })? else {
                 return Err(unexpected());
             };
             answered(it.json, &all, listing::records(&all, context.colored))?;
         }
-        args::Records::Show(it) => {
+        args::decide::Records::Show(it) => {
             let reach = Reach::find(it.listing.repo.as_deref(), context.config.as_deref())?;
             let Answer::Record(one) = reach.ask(&Request::Record { name: it.id.clone() })? else {
                 return Err(unexpected());
             };
             answered(it.listing.json, &one, listing::record(&one, context.colored))?;
         }
+        args::decide::Records::Set(it) => return decide::set(it, context),
+        args::decide::Records::Edit(it) => return decide::edit(it, context),
+        args::decide::Records::Delete(it) => return decide::delete(it, context),
     }
     Ok(0)
 }
@@ -171,11 +174,11 @@ pub(super) fn operations(it: &args::Operations, context: &Context) -> Result<u8,
     Ok(0)
 }
 
-pub(super) fn conflicts(it: &args::Conflicts, context: &Context) -> Result<u8, Failure> {
+pub(super) fn conflicts(it: &args::decide::Conflicts, context: &Context) -> Result<u8, Failure> {
     let it = match it {
-        args::Conflicts::List(it) => it,
-        args::Conflicts::Show(it) => return decide::show(it, context),
-        args::Conflicts::Resolve(it) => return decide::resolve(it, context),
+        args::decide::Conflicts::List(it) => it,
+        args::decide::Conflicts::Show(it) => return decide::show(it, context),
+        args::decide::Conflicts::Resolve(it) => return decide::resolve(it, context),
     };
     let reach = Reach::find(it.repo.as_deref(), context.config.as_deref())?;
     let Answer::Conflicts(all) = reach.ask(&Request::Conflicts)? else { return Err(unexpected()) };

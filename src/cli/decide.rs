@@ -4,9 +4,12 @@ use super::args::decide as args;
 use super::commands::{answered, unexpected};
 use super::reach::Reach;
 use super::{Context, Failure, HELD, decisions};
-use crate::agent::desk::{Answer, Decided, Request};
+use crate::agent::conflicts::Decided;
+use crate::agent::desk::{Answer, Request};
+use crate::agent::records::{Edit, EditChange};
 use crate::config;
-use std::io::Read as _;
+use crate::model::report::Delivery;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 /// No text that is handed in is larger, in bytes.
@@ -37,6 +40,91 @@ pub(super) fn resolve(it: &args::Resolve, context: &Context) -> Result<u8, Failu
     let text = decisions::resolved(&report, it.dry_run, context.colored);
     answered(it.listing.json, &report, text)?;
     Ok(if report.conflicts.iter().all(|it| it.resolved) { 0 } else { HELD })
+}
+
+pub(super) fn set(it: &args::Set, context: &Context) -> Result<u8, Failure> {
+    let change = EditChange::Fields { set: it.fields.clone(), remove: it.remove.clone() };
+    let reach = Reach::find(it.doing.listing.repo.as_deref(), context.config.as_deref())?;
+    ask(&reach, draft(Some(&it.id), change, &it.doing), &it.doing, context)
+}
+
+pub(super) fn delete(it: &args::Delete, context: &Context) -> Result<u8, Failure> {
+    let reach = Reach::find(it.doing.listing.repo.as_deref(), context.config.as_deref())?;
+    ask(&reach, draft(Some(&it.id), EditChange::Delete, &it.doing), &it.doing, context)
+}
+
+pub(super) fn edit(it: &args::Edit, context: &Context) -> Result<u8, Failure> {
+    let reach = Reach::find(it.doing.listing.repo.as_deref(), context.config.as_deref())?;
+    let Some(id) = &it.id else {
+        let path = it.file.as_deref().ok_or_else(|| Failure::said(2, "name a file"))?;
+        let change = EditChange::Text { text: text_of(path)?, base: None };
+        let draft = Edit { fabric: it.fabric.clone(), ..draft(None, change, &it.doing) };
+        return ask(&reach, draft, &it.doing, context);
+    };
+    let Answer::Text(old) = reach.ask(&Request::Text { name: id.clone() })? else {
+        return Err(unexpected());
+    };
+    let base = Some(old.record.blob_id);
+    if let Some(path) = &it.file {
+        let change = EditChange::Text { text: text_of(path)?, base };
+        return ask(&reach, draft(Some(id), change, &it.doing), &it.doing, context);
+    }
+    let mut file = tempfile::Builder::new().prefix("git-intake-").suffix(".yaml").tempfile()?;
+    file.write_all(old.text.as_bytes())?;
+    file.flush()?;
+    open_editor(file.path())?;
+    let text = text_of(file.path())?;
+    if text == old.text {
+        super::print("nothing was changed\n")?;
+        return Ok(0);
+    }
+    let change = EditChange::Text { text, base };
+    let done = ask(&reach, draft(Some(id), change, &it.doing), &it.doing, context);
+    done.map_err(|failure| match file.keep() {
+        // What somebody wrote is not thrown away with a mistake in it.
+        Ok((_, path)) => failure.hint(format!(
+            "your text is kept; mend it and send it: git-intake records edit {id} --file {}",
+            path.display()
+        )),
+        Err(_) => failure,
+    })
+}
+
+fn draft(name: Option<&str>, change: EditChange, it: &args::Doing) -> Edit {
+    Edit {
+        name: name.map(str::to_owned),
+        fabric: None,
+        change,
+        actor: actor(it.actor.as_deref()),
+        strategy: None,
+        dry_run: it.dry_run,
+    }
+}
+
+fn ask(reach: &Reach, edit: Edit, it: &args::Doing, context: &Context) -> Result<u8, Failure> {
+    let Answer::Edited(report) = reach.ask(&Request::Edit(edit))? else { return Err(unexpected()) };
+    answered(it.listing.json, &report, decisions::edited(&report, context.colored))?;
+    let held = matches!(report.delivery, Delivery::Held { .. });
+    Ok(match (report.open.is_empty() && !held, &report.delivery) {
+        (false, _) => HELD,
+        (true, Delivery::Waiting { .. }) => 1,
+        (true, _) => 0,
+    })
+}
+
+/// Lets a person edit a file, in the editor of the environment.
+fn open_editor(path: &Path) -> Result<(), Failure> {
+    let named = config::variable("VISUAL").or_else(|| config::variable("EDITOR"));
+    let editor = named.unwrap_or_else(|| "vi".to_owned());
+    // As git does it: the setting may hold arguments, so a shell reads it.
+    let script = format!("{editor} \"$@\"");
+    let run =
+        std::process::Command::new("sh").arg("-c").arg(script).arg(&editor).arg(path).status();
+    match run {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => Err(Failure::said(1, format!("the editor `{editor}` failed; nothing is changed"))),
+        Err(it) => Err(Failure::said(1, format!("cannot start the editor `{editor}`: {it}"))),
+    }
 }
 
 fn decided(it: &args::Deciding) -> Decided {

@@ -3,7 +3,7 @@
 use super::render::delivered;
 use super::table::{Paint, Style, Table, count, printable};
 use crate::model::conflict::FieldClash;
-use crate::model::report::{ConflictView, ResolveReport};
+use crate::model::report::{ConflictView, EditReport, ResolveReport};
 use std::fmt::Write as _;
 
 /// So many characters of one value are shown.
@@ -71,6 +71,33 @@ pub fn resolved(report: &ResolveReport, dry_run: bool, colored: bool) -> String 
     if !dry_run {
         out.push_str(&delivered(&report.delivery, paint));
     }
+    out
+}
+
+/// The answer of `records set`, `records edit` and `records delete`.
+pub fn edited(it: &EditReport, colored: bool) -> String {
+    let paint = Paint { colored };
+    let mut out = String::new();
+    if !it.open.is_empty() {
+        let words = "git has changed the same fields since; your edit waits as a conflict";
+        let _ = writeln!(out, "{}: {}", it.path, paint.dress(Style::Bad, words));
+        out.push_str(&fields(&it.open, paint));
+        let _ = writeln!(out, "next: git-intake conflicts show {}", it.path.file_name());
+        return out;
+    }
+    let verb = match (&it.before, &it.after) {
+        (before, after) if before == after => "unchanged",
+        (None, _) => "created",
+        (Some(_), Some(_)) => "updated",
+        (Some(_), None) => "deleted",
+    };
+    let commit = it.commit_id.map(|it| format!(", commit {}", it.short())).unwrap_or_default();
+    let would = if it.dry_run { "would be " } else { "" };
+    let _ = writeln!(out, "{}: {would}{verb}{commit}", it.path);
+    if it.dry_run && it.after != it.before {
+        out.push_str(&shown(it.after.as_deref()));
+    }
+    out.push_str(&delivered(&it.delivery, paint));
     out
 }
 

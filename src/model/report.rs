@@ -6,7 +6,7 @@ use super::ids::{CommitId, OperationId};
 use super::key::ResourceId;
 use super::path::{RawPath, RepoPath};
 use super::problem::Problem;
-use super::record::Conflict;
+use super::record::{Conflict, Record};
 use serde::{Deserialize, Serialize};
 
 /// What became of one document.
@@ -359,4 +359,38 @@ pub struct ResolveReport {
     pub conflicts: Vec<Resolved>,
     /// How far the commits went.
     pub delivery: Delivery,
+}
+
+/// The answer to an edit of a record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EditReport {
+    /// The resource.
+    pub id: ResourceId,
+    /// Whose it is.
+    pub fabric: FabricName,
+    /// Its file.
+    pub path: RepoPath,
+    /// The journal's entry; none where nothing changed.
+    pub operation: Option<OperationId>,
+    /// The commit; none where nothing changed.
+    pub commit_id: Option<CommitId>,
+    /// What the file held; none where there was none.
+    pub before: Option<String>,
+    /// What the file holds; none where it is gone.
+    pub after: Option<String>,
+    /// The fields that git has changed to other values since; the edit waits as a conflict then.
+    pub open: Vec<FieldClash>,
+    /// How far it went.
+    pub delivery: Delivery,
+    /// Nothing was changed: this is what would happen.
+    pub dry_run: bool,
+}
+
+/// One record with the text of its file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecordText {
+    /// The record.
+    pub record: Record,
+    /// What git holds there.
+    pub text: String,
 }

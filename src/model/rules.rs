@@ -3,6 +3,7 @@
 use super::conflict::ConflictStrategy;
 use super::key::{DEFAULT_NAMESPACE, Key};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// How much the agent does for a fabric; each does what the one before it does, and more.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -43,6 +44,13 @@ pub enum Direction {
     GitToRecord,
     /// Neither drops, edits of the record nor hand edits are taken; the record shows what git has.
     Disabled,
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The word on the screen is the word in JSON and in the settings.
+        Serialize::serialize(self, f)
+    }
 }
 
 /// What holds for some resources of a fabric instead of what holds for all.

@@ -14,6 +14,7 @@ use crate::model::plan::{Change, Disposal, Fate, Recorded};
 use crate::model::problem::Problem;
 use crate::model::record::ConflictKind;
 use crate::model::report::{Action, Ending, Filed};
+use crate::model::rules::Direction;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -81,6 +82,8 @@ pub struct Holdings {
     pub occupants: HashMap<RepoPath, Key>,
     /// Every path of [`wanted`], looked up.
     pub files: HashMap<RepoPath, Held>,
+    /// Resources that drops may not change, and why.
+    pub closed: HashMap<Key, Direction>,
     /// What HEAD has of the drops, because they came by git.
     pub tracked: super::tracked::Tracked,
 }
@@ -225,7 +228,17 @@ impl Stage<'_> {
                 format!("move {other} to its own file, commit that, and save this file again");
             return Some(place(Problem::error("path-taken", message).hint(hint)));
         }
-        let edited = match &self.holdings.files.get(path)?.work {
+        let held = self.holdings.files.get(path)?;
+        let same = |it: &(BlobId, Arc<[u8]>)| *it.1 == *document.text.as_bytes();
+        if let Some(direction) = self.holdings.closed.get(&document.key)
+            && !held.head.as_ref().is_some_and(same)
+        {
+            let message =
+                format!("{} is changed in git only (its direction is {direction})", document.key);
+            let hint = format!("edit {path} and commit that, or change the rule in the settings");
+            return Some(place(Problem::error("changed-in-git-only", message).hint(hint)));
+        }
+        let edited = match &held.work {
             InWorkTree::Edited(bytes) => bytes,
             InWorkTree::AsHead | InWorkTree::Missing => return None,
         };

@@ -4,6 +4,7 @@
 mod world;
 mod walk;
 mod merge;
+mod edits;
 mod crash;
 mod storm;
 mod remotes;

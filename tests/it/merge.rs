@@ -1,7 +1,8 @@
 //! Two hands on one resource: what is merged, what waits for a person, and how a person decides.
 
 use crate::world::{World, git, vpc};
-use git_intake::agent::desk::{self, Answer, Decided, Live, Request};
+use git_intake::agent::conflicts::Decided;
+use git_intake::agent::desk::{self, Answer, Live, Request};
 use git_intake::model::conflict::{ConflictStrategy, Side};
 use git_intake::model::record::{Conflict, ConflictKind};
 use git_intake::model::report::{ConflictView, Resolved};
