@@ -71,7 +71,7 @@ const ROOMS: [(&str, &[&str]); 16] = [
     ("git", &["model", "push", "clock", "step"]),
     ("store", &["model", "clock", "step"]),
     ("telemetry", &["config", "clock"]),
-    ("config", &["pipeline", "yaml", "model", "step"]),
+    ("config", &["pipeline", "catalog", "yaml", "model", "step"]),
     ("pipeline", &["catalog", "yaml", "model"]),
     ("catalog", &["yaml", "model"]),
     ("yaml", &["model"]),

@@ -13,7 +13,7 @@ use crate::model::rules::FabricRules;
 use crate::pipeline::archive::ArchiveStrategy;
 use crate::pipeline::discovery::Ready;
 use crate::pipeline::processing::Strategies;
-use crate::pipeline::validation::Rules;
+use crate::pipeline::validation::{Rules, SchemaStrategy};
 use crate::step::Steps;
 use crate::store::{Freshness, Store};
 use crate::worktree::{Ignores, ReadRaw, WorkTree};
@@ -41,6 +41,8 @@ pub struct LaneSettings {
     pub rescan: Duration,
     /// How much one file may hold.
     pub limits: Limits,
+    /// What a breach of a kind's schema is taken for.
+    pub schema: SchemaStrategy,
     /// The size of one drop, in bytes.
     pub bytes_max: u64,
     /// Files of one turn.
@@ -140,7 +142,7 @@ impl Lane {
         let mut lane = Lane {
             fabrics: fabrics.collect(),
             settings: lane_settings(settings, repository, interrupt),
-            catalog: Catalog::hedgehog(),
+            catalog: settings.kinds(),
             repo,
             tree,
             store,
@@ -153,7 +155,7 @@ impl Lane {
 
     /// What drops are judged by.
     pub fn rules(&self) -> Rules<'_> {
-        Rules { limits: self.settings.limits, catalog: &self.catalog }
+        Rules { limits: self.settings.limits, catalog: &self.catalog, schema: self.settings.schema }
     }
 
     /// Brings directories and records up to date; a fabric that is held keeps the rest from nothing.
@@ -266,6 +268,7 @@ fn lane_settings(
         quiet: settings.intake.quiet,
         rescan: settings.intake.rescan,
         limits: settings.yaml.limits(),
+        schema: settings.schema,
         bytes_max: settings.intake.bytes_max,
         files_per_turn_max: settings.intake.files_per_turn_max.max(1),
         bytes_per_turn_max: settings.intake.bytes_per_turn_max,

@@ -1,11 +1,40 @@
 //! Hedgehog's kinds, as its CRDs have them (fabric 0.126, fabricator of August 2026).
 
-use super::{Entry, Owner};
+use super::{Entry, Owner, Scope, Version};
 
 const WIRING: &str = "wiring.githedgehog.com";
 const VPC: &str = "vpc.githedgehog.com";
 const GATEWAY: &str = "gateway.githedgehog.com";
 const FABRICATOR: &str = "fabricator.githedgehog.com";
+
+/// The definitions of those kinds that people write.
+pub(super) const DEFINITIONS: &str = include_str!("hedgehog.yaml");
+
+/// One kind of ours.
+pub(super) struct Row {
+    group: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+    served: &'static [&'static str],
+    owner: Owner,
+    namespace: &'static str,
+}
+
+impl Row {
+    pub(super) fn entry(&self) -> Entry {
+        let version =
+            |name: &&str| Version { name: (*name).to_owned(), served: true, schema: None };
+        Entry {
+            group: self.group.to_owned(),
+            kind: self.kind.to_owned(),
+            plural: self.plural.to_owned(),
+            versions: self.served.iter().map(version).collect(),
+            owner: self.owner,
+            scope: Scope::Only(self.namespace),
+            qualified: false,
+        }
+    }
+}
 
 const fn user(
     group: &'static str,
@@ -13,8 +42,8 @@ const fn user(
     plural: &'static str,
     served: &'static [&'static str],
     namespace: &'static str,
-) -> Entry {
-    Entry { group, kind, plural, served, owner: Owner::User, namespace }
+) -> Row {
+    Row { group, kind, plural, served, owner: Owner::User, namespace }
 }
 
 const fn controlled(
@@ -23,14 +52,14 @@ const fn controlled(
     plural: &'static str,
     served: &'static [&'static str],
     why: &'static str,
-) -> Entry {
-    Entry { group, kind, plural, served, owner: Owner::Controller(why), namespace: "default" }
+) -> Row {
+    Row { group, kind, plural, served, owner: Owner::Controller(why), namespace: "default" }
 }
 
 const BETA: &[&str] = &["v1beta1"];
 const ALPHA: &[&str] = &["v1alpha1"];
 
-pub(super) const ENTRIES: &[Entry] = &[
+pub(super) const ROWS: &[Row] = &[
     user(WIRING, "Switch", "switches", BETA, "default"),
     user(WIRING, "Server", "servers", BETA, "default"),
     user(WIRING, "Connection", "connections", BETA, "default"),

@@ -3,6 +3,7 @@
 //! Scripts rely on these names and on the exit codes, so both are stable: a snapshot of every help
 //! text is kept in the tests. Nothing is decided here.
 
+pub mod check;
 pub mod decide;
 
 use crate::model::fabric::FabricName;
@@ -127,8 +128,8 @@ pub enum Command {
     #[command(long_about = INGEST, after_long_help = EXIT_CODES)]
     Ingest(Ingest),
     /// Judge files as raw/ would; needs no repository and changes nothing
-    #[command(long_about = CHECK, after_long_help = EXIT_CODES)]
-    Check(Check),
+    #[command(long_about = check::CHECK, after_long_help = EXIT_CODES)]
+    Check(check::Check),
     /// Copy files into raw/ safely, and hear what became of them
     #[command(long_about = PUT, after_long_help = EXIT_CODES)]
     Put(Put),
@@ -258,46 +259,6 @@ pub struct Ingest {
     /// Answer as one JSON document
     #[arg(long)]
     pub json: bool,
-}
-
-const CHECK: &str = "\
-Judge files as raw/ would: which documents are in them, where each would be filed, and what is \
-wrong, with line and column. Needs no repository and no agent, so it fits an editor, a commit hook \
-or a pipeline. Directories are walked for .yaml, .yml and .json files; hidden ones and symbolic \
-links in them are passed over.
-
-Examples:
-  git intake check vpc.yaml
-  git intake check manifests/ --json
-  git intake check manifests/ --format github     findings beside the lines of a pull request
-  git intake check manifests/ --format sarif      for code scanning
-  kubectl get vpc -o yaml | git intake check -";
-
-/// `check`.
-#[derive(Debug, Args)]
-pub struct Check {
-    /// Files and directories; - is standard input
-    #[arg(required = true, value_name = "PATH")]
-    pub paths: Vec<PathBuf>,
-    /// How to answer
-    #[arg(long, value_name = "FORMAT", default_value = "human")]
-    pub format: CheckFormat,
-    /// Answer as one JSON document, as --format json does
-    #[arg(long, conflicts_with = "format")]
-    pub json: bool,
-}
-
-/// How `check` answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum CheckFormat {
-    /// Text with the lines in question
-    Human,
-    /// One JSON document
-    Json,
-    /// SARIF 2.1.0, which code scanning services read
-    Sarif,
-    /// Workflow commands, which GitHub shows beside the lines
-    Github,
 }
 
 const PUT: &str = "\

@@ -2,14 +2,14 @@
 
 use super::reach::load;
 use super::{Context, Failure, HELD, args, formats, print};
-use crate::catalog::Catalog;
+use crate::catalog::Breadth;
 use crate::model::document::{Intake, Rejected, Verdict};
 use crate::model::fabric::{Fabric, FabricName};
 use crate::model::path::{RawPath, RepoPath};
 use crate::model::problem::{Problem, Severity};
 use crate::model::report::{Action, CheckReport, CheckSummary, Ending, FileReport, Filed};
 use crate::pipeline::classification;
-use crate::pipeline::validation::{self, Rules};
+use crate::pipeline::validation::{self, Rules, SchemaStrategy};
 use std::collections::{BTreeSet, HashSet};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt as _;
@@ -23,15 +23,29 @@ const DEPTH_MAX: usize = 64;
 /// More threads than this only wait for each other.
 const THREADS_MAX: usize = 64;
 
-pub(super) fn check(it: &args::Check, context: &Context) -> Result<u8, Failure> {
-    let settings = load(context.config.as_deref())?;
+pub(super) fn check(it: &args::check::Check, context: &Context) -> Result<u8, Failure> {
+    let mut settings = load(context.config.as_deref())?;
+    if let Some(dir) = &it.kinds {
+        settings.definitions = crate::config::read_kinds(dir)?;
+    }
+    settings.catalog = match it.catalog {
+        None => settings.catalog,
+        Some(args::check::CatalogArg::Hedgehog) => Breadth::Hedgehog,
+        Some(args::check::CatalogArg::Any) => Breadth::Any,
+    };
+    settings.schema = match it.schema {
+        None => settings.schema,
+        Some(args::check::SchemaArg::Off) => SchemaStrategy::Off,
+        Some(args::check::SchemaArg::Warn) => SchemaStrategy::Warn,
+        Some(args::check::SchemaArg::Enforce) => SchemaStrategy::Enforce,
+    };
     let mut found = Found::default();
     for path in &it.paths {
         found.gather(path, 0)?;
     }
-    let catalog = Catalog::hedgehog();
+    let catalog = settings.kinds();
     let judge = Judge {
-        rules: Rules { limits: settings.yaml.limits(), catalog: &catalog },
+        rules: Rules { limits: settings.yaml.limits(), catalog: &catalog, schema: settings.schema },
         bytes_max: settings.intake.bytes_max,
         fabric: Fabric {
             name: FabricName::parse("fabric").map_err(|it| Failure::said(1, it))?,
@@ -41,14 +55,16 @@ pub(super) fn check(it: &args::Check, context: &Context) -> Result<u8, Failure> 
     let paths: Vec<PathBuf> = found.files.into_iter().collect();
     let mut report = judge.all(&paths);
     report.files.sort_by(|a, b| a.path.cmp(&b.path));
-    let format = if it.json { args::CheckFormat::Json } else { it.format };
+    let format = if it.json { args::check::CheckFormat::Json } else { it.format };
     let text = match format {
-        args::CheckFormat::Human => formats::human(&report, &found.named, context.colored),
-        args::CheckFormat::Json => {
+        args::check::CheckFormat::Human => formats::human(&report, &found.named, context.colored),
+        args::check::CheckFormat::Json => {
             super::render::json(&report).map_err(|it| Failure::of(1, &it))?
         }
-        args::CheckFormat::Sarif => formats::sarif(&report).map_err(|it| Failure::of(1, &it))?,
-        args::CheckFormat::Github => formats::github(&report),
+        args::check::CheckFormat::Sarif => {
+            formats::sarif(&report).map_err(|it| Failure::of(1, &it))?
+        }
+        args::check::CheckFormat::Github => formats::github(&report),
     };
     print(&text)?;
     Ok(if report.summary.rejected > 0 { HELD } else { 0 })

@@ -5,10 +5,12 @@ use super::{
     FetchSettings, IntakeSettings, LogFormat, LogSettings, PushSettings, RepositorySettings,
     Settings, YamlSettings,
 };
+use crate::catalog::Breadth;
 use crate::model::conflict::ConflictStrategy;
 use crate::model::fabric::Author;
 use crate::pipeline::archive::ArchiveStrategy;
 use crate::pipeline::processing::{OnInvalid, OnUnsupported};
+use crate::pipeline::validation::SchemaStrategy;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,6 +22,10 @@ impl Default for Settings {
             on_invalid: OnInvalid::Keep,
             on_unsupported: OnUnsupported::Unmanaged,
             conflict: ConflictStrategy::Merge,
+            catalog: Breadth::Hedgehog,
+            kinds_dir: None,
+            definitions: Vec::new(),
+            schema: SchemaStrategy::Warn,
             intake: IntakeSettings::default(),
             yaml: YamlSettings::default(),
             push: PushSettings::default(),

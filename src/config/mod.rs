@@ -4,17 +4,21 @@
 //! test keeps it equal to what is built in. Layers: default, file, environment, flags.
 
 mod defaults;
+mod kinds;
 mod state;
 pub mod units;
 
+pub use kinds::read as read_kinds;
 pub use state::StateDir;
 
+use crate::catalog::{Breadth, Catalog, Definition};
 use crate::model::conflict::ConflictStrategy;
 use crate::model::fabric::{Author, Fabric, FabricName};
 use crate::model::path::RepoPath;
 use crate::model::rules::{FabricRules, ResourceRule};
 use crate::pipeline::archive::ArchiveStrategy;
 use crate::pipeline::processing::{OnInvalid, OnUnsupported, Strategies};
+use crate::pipeline::validation::SchemaStrategy;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
@@ -70,6 +74,15 @@ pub struct Settings {
     pub on_unsupported: OnUnsupported,
     /// What happens where two sides changed one resource.
     pub conflict: ConflictStrategy,
+    /// How many kinds are taken.
+    pub catalog: Breadth,
+    /// A directory with definitions of more kinds.
+    pub kinds_dir: Option<PathBuf>,
+    /// What was read there.
+    #[serde(skip)]
+    pub definitions: Vec<Definition>,
+    /// What a breach of a kind's schema is taken for.
+    pub schema: SchemaStrategy,
     /// How drops are found.
     pub intake: IntakeSettings,
     /// How much one file may hold.
@@ -277,6 +290,13 @@ impl FabricSettings {
     }
 }
 
+impl Settings {
+    /// The kinds that are known.
+    pub fn kinds(&self) -> Catalog {
+        Catalog::new(self.catalog, &self.definitions)
+    }
+}
+
 impl YamlSettings {
     /// The same for the yaml room.
     pub fn limits(&self) -> crate::yaml::Limits {
@@ -306,9 +326,13 @@ pub fn load(file: Option<&Path>) -> Result<Settings, Error> {
         it.token_file = it.token_file.as_ref().map(|path| base.join(path));
         it.ca_file = it.ca_file.as_ref().map(|path| base.join(path));
     }
+    settings.kinds_dir = settings.kinds_dir.map(|dir| base.join(dir));
     let ours = std::env::vars().filter(|(name, _)| name.starts_with(PREFIX));
-    let settings = with_environment(settings, ours.collect())?;
+    let mut settings = with_environment(settings, ours.collect())?;
     check(&settings, file)?;
+    if let Some(dir) = &settings.kinds_dir {
+        settings.definitions = kinds::read(dir)?;
+    }
     Ok(settings)
 }
 

@@ -1,11 +1,12 @@
 //! The third stage: what each document is, and where its file belongs.
 
 use super::place::Shown;
-use crate::catalog::{Catalog, Entry, Owner};
+use crate::catalog::{Catalog, Entry, Owner, Scope};
 use crate::model::document::{Classified, Document, Judged, Mark, Validated, Verdict};
 use crate::model::fabric::Fabric;
 use crate::model::key::DEFAULT_NAMESPACE;
 use crate::model::problem::Problem;
+use std::borrow::Cow;
 
 /// Judges every document of an intake.
 pub fn classify(validated: Validated, fabric: &Fabric, catalog: &Catalog) -> Classified {
@@ -16,8 +17,8 @@ pub fn classify(validated: Validated, fabric: &Fabric, catalog: &Catalog) -> Cla
         let place = |it: Problem, mark| shown.place(it, &document, mark);
         let verdict = match kind_of(&document, catalog) {
             Kind::Known(entry) => {
-                warnings.extend(foreign_namespace(&document, entry).map(|(it, at)| place(it, at)));
-                match fabric.managed_path(entry.plural, &document.key) {
+                warnings.extend(foreign_namespace(&document, &entry).map(|(it, at)| place(it, at)));
+                match fabric.managed_path(&entry.directory(), &document.key) {
                     Ok(target) => Verdict::Managed { target },
                     Err(why) => {
                         let problem = Problem::error("no-place", why.to_string());
@@ -37,7 +38,7 @@ pub fn classify(validated: Validated, fabric: &Fabric, catalog: &Catalog) -> Cla
 /// What the catalog says of a document's kind.
 pub(super) enum Kind<'a> {
     /// It has a place.
-    Known(&'a Entry),
+    Known(Cow<'a, Entry>),
     /// It is somebody else's.
     Foreign(Problem),
     /// It must not be filed.
@@ -47,7 +48,8 @@ pub(super) enum Kind<'a> {
 /// Looks a document's kind up.
 pub(super) fn kind_of<'a>(document: &Document, catalog: &'a Catalog) -> Kind<'a> {
     let key = &document.key;
-    let Some(entry) = catalog.find(&key.group, &key.kind) else {
+    let version = document.api_version.rsplit('/').next().unwrap_or_default();
+    let Some(entry) = catalog.find(&key.group, &key.kind, version) else {
         return unknown(document, catalog);
     };
     if let Owner::Controller(why) = entry.owner {
@@ -56,25 +58,32 @@ pub(super) fn kind_of<'a>(document: &Document, catalog: &'a Catalog) -> Kind<'a>
         let problem = Problem::error("controller-owned", message).hint(hint);
         return Kind::Wrong(problem, document.marks.kind);
     }
-    let version = document.api_version.rsplit('/').next().unwrap_or_default();
-    if !entry.served.contains(&version) {
-        return Kind::Wrong(unserved(entry, version), document.marks.api_version);
+    if entry.served(version).is_none() {
+        return Kind::Wrong(unserved(&entry, version), document.marks.api_version);
     }
     Kind::Known(entry)
 }
 
 fn foreign_namespace(document: &Document, entry: &Entry) -> Option<(Problem, Mark)> {
     let key = &document.key;
-    if key.namespace == entry.namespace {
-        return None;
-    }
-    let message = format!(
-        "{} is in namespace {}, but {} accepts this kind only in {}",
-        key.kind, key.namespace, entry.group, entry.namespace
-    );
-    let hint = match entry.namespace {
-        DEFAULT_NAMESPACE => "take metadata.namespace out".to_owned(),
-        namespace => format!("set metadata.namespace to {namespace}"),
+    let (message, hint) = match entry.scope {
+        Scope::Only(namespace) if key.namespace != namespace => {
+            let message = format!(
+                "{} is in namespace {}, but {} accepts this kind only in {namespace}",
+                key.kind, key.namespace, entry.group
+            );
+            let hint = match namespace {
+                DEFAULT_NAMESPACE => "take metadata.namespace out".to_owned(),
+                namespace => format!("set metadata.namespace to {namespace}"),
+            };
+            (message, hint)
+        }
+        Scope::Cluster if key.namespace != DEFAULT_NAMESPACE => {
+            let message =
+                format!("{} lives in no namespace, and this one names {}", key.kind, key.namespace);
+            (message, "take metadata.namespace out".to_owned())
+        }
+        Scope::Only(_) | Scope::Namespaced | Scope::Cluster => return None,
     };
     Some((Problem::warning("foreign-namespace", message).hint(hint), document.marks.namespace))
 }
@@ -83,17 +92,17 @@ fn foreign_namespace(document: &Document, entry: &Entry) -> Option<(Problem, Mar
 fn unknown<'a>(document: &Document, catalog: &Catalog) -> Kind<'a> {
     let key = &document.key;
     let nearest = catalog.nearest(&key.kind);
-    if !catalog.is_own_group(&key.group) {
+    if !catalog.is_complete(&key.group) {
         let message = format!("{} of {} is no kind of this fabric", key.kind, document.api_version);
         let hint = match nearest {
-            Some(it) => format!("if you meant {}, its apiVersion is {}", it.kind, api_version(it)),
+            Some(it) => format!("if you meant {}, its apiVersion is {}", it.kind, it.api_version()),
             None => "it is kept in unmanaged/, as it is; apply it by other means".to_owned(),
         };
         return Kind::Foreign(Problem::warning("foreign-kind", message).hint(hint));
     }
-    let message = format!("there is no {} in {}", key.kind, key.group);
+    let message = format!("there is no {} in {}", key.kind, group_of(&key.group));
     let hint = match nearest {
-        Some(it) => format!("did you mean {}, apiVersion {}?", it.kind, api_version(it)),
+        Some(it) => format!("did you mean {}, apiVersion {}?", it.kind, it.api_version()),
         None => "compare kind and apiVersion with the fabric's documentation".to_owned(),
     };
     let problem = Problem::error("unknown-kind", message).hint(hint);
@@ -105,18 +114,19 @@ fn unknown<'a>(document: &Document, catalog: &Catalog) -> Kind<'a> {
     Kind::Wrong(problem, mark)
 }
 
+/// A group in words.
+fn group_of(group: &str) -> &str {
+    if group.is_empty() { "Kubernetes' core group" } else { group }
+}
+
 fn unserved(entry: &Entry, version: &str) -> Problem {
     let message = format!("{} is not served in version {version}", entry.kind);
     let hint = format!(
         "write apiVersion: {}, and check the fields: they changed between the versions, so nothing \
          is rewritten for you",
-        api_version(entry)
+        entry.api_version()
     );
     Problem::error("unserved-version", message).hint(hint)
-}
-
-fn api_version(entry: &Entry) -> String {
-    format!("{}/{}", entry.group, entry.served.first().unwrap_or(&"v1beta1"))
 }
 
 #[cfg(test)]
@@ -125,12 +135,13 @@ mod tests {
     use crate::model::document::Intake;
     use crate::model::fabric::FabricName;
     use crate::model::path::{RawPath, RepoPath};
-    use crate::pipeline::validation::{Rules, validate};
+    use crate::pipeline::validation::{Rules, SchemaStrategy, validate};
     use crate::yaml::Limits;
 
     fn check(text: &str, expect: &str) {
         let catalog = Catalog::hedgehog();
-        let rules = Rules { limits: Limits::default(), catalog: &catalog };
+        let rules =
+            Rules { limits: Limits::default(), catalog: &catalog, schema: SchemaStrategy::Warn };
         let intake = Intake::new(RawPath::new("a.yaml"), text.as_bytes());
         let valid = validate(intake, &rules).unwrap();
         let fabric =

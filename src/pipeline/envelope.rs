@@ -89,13 +89,13 @@ pub(super) fn read(root: &Node) -> Result<Envelope, Vec<Fault>> {
 }
 
 /// Plain words that Kubernetes takes for truth values, though their writer may not: `no`, `on`, ...
-pub(super) fn boolean_words(node: &Node, found: &mut Vec<(usize, String)>) {
+pub(super) fn boolean_words(node: &Node, found: &mut Vec<Fault>) {
     if found.len() >= FAULTS_MAX || node.alias {
         return;
     }
     match &node.content {
         Content::Scalar { text, style: Style::Plain, tag: None } if is_boolean_word(text) => {
-            found.push((node.span.start, text.clone()));
+            found.push(crate::catalog::boolean_word(text, node.span.start));
         }
         Content::Scalar { .. } => (),
         Content::Sequence(items) => items.iter().for_each(|it| boolean_words(it, found)),

@@ -15,12 +15,13 @@
 //! | `bad-api-version`, `bad-kind`, `bad-name`, `bad-namespace`, `not-text` | it says so in a way nobody can take |
 //! | `duplicate-resource` | one resource stands twice in the file |
 //! | `cut-failed`, `split-failed` | a field, or the document, cannot be cut out safely |
-//! | `yaml-1.1-boolean`, `list-rewritten` (warnings) | what a person may want to know |
+//! | `unknown-field`, `missing-field`, `wrong-type`, `wrong-form`, `not-allowed`, `out-of-range`, `duplicate-item` | the API server would refuse it, or drop what was written (errors, or warnings, as the settings say) |
+//! | `yaml-1.1-boolean`, `yaml-1.1-octal`, `yaml-1.1-text`, `list-rewritten` (warnings) | what a person may want to know |
 
 use super::classification::{self, Kind};
 use super::envelope::{self, Envelope};
 use super::place::{self, excerpt};
-use crate::catalog::Catalog;
+use crate::catalog::{self, Catalog, Weight};
 use crate::model::digest::Xxh3;
 use crate::model::document::{Document, Intake, Mark, Marks, Rejected, Validated};
 use crate::model::key::Key;
@@ -28,6 +29,7 @@ use crate::model::problem::{Problem, Severity};
 use crate::yaml::parse::{Parsed, parse, parse_on};
 use crate::yaml::value::{self, Value, resolve};
 use crate::yaml::{Fault, Limits, Lines, Node, cut, decode};
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -41,6 +43,20 @@ pub struct Rules<'a> {
     pub limits: Limits,
     /// Which kinds there are.
     pub catalog: &'a Catalog,
+    /// What a breach of a kind's schema is taken for.
+    pub schema: SchemaStrategy,
+}
+
+/// What is done about fields that the API server would refuse or drop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SchemaStrategy {
+    /// Nobody looks at them.
+    Off,
+    /// They are told, and the file goes through.
+    Warn,
+    /// They keep the file from being taken.
+    Enforce,
 }
 
 /// Judges the bytes of an intake.
@@ -84,15 +100,17 @@ fn is_json(intake: &Intake) -> bool {
 }
 
 #[derive(Default)]
-struct Read {
+struct Read<'a> {
+    /// None for a file of `managed/`, which is taken as it is.
+    rules: Option<&'a Rules<'a>>,
     documents: Vec<Document>,
     problems: Vec<Problem>,
     /// Problems beyond [`PROBLEMS_MAX`], only counted.
     untold: u32,
 }
 
-fn read(bytes: &[u8], json: bool, limits: Limits, rules: Option<&Rules>) -> Read {
-    let mut read = Read::default();
+fn read<'a>(bytes: &[u8], json: bool, limits: Limits, rules: Option<&'a Rules<'a>>) -> Read<'a> {
+    let mut read = Read { rules, ..Read::default() };
     let text = match decode::decode(bytes) {
         Ok(text) => text,
         Err(fault) => {
@@ -150,7 +168,7 @@ struct Draft<'a> {
     block: bool,
 }
 
-impl Read {
+impl Read<'_> {
     fn next_index(&self) -> u32 {
         u32::try_from(self.documents.len() + 1).unwrap_or(u32::MAX)
     }
@@ -223,7 +241,7 @@ impl Read {
                 return;
             }
         };
-        self.warn_of_words(lines, root);
+        self.judge_fields(lines, root, &envelope, index);
         let fields: Vec<String> = envelope.populated.iter().map(|it| it.join(".")).collect();
         match file(draft(&envelope.populated), &envelope.populated, limits) {
             Some((text, content)) => {
@@ -251,16 +269,30 @@ impl Read {
         }
     }
 
-    fn warn_of_words(&mut self, lines: &Lines, root: &Node) {
-        let mut words = Vec::new();
-        envelope::boolean_words(root, &mut words);
-        for (at, word) in words {
-            let message = format!("Kubernetes reads `{word}` as a truth value");
-            let fault = Fault::new("yaml-1.1-boolean", message, at);
-            let fault = fault.hint(format!(
-                "write \"{word}\" in quotes if you mean the word, else true or false"
-            ));
-            self.warn(lines, fault);
+    /// What the fields hold, against the schema of the kind; without one, words that may be meant
+    /// as such.
+    fn judge_fields(&mut self, lines: &Lines, root: &Node, envelope: &Envelope, index: u32) {
+        let Some(rules) = self.rules else { return };
+        let version = envelope.api_version.rsplit('/').next().unwrap_or_default();
+        let schema = match rules.schema {
+            SchemaStrategy::Off => None,
+            SchemaStrategy::Warn | SchemaStrategy::Enforce => {
+                rules.catalog.schema(&envelope.key.group, &envelope.key.kind, version)
+            }
+        };
+        let Some(schema) = schema else {
+            let mut words = Vec::new();
+            envelope::boolean_words(root, &mut words);
+            words.into_iter().for_each(|it| self.warn(lines, it));
+            return;
+        };
+        for it in catalog::judge(schema, root) {
+            match (it.weight, rules.schema) {
+                (Weight::Breach, SchemaStrategy::Enforce) => {
+                    self.tell(lines, it.fault, Some(index));
+                }
+                (Weight::Breach | Weight::Note, _) => self.warn(lines, it.fault),
+            }
         }
     }
 

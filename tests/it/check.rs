@@ -1,6 +1,7 @@
 //! `check`, as people and pipelines call it: the real program over files in a directory.
 
-use crate::world::hermetic;
+use crate::agent::{Agent, intake, on_remote, signal, until};
+use crate::world::{World, hermetic, vpc};
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -154,4 +155,95 @@ fn a_pipe_or_a_directory_of_nothing_ends_well() {
     let full = std::fs::File::create("/dev/full").unwrap();
     let out = desk.command(&["."]).stdout(full).output().unwrap();
     assert_eq!(out.status.code(), Some(1), "an answer that cannot be written is a failure");
+}
+
+const WIDGETS: &str = "apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: widgets.example.com}
+spec:
+  group: example.com
+  names: {kind: Widget, plural: widgets}
+  scope: Namespaced
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {size: {type: integer}}}}}}
+";
+const WIDGET: &str =
+    "apiVersion: example.com/v1\nkind: Widget\nmetadata:\n  name: w\nspec:\n  size: 5\n";
+
+#[test]
+fn a_directory_of_definitions_adds_kinds() {
+    let desk = Desk::with(&[("w.yaml", WIDGET), ("kinds/widgets.yaml", WIDGETS)]);
+    assert_eq!(desk.json(&["w.yaml"])["files"][0]["ending"], "unmanaged");
+    let told = desk.json(&["w.yaml", "--kinds", "kinds"]);
+    assert_eq!(told["files"][0]["documents"][0]["target"], "managed/widgets/w.yaml", "{told}");
+    desk.write("w.yaml", &WIDGET.replace("size: 5", "sise: 5"));
+    let told = desk.json(&["w.yaml", "--kinds", "kinds"]);
+    assert_eq!(told["files"][0]["problems"][0]["rule"], "unknown-field");
+    let out = desk.check(&["w.yaml", "--kinds", "kinds", "--schema", "enforce"]);
+    assert_eq!(out.status.code(), Some(3));
+    assert!(text(&out).contains("did you mean `size`?"), "{}", text(&out));
+    let out = desk.check(&["w.yaml", "--kinds", "kinds", "--schema", "off"]);
+    assert!(out.status.success() && !text(&out).contains("warning"), "{}", text(&out));
+    // The settings say the same, and a mistake in a definition is told with its place.
+    desk.write("c.yaml", "kinds_dir: kinds\nschema: enforce\n");
+    assert_eq!(desk.check(&["w.yaml", "--config", "c.yaml"]).status.code(), Some(3));
+    desk.write("kinds/broken.yaml", "a: [\n");
+    let out = desk.check(&["w.yaml", "--config", "c.yaml"]);
+    assert_eq!(out.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(told.contains("kinds/broken.yaml") && told.contains("1:4"), "{told}");
+}
+
+#[test]
+fn any_kind_can_be_taken() {
+    let role = "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: r, namespace: x}\n";
+    let desk = Desk::with(&[
+        ("cm.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: ns}\n"),
+        ("other.yaml", "apiVersion: some.org/v1\nkind: Policy\nmetadata: {name: p}\n"),
+        ("role.yaml", role),
+        ("slip.yaml", "apiVersion: apps/v1\nkind: Deploymnt\nmetadata: {name: d}\n"),
+        ("gone.yaml", "apiVersion: extensions/v1beta1\nkind: Ingress\nmetadata: {name: i}\n"),
+    ]);
+    assert_eq!(desk.json(&["."])["summary"]["unmanaged"], 5);
+    let told = desk.json(&[".", "--catalog", "any"]);
+    let files = told["files"].as_array().unwrap();
+    let target = |n: usize| files[n]["documents"][0]["target"].as_str().unwrap_or("").to_owned();
+    assert_eq!(target(0), "managed/configmaps/ns/a.yaml");
+    assert_eq!(files[1]["problems"][0]["rule"], "unknown-kind");
+    assert!(files[1]["problems"][0]["hint"].as_str().unwrap().contains("networking.k8s.io/v1"));
+    assert_eq!(target(2), "managed/policies.some.org/p.yaml");
+    assert_eq!(files[3]["problems"][0]["rule"], "foreign-namespace");
+    assert!(files[4]["problems"][0]["hint"].as_str().unwrap().contains("Deployment"));
+}
+
+#[test]
+fn a_reload_reads_the_definitions_again_and_a_broken_one_leaves_the_old() {
+    let world = World::new();
+    let kinds = world.dir.path().join("kinds");
+    std::fs::create_dir(&kinds).unwrap();
+    let init = intake(&world, &["init", "--fabric", "fabric-1"]).output().unwrap();
+    assert!(init.status.success());
+    let child = intake(&world, &["run"])
+        .env("GIT_INTAKE_KINDS_DIR", &kinds)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let agent = Agent(child);
+    world.drop("a.yaml", vpc("vpc-a"));
+    until("the agent works", || on_remote(&world, "managed/vpcs/vpc-a.yaml"));
+    std::fs::write(kinds.join("w.yaml"), "a: [\n").unwrap();
+    signal(&agent, rustix::process::Signal::HUP);
+    world.drop("b.yaml", vpc("vpc-b"));
+    until("it works on", || on_remote(&world, "managed/vpcs/vpc-b.yaml"));
+    std::fs::write(kinds.join("w.yaml"), WIDGETS).unwrap();
+    signal(&agent, rustix::process::Signal::HUP);
+    until("the new kind is filed", || {
+        // Before the reload it is a foreign kind and goes to unmanaged/.
+        world.drop("w.yaml", WIDGET);
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        on_remote(&world, "managed/widgets/w.yaml")
+    });
 }

@@ -36,7 +36,11 @@ fn every_real_document_gets_a_verdict_with_a_way_out() {
         dir: RepoPath::parse("fabric-1").unwrap(),
     };
     let catalog = Catalog::hedgehog();
-    let rules = validation::Rules { limits: Limits::default(), catalog: &catalog };
+    let rules = validation::Rules {
+        limits: Limits::default(),
+        catalog: &catalog,
+        schema: validation::SchemaStrategy::Warn,
+    };
     let mut counts: BTreeMap<String, u32> = BTreeMap::new();
     let mut count = |it: String| *counts.entry(it).or_default() += 1;
     for (name, bytes) in &samples {
@@ -54,6 +58,11 @@ fn every_real_document_gets_a_verdict_with_a_way_out() {
         count(
             if valid.documents.is_empty() { "file without documents" } else { "file valid" }.into(),
         );
+        for it in &valid.warnings {
+            count(format!("warned: {}", it.rule));
+            assert!(it.hint.is_some() && it.excerpt.is_some(), "{name}: {it}");
+            eprintln!("{name}:{it}");
+        }
         let text = String::from_utf8_lossy(bytes).replace("\r\n", "\n");
         for it in classification::classify(valid, &fabric, &catalog).judged {
             match it.verdict {
@@ -101,7 +110,11 @@ fn every_real_file_at_once_goes_through_and_again_makes_no_commit() {
     let clone = world.clone_of_remote();
     let mut expected = BTreeMap::new();
     let catalog = Catalog::hedgehog();
-    let rules = validation::Rules { limits: Limits::default(), catalog: &catalog };
+    let rules = validation::Rules {
+        limits: Limits::default(),
+        catalog: &catalog,
+        schema: validation::SchemaStrategy::Warn,
+    };
     let mut endings: BTreeMap<String, u32> = BTreeMap::new();
     for it in &report.files {
         *endings.entry(format!("{:?}", it.ending)).or_default() += 1;

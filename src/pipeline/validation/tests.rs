@@ -8,7 +8,8 @@ const VPC: &str = "apiVersion: vpc.githedgehog.com/v1beta1\nkind: VPC\nmetadata:
 
 fn judge(name: &str, bytes: &[u8]) -> Result<Validated, Rejected> {
     let catalog = Catalog::hedgehog();
-    let rules = Rules { limits: Limits::default(), catalog: &catalog };
+    let rules =
+        Rules { limits: Limits::default(), catalog: &catalog, schema: SchemaStrategy::Warn };
     validate(Intake::new(RawPath::new(name), bytes), &rules)
 }
 
@@ -290,8 +291,35 @@ fn more_mistakes_than_anybody_reads_are_counted() {
 
 #[test]
 fn a_word_that_kubernetes_takes_for_a_truth_value_is_told() {
-    let it = judge("a.yaml", with("  x: no\n").as_bytes()).unwrap();
+    // Of this kind nobody knows the fields.
+    let text = with("  x: no\n").replace("vpc.githedgehog.com/v1beta1\nkind: VPC", "v1\nkind: A");
+    let it = judge("a.yaml", text.as_bytes()).unwrap();
     assert_eq!((it.warnings[0].rule.as_str(), it.warnings[0].line), ("yaml-1.1-boolean", Some(6)));
+}
+
+#[test]
+fn a_breach_of_the_schema_is_told_or_keeps_the_file_out() {
+    let catalog = Catalog::hedgehog();
+    let with = |schema, text: &str| {
+        let rules = Rules { limits: Limits::default(), catalog: &catalog, schema };
+        validate(Intake::new(RawPath::new("a.yaml"), text.as_bytes()), &rules)
+    };
+    let text = with_subnets("      vlna: 7\n");
+    let rules = |it: &[Problem]| it.iter().map(|it| it.rule.clone()).collect::<Vec<_>>();
+    assert_eq!(with(SchemaStrategy::Off, &text).unwrap().warnings, []);
+    let warned = with(SchemaStrategy::Warn, &text).unwrap().warnings;
+    assert_eq!(rules(&warned), ["unknown-field"]);
+    assert_eq!((warned[0].line, warned[0].column, warned[0].is_error()), (Some(8), Some(7), false));
+    assert_eq!(warned[0].excerpt.as_deref(), Some("      vlna: 7"));
+    let refused = with(SchemaStrategy::Enforce, &text).unwrap_err().problems;
+    assert_eq!((rules(&refused), refused[0].is_error()), (vec!["unknown-field".to_owned()], true));
+    // What only older readers would misread never keeps a file out.
+    let noted = with(SchemaStrategy::Enforce, &with_subnets("      gateway: 12:30\n")).unwrap();
+    assert_eq!(rules(&noted.warnings), ["yaml-1.1-text"]);
+}
+
+fn with_subnets(subnet: &str) -> String {
+    with(&format!("  subnets:\n    a:\n{subnet}"))
 }
 
 proptest! {
