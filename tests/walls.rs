@@ -128,7 +128,7 @@ const BANNED_NAMES: [&str; 12] = [
 ];
 
 /// What may stand at the top of the repository.
-const ROOT: [&str; 19] = [
+const ROOT: [&str; 20] = [
     ".ci",
     ".gitignore",
     "ARCHITECTURE.md",
@@ -141,6 +141,8 @@ const ROOT: [&str; 19] = [
     "benches",
     "clippy.toml",
     "deny.toml",
+    // cargo-fuzz looks for its targets here and nowhere else.
+    "fuzz",
     "packaging",
     "proptest-regressions",
     "rust-toolchain.toml",

@@ -26,6 +26,8 @@ mod config;
 pub mod credentials;
 mod delta;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod feed;
 pub mod fetch;
 mod graph;
 pub mod http;
