@@ -138,7 +138,8 @@ impl Repo {
     /// an agent of its own, whose files are not ours to sweep.
     pub(super) fn temp_mark(&self) -> String {
         use std::os::unix::ffi::OsStrExt as _;
-        let place = crate::model::digest::Sha256::of(self.git_dir().as_os_str().as_bytes());
+        let below = self.git_dir().strip_prefix(self.gix.common_dir()).unwrap_or(self.git_dir());
+        let place = crate::model::digest::Sha256::of(below.as_os_str().as_bytes());
         format!("_intake_{}_", &place.to_string()[..8])
     }
 

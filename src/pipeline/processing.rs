@@ -400,7 +400,9 @@ impl Stage<'_> {
             Some(held) => match (&held.head, &held.work) {
                 (Some((_, bytes)), InWorkTree::AsHead) => **bytes == *intake.bytes,
                 (None, InWorkTree::AsHead) => !planned,
-                (_, InWorkTree::Edited(_) | InWorkTree::Missing) => false,
+                // What an earlier try left there, for which no commit was made.
+                (None, InWorkTree::Edited(there)) => !planned && **there == *intake.bytes,
+                (Some(_), InWorkTree::Edited(_)) | (_, InWorkTree::Missing) => false,
             },
         };
         let path = if free { plain } else { numbered };

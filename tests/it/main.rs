@@ -7,6 +7,8 @@ mod merge;
 mod edits;
 mod crash;
 mod storm;
+mod sysfault;
+mod faults;
 mod remotes;
 mod corpus;
 mod check;

@@ -80,6 +80,25 @@ impl World {
         World::at(dir, &remote.display().to_string(), remote.clone())
     }
 
+    /// The same world once more, work tree, store and remote, in another place.
+    pub fn copy(&self) -> World {
+        let dir = tempfile::tempdir_in(self.dir.path().parent().unwrap()).unwrap();
+        let copied = Command::new("cp")
+            .arg("-a")
+            .arg(self.work())
+            .arg(&self.remote)
+            .arg(dir.path())
+            .status()
+            .unwrap();
+        assert!(copied.success());
+        let remote = dir.path().join("remote.git");
+        let work = dir.path().join("work");
+        git(&work, &["config", "remote.origin.url", &remote.display().to_string()]);
+        // It says where the state of the other one lies.
+        let _ = std::fs::remove_file(work.join(".git/intake/where"));
+        World::of(dir, remote)
+    }
+
     /// The same with a remote of another kind.
     pub fn over(remote: &Remote) -> World {
         World::at(tempfile::tempdir().unwrap(), &remote.url, remote.path.clone())

@@ -1,0 +1,255 @@
+//! Every system call of a turn, and of a recovery, that changes anything: made the last one of the
+//! whole process tree, torn, or failed, once or from then on. Whatever happens, the next start ends
+//! where an undisturbed one would have ended.
+//!
+//! `cargo test --test it faults` takes a selection that differs from one fault to the next.
+//! All of them, or another selection:
+//!
+//! ```text
+//! FAULTS=all cargo test --test it faults -- --nocapture
+//! FAULTS=1000 FAULTS_SEED=7 cargo test --test it faults -- --nocapture
+//! ```
+
+use crate::storm::{Dice, agent, no_strays};
+use crate::sysfault::{self, At, Fault, Ran};
+use crate::world::{World, git, vpc};
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::sync::Mutex;
+
+/// How many faults one test makes, where nobody asks for more.
+const FAULTS: usize = 120;
+/// At how many depths of a turn a recovery begins.
+const DEPTHS: u64 = 6;
+const SEED: u64 = 20_261_124;
+/// A run that makes more calls goes round in circles.
+const CALLS_MAX: u64 = 20_000;
+
+/// Everything that can happen at one call.
+fn faults() -> Vec<(Fault, bool)> {
+    let mut all =
+        vec![(Fault::Kill, false), (Fault::Torn, false), (Fault::Errno(libc::EINTR), false)];
+    for number in [libc::EIO, libc::ENOSPC, libc::EDQUOT, libc::EROFS, libc::EMFILE] {
+        all.extend([(Fault::Errno(number), false), (Fault::Errno(number), true)]);
+    }
+    all
+}
+
+/// What lies where when everything has come to rest.
+#[derive(Debug, PartialEq)]
+struct End {
+    trees: String,
+    commits: String,
+    raw: Vec<String>,
+    status: String,
+}
+
+impl End {
+    fn of(world: &World, case: &str) -> End {
+        let archive = "refs/intake/archive/fabric-1";
+        let args = ["rev-parse", "HEAD^{tree}", &format!("{archive}^{{tree}}")];
+        let mut raw: Vec<String> = std::fs::read_dir(world.raw(""))
+            .unwrap()
+            .map(|it| it.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        raw.sort();
+        assert_eq!(
+            world.git(&["rev-parse", "HEAD"]),
+            git(&world.remote, &["rev-parse", "main"]),
+            "{case}: the remote has what is here"
+        );
+        assert_eq!(world.git(&["fsck", "--strict", "--no-dangling"]), "", "{case}");
+        no_strays(&world.work());
+        End {
+            trees: world.git(&args),
+            commits: world.git(&["rev-list", "--count", "HEAD", archive]),
+            raw,
+            status: world.git(&["status", "--porcelain"]),
+        }
+    }
+}
+
+/// One resource to be updated, two new ones in one file, a foreign file and a mistake.
+fn before_the_turn() -> World {
+    let world = World::in_memory();
+    let out = agent(&world, &["init", "--fabric", "fabric-1"]).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    world.drop("old.yaml", vpc("vpc-1"));
+    ingest(&world, None);
+    world.drop("old.yaml", vpc("vpc-1").replace("1001", "1002"));
+    world.drop("two.yaml", format!("{}---\n{}", vpc("vpc-2"), vpc("vpc-3")));
+    world.drop("foreign.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n");
+    world.drop("bad.yaml", vpc("BAD"));
+    world
+}
+
+/// One `ingest` with a fault in it, and what it said.
+fn ingest(world: &World, at: Option<At>) -> (Ran, String) {
+    let said = world.dir.path().join("said");
+    let out = std::fs::File::create(&said).unwrap();
+    let mut command = agent(world, &["ingest", "--json"]);
+    command.stdout(out.try_clone().unwrap()).stderr(Stdio::from(out));
+    let ran = sysfault::run(command, at, |n, call| {
+        assert!(n < CALLS_MAX, "goes round in circles: {call:?}");
+    });
+    (ran, std::fs::read_to_string(&said).unwrap())
+}
+
+/// Faults one case and looks at the end of it.
+fn check(template: &World, at: At, end: &End, case: &str) {
+    let world = template.copy();
+    let (_, said) = ingest(&world, Some(at));
+    if said.contains("\"pushed\"") {
+        // What is told is true at once, not only after the next start.
+        let tip = world.git(&["rev-parse", "HEAD"]);
+        assert_eq!(git(&world.remote, &["rev-parse", "main"]), tip, "{case} told too early");
+    }
+    let (ran, again) = ingest(&world, None);
+    assert!(matches!(ran.status.code(), Some(0 | 3)), "{case}: {said}{again}");
+    assert_eq!(End::of(&world, case), *end, "{case}");
+}
+
+/// Makes the chosen faults, some at a time.
+fn storm_of(template: &World, calls: u64, end: &End, parts: u64, name: &str) {
+    let all = faults();
+    let total = usize::try_from(calls).unwrap() * all.len();
+    let wanted = match std::env::var("FAULTS") {
+        Ok(it) if it == "all" => total,
+        Ok(it) => it.parse::<usize>().expect("a number, or all") / parts as usize,
+        Err(_) => FAULTS / parts as usize,
+    };
+    let seed = std::env::var("FAULTS_SEED").ok().and_then(|it| it.parse().ok()).unwrap_or(SEED);
+    let mut dice = Dice::new(seed);
+    let mut cases: Vec<usize> = (0..total).collect();
+    for at in 0..total {
+        cases.swap(at, at + usize::try_from(dice.roll((total - at) as u64)).unwrap());
+    }
+    cases.truncate(wanted);
+    let made = cases.len();
+    let cases = Mutex::new(cases.into_iter());
+    let workers = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let Some(case) = cases.lock().unwrap().next() else { return };
+                    let (fault, sticky) = all[case % all.len()];
+                    let nth = (case / all.len()) as u64 + 1;
+                    let at = At { nth, sticky, fault };
+                    check(template, at, end, &format!("{name}, {at:?} of {calls}"));
+                }
+            });
+        }
+    });
+    println!("{name}: {made} of {total} faults in {calls} calls, seed {seed}");
+}
+
+fn calls(world: &World) -> (u64, End) {
+    let world = world.copy();
+    let (ran, said) = ingest(&world, None);
+    assert_eq!(ran.status.code(), Some(3), "{said}");
+    (ran.calls.len() as u64, End::of(&world, "no fault"))
+}
+
+#[test]
+fn whatever_call_of_a_turn_fails_the_next_start_ends_where_it_should() {
+    if !possible() {
+        return;
+    }
+    let template = before_the_turn();
+    let (calls, end) = calls(&template);
+    storm_of(&template, calls, &end, 1, "a turn");
+}
+
+#[test]
+fn whatever_call_of_a_recovery_fails_the_next_start_ends_where_it_should() {
+    if !possible() {
+        return;
+    }
+    let template = before_the_turn();
+    let (turn, end) = calls(&template);
+    // Killed at different depths of the turn; what a recovery has to do differs.
+    for depth in 0..DEPTHS {
+        let killed = template.copy();
+        let nth = turn * (depth + 2) / (DEPTHS + 2);
+        ingest(&killed, Some(At { nth, sticky: false, fault: Fault::Kill }));
+        let (calls, again) = calls(&killed);
+        assert_eq!(again, end);
+        let name = format!("recovery from a kill at call {nth}");
+        storm_of(&killed, calls, &end, DEPTHS, &name);
+    }
+}
+
+/// Says so where this machine does not let us between a process and its kernel.
+fn possible() -> bool {
+    let possible = sysfault::is_possible();
+    if !possible {
+        eprintln!(
+            "notice: seccomp user notification is not available; system calls are not failed"
+        );
+    }
+    possible
+}
+
+/// The order in which a turn makes things durable, read from its calls.
+#[test]
+fn nothing_leaves_raw_before_all_that_replaces_it_was_forced_to_the_disk() {
+    if !possible() {
+        return;
+    }
+    let world = before_the_turn().copy();
+    let (ran, _) = ingest(&world, None);
+    let mut synced: BTreeMap<String, usize> = BTreeMap::new();
+    let mut gone = None;
+    for (n, call) in ran.calls.iter().enumerate() {
+        match call.name {
+            "fsync" | "fdatasync" | "syncfs" => {
+                synced.entry(call.path.clone()).or_insert(n);
+            }
+            "unlinkat" if call.path.contains("taken-") => {
+                gone.get_or_insert(n);
+            }
+            _ => (),
+        }
+    }
+    let gone = gone.expect("drops leave raw/");
+    let before = |what: &str, part: &dyn Fn(&str) -> bool| {
+        let found = synced.iter().any(|(path, n)| part(path) && *n < gone);
+        assert!(found, "{what} is not forced to the disk before a drop goes: {synced:?}");
+    };
+    before("the pack", &|it| it.contains("/objects/pack/tmp_pack"));
+    before("its index", &|it| it.contains("/objects/pack/tmp_idx"));
+    before("the directory of packs", &|it| it.ends_with("/objects/pack"));
+    before("the branch", &|it| it.ends_with("/intake/locks/refs/heads/main"));
+    before("the directory of branches", &|it| it.ends_with("/.git/refs/heads"));
+    before("the archive", &|it| it.ends_with("/refs/intake/archive/fabric-1"));
+    before("the directory of archives", &|it| it.ends_with("/.git/refs/intake/archive"));
+    before("a managed file", &|it| it.contains("/managed/vpcs/.git-intake-"));
+    before("the directory of managed files", &|it| it.ends_with("/managed/vpcs"));
+    before("the journal", &|it| it.ends_with("/store/db/db"));
+}
+
+/// After a sync that failed, nothing rests on what it was to force to the disk: not by syncing
+/// again, only by writing again.
+#[test]
+fn a_sync_that_failed_is_never_repeated_and_believed() {
+    if !possible() {
+        return;
+    }
+    let template = before_the_turn();
+    let world = template.copy();
+    let (clean, _) = ingest(&world, None);
+    let syncs = clean.calls.iter().enumerate().filter(|(_, it)| it.name.contains("sync"));
+    for (n, call) in syncs {
+        let world = template.copy();
+        let at = At { nth: n as u64 + 1, sticky: false, fault: Fault::Errno(libc::EIO) };
+        let (ran, _) = ingest(&world, Some(at));
+        let Some(failed) = ran.calls.iter().position(|it| it.failed) else { continue };
+        let path = &ran.calls[failed].path;
+        let file = world.dir.path().join(path).is_file();
+        let again = ran.calls[failed + 1..].iter().find(|it| {
+            it.name.contains("sync") && it.path == *path && !it.path.ends_with("/store/db/db")
+        });
+        assert!(!file || again.is_none(), "{call:?} failed and was repeated: {again:?}");
+    }
+}
