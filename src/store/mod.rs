@@ -360,7 +360,7 @@ impl Store {
             return Err(Error::Write(io::Error::other(REOPEN)));
         }
         let generation = self.generation.load(Ordering::SeqCst);
-        self.db.flush().map_err(|it| self.stopped(it))?;
+        write::flush(&self.db).map_err(|it| self.stopped(it))?;
         let synced = self.file.sync_data();
         witness.failed = synced.is_err();
         self.stuck.fetch_or(witness.failed, Ordering::SeqCst);

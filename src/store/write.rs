@@ -19,9 +19,14 @@ use sled::transaction::{
 use std::cell::Cell;
 use std::io;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// The entry of `meta` with the digest of all the others.
 const DIGEST: &str = "digest";
+
+/// How long the first wait for sled is; each further one is twice as long, about a minute in all.
+const FLUSH_WAIT: Duration = Duration::from_secs(1);
+const FLUSHES_MAX: u32 = 6;
 
 type Written<T> = Result<T, ConflictableTransactionError<String>>;
 
@@ -95,6 +100,30 @@ impl Store {
         let held = self.meta.get(DIGEST)?.and_then(|it| open::parsed(&it));
         Ok(held.unwrap_or(0) == digest)
     }
+}
+
+/// Hands everything to the kernel, or says why not.
+///
+/// A thread of sled that could not write leaves whoever waits for it asleep for ever, now and then;
+/// who asks anew is told the error. So each wait has an end, and then somebody asks anew.
+pub(super) fn flush(db: &sled::Db) -> sled::Result<()> {
+    let (sender, receiver) = crossbeam_channel::bounded(FLUSHES_MAX as usize);
+    for n in 0..FLUSHES_MAX {
+        let (ours, done) = (db.clone(), sender.clone());
+        let waiting = std::thread::Builder::new().name("flush".to_owned()).spawn(move || {
+            let flushed = ours.flush().map(drop);
+            drop(ours);
+            // Nobody listens any more where an earlier one had the answer.
+            let _ = done.try_send(flushed);
+        });
+        if waiting.is_err() {
+            return db.flush().map(drop);
+        }
+        if let Ok(flushed) = receiver.recv_timeout(FLUSH_WAIT * 2u32.pow(n)) {
+            return flushed;
+        }
+    }
+    Err(sled::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "sled does not finish a write")))
 }
 
 /// One tree within a transaction.
