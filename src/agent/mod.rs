@@ -7,6 +7,7 @@ mod find;
 pub mod inbox;
 pub mod lane;
 mod lookup;
+mod named;
 mod meet;
 pub mod message;
 pub mod records;

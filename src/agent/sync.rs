@@ -1,14 +1,14 @@
 //! The other way: what came in from git meets the records, and our work meets theirs.
 
 use super::lane::Lane;
-use super::{Error, conflicts, meet, message};
+use super::{Error, conflicts, meet, message, named};
 use crate::clock;
 use crate::git::{FetchOutcome, Follow, Overlap, PushOutcome};
 use crate::model::digest::Sha256;
 use crate::model::document::Document;
 use crate::model::fabric::FabricName;
 use crate::model::ids::{BlobId, CommitId};
-use crate::model::key::ResourceId;
+use crate::model::key::{Key, ResourceId};
 use crate::model::operation::State;
 use crate::model::path::{RawPath, RepoPath, escape};
 use crate::model::record::{Record, Source};
@@ -75,6 +75,7 @@ pub fn records_follow_head(lane: &Lane, n: usize, head: Option<CommitId>) -> Res
     let mut settlement =
         Settlement { synced: Some((fabric.name.clone(), head)), ..Settlement::default() };
     let mut kept = BTreeSet::new();
+    let mut gone = Vec::new();
     for (path, _, new) in changes {
         let Some(path) = manifest_path(&path) else { continue };
         let old = lane.store.record_at(&fabric.name, &path)?;
@@ -91,6 +92,7 @@ pub fn records_follow_head(lane: &Lane, n: usize, head: Option<CommitId>) -> Res
         });
         if let Some(old) = old.filter(|old| record.as_ref().is_none_or(|it| it.id != old.id)) {
             settlement.gone.push(old.id);
+            gone.push((old.id, old.key));
         }
         if let Some(record) = record {
             kept.insert(record.id);
@@ -102,7 +104,10 @@ pub fn records_follow_head(lane: &Lane, n: usize, head: Option<CommitId>) -> Res
         sources_from_archive(lane, n, &mut settlement.records)?;
         settlement.conflicts = conflicts::remembered(lane, n)?;
     }
+    gone.retain(|it| !kept.contains(&it.0));
     lane.store.settle(settlement)?;
+    let gone: Vec<Key> = gone.into_iter().map(|it| it.1).collect();
+    named::tell_of_gone(lane, n, &gone)?;
     conflicts::close_settled(lane)?;
     conflicts::sweep(lane, n)
 }

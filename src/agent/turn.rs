@@ -7,7 +7,7 @@
 //! Sending is the next step and not part of this file's promise: a drop is safe once it is committed.
 
 use super::lane::{FabricLane, Lane};
-use super::{Error, lookup, message, settle};
+use super::{Error, lookup, message, named, settle};
 use crate::clock;
 use crate::git::{ArchiveDraft, CommitDraft, CommitOutcome};
 use crate::model::document::{Classified, Intake, Rejected, Validated};
@@ -147,10 +147,11 @@ fn judge(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Judged, Error> {
         }
     }
     let (good, bad) = (valid.len(), rejected.len());
-    let classified: Vec<Classified> = valid
+    let mut classified: Vec<Classified> = valid
         .into_iter()
         .map(|it| classification::classify(it, &fabric.fabric, &lane.catalog))
         .collect();
+    named::warn_of_missing(lane, &fabric.fabric, head.commit, &mut classified)?;
     let mut holdings = lookup::holdings(lane, fabric, head.commit, &classified, &rejected)?;
     let mut processed =
         processing::process(classified, rejected, &holdings, &fabric.fabric, fabric.strategies);

@@ -11,6 +11,7 @@ mod judge;
 mod kubernetes;
 pub mod lists;
 mod near;
+pub mod references;
 mod schema;
 
 pub use definition::{Definition, OWNER_ANNOTATION, read as read_definitions};

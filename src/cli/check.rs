@@ -5,10 +5,12 @@ use super::{Context, Failure, HELD, args, formats, print};
 use crate::catalog::Breadth;
 use crate::model::document::{Intake, Rejected, Verdict};
 use crate::model::fabric::{Fabric, FabricName};
+use crate::model::key::Key;
 use crate::model::path::{RawPath, RepoPath};
 use crate::model::problem::{Problem, Severity};
 use crate::model::report::{Action, CheckReport, CheckSummary, Ending, FileReport, Filed};
 use crate::pipeline::classification;
+use crate::pipeline::references::{self, Brought, Known};
 use crate::pipeline::validation::{self, Rules, SchemaStrategy};
 use std::collections::{BTreeSet, HashSet};
 use std::io::Read;
@@ -53,7 +55,15 @@ pub(super) fn check(it: &args::check::Check, context: &Context) -> Result<u8, Fa
         },
     };
     let paths: Vec<PathBuf> = found.files.into_iter().collect();
-    let mut report = judge.all(&paths);
+    let mut checked = judge.all(&paths);
+    // One file by itself says nothing of what is around it; a directory does.
+    if found.directories || it.managed.is_some() {
+        let mut around = Found::default();
+        it.managed.as_deref().map_or(Ok(()), |dir| around.gather(dir, 0))?;
+        let there: Vec<PathBuf> = around.files.into_iter().collect();
+        checked.look_names_up(&judge.all(&there));
+    }
+    let mut report = checked.report();
     report.files.sort_by(|a, b| a.path.cmp(&b.path));
     let format = if it.json { args::check::CheckFormat::Json } else { it.format };
     let text = match format {
@@ -76,6 +86,8 @@ struct Found {
     files: BTreeSet<PathBuf>,
     /// Those that somebody named, and did not just come across in a directory.
     named: HashSet<RawPath>,
+    /// A directory was among what was named.
+    directories: bool,
 }
 
 impl Found {
@@ -88,6 +100,7 @@ impl Found {
             self.files.insert(path.to_owned());
             return Ok(());
         }
+        self.directories = true;
         if depth >= DEPTH_MAX {
             return Err(Failure::said(1, format!("{} lies too deep", path.display()))
                 .hint(format!("directories are walked {DEPTH_MAX} deep; name the inner one")));
@@ -132,44 +145,34 @@ struct Judge<'a> {
 
 impl Judge<'_> {
     /// Judges files with as many threads as there are processors.
-    fn all(&self, paths: &[PathBuf]) -> CheckReport {
+    fn all(&self, paths: &[PathBuf]) -> Checked {
         let next = AtomicUsize::new(0);
         let work = || {
-            let (mut files, mut bytes) = (Vec::new(), 0);
+            let mut part = Checked::default();
             while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let (report, read) = self.file(path);
-                files.push(report);
-                bytes += read;
+                let (one, read) = self.file(path);
+                part.files.push(one);
+                part.bytes += read;
             }
-            (files, bytes)
+            part
         };
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = threads.min(THREADS_MAX).min(paths.len()).max(1);
-        let parts = std::thread::scope(|scope| {
+        std::thread::scope(|scope| {
             let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-            let mut parts = vec![work()];
+            let mut all = work();
             // Judging catches panics file by file, so that no thread ends without its part.
-            parts.extend(others.into_iter().filter_map(|it| it.join().ok()));
-            parts
-        });
-        let mut report =
-            CheckReport { files: Vec::with_capacity(paths.len()), ..Default::default() };
-        for (files, bytes) in parts {
-            files.iter().for_each(|it| report.summary.add(it));
-            report.summary.bytes += bytes;
-            report.files.extend(files);
-        }
-        report
+            for part in others.into_iter().filter_map(|it| it.join().ok()) {
+                all.files.extend(part.files);
+                all.bytes += part.bytes;
+            }
+            all
+        })
     }
 
-    fn file(&self, path: &Path) -> (FileReport, u64) {
+    fn file(&self, path: &Path) -> (One, u64) {
         let name = raw_path(path);
-        let rejected = |problem| FileReport {
-            path: name.clone(),
-            ending: Ending::Rejected,
-            documents: vec![],
-            problems: vec![problem],
-        };
+        let rejected = |problem| One::rejected(name.clone(), vec![problem]);
         let bytes = match self.read(path) {
             Ok(it) => it,
             Err(error) => {
@@ -204,15 +207,14 @@ impl Judge<'_> {
         Ok(bytes)
     }
 
-    fn judge(&self, intake: Intake) -> FileReport {
+    fn judge(&self, intake: Intake) -> One {
         let path = intake.path.clone();
         let valid = match validation::validate(intake, &self.rules) {
             Ok(it) => it,
-            Err(Rejected { problems, .. }) => {
-                return FileReport { path, ending: Ending::Rejected, documents: vec![], problems };
-            }
+            Err(Rejected { problems, .. }) => return One::rejected(path, problems),
         };
         let classified = classification::classify(valid, &self.fabric, self.rules.catalog);
+        let brought = references::brought(&classified);
         let (mut documents, mut problems, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
         for it in classified.judged {
             match it.verdict {
@@ -248,7 +250,75 @@ impl Judge<'_> {
         if bad {
             documents.clear();
         }
-        FileReport { path, ending, documents, problems }
+        One { report: FileReport { path, ending, documents, problems }, brought }
+    }
+}
+
+/// One file, judged: what becomes of it, and what it brings and names.
+struct One {
+    report: FileReport,
+    brought: Vec<Brought>,
+}
+
+impl One {
+    fn rejected(path: RawPath, problems: Vec<Problem>) -> One {
+        let report = FileReport { path, ending: Ending::Rejected, documents: vec![], problems };
+        One { report, brought: vec![] }
+    }
+}
+
+/// All files, judged.
+#[derive(Default)]
+struct Checked {
+    files: Vec<One>,
+    bytes: u64,
+}
+
+impl Checked {
+    /// Adds a warning for each name that leads nowhere, neither here nor in what is `there`.
+    fn look_names_up(&mut self, there: &Checked) {
+        let mut nothing = Nothing;
+        let mut known = Known::over(&mut nothing);
+        for it in self.files.iter().chain(&there.files).flat_map(|it| &it.brought) {
+            known.add(&it.key, &it.parts);
+        }
+        for file in &mut self.files {
+            for it in &file.brought {
+                for (naming, place) in &it.namings {
+                    let Ok(found) = known.judge(&it.key.namespace, naming);
+                    file.report.problems.extend(found.map(|found| Problem {
+                        message: found.message,
+                        hint: found.hint,
+                        ..place.clone()
+                    }));
+                }
+            }
+        }
+    }
+
+    fn report(self) -> CheckReport {
+        let mut report = CheckReport::default();
+        report.summary.bytes = self.bytes;
+        for it in self.files {
+            report.summary.add(&it.report);
+            report.files.push(it.report);
+        }
+        report
+    }
+}
+
+/// Beside the files there is nothing to ask.
+struct Nothing;
+
+impl references::Managed for Nothing {
+    type Error = std::convert::Infallible;
+
+    fn parts(&mut self, _: &Key) -> Result<Option<Vec<String>>, Self::Error> {
+        Ok(None)
+    }
+
+    fn keeps(&mut self, _: &str, _: &str) -> Result<bool, Self::Error> {
+        Ok(false)
     }
 }
 

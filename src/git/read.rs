@@ -90,7 +90,16 @@ impl Repo {
         Ok(entry.filter(|it| it.mode().is_blob()).map(|it| BlobId(it.object_id())))
     }
 
-    /// The same for many paths, reading each directory once: in a directory of 100,000 files one
+    /// Says whether a commit has a directory, which is never empty in git.
+    pub fn has_directory(&self, commit: Option<CommitId>, dir: &RepoPath) -> Result<bool, Error> {
+        let Some(commit) = commit else { return Ok(false) };
+        let tree = self.tree_of(commit)?;
+        let entry = tree.lookup_entry_by_path(dir.as_path());
+        let entry = entry.map_err(|it| Error::git("read a tree", it))?;
+        Ok(entry.is_some_and(|it| it.mode().is_tree()))
+    }
+
+    /// The same as [`Repo::blob_at`] for many paths, reading each directory once: in a directory of 100,000 files one
     /// look-up after the other would read it as often as there are paths.
     pub fn blobs_at<'a>(
         &self,

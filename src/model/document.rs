@@ -72,6 +72,23 @@ pub struct Document {
     pub labels: BTreeMap<String, String>,
     /// `metadata.annotations`, less what was cut.
     pub annotations: BTreeMap<String, String>,
+    /// The resources that it names, and where.
+    pub namings: Vec<(Naming, Mark)>,
+    /// What others may name of it, such as the subnets of a VPC.
+    pub parts: Vec<String>,
+}
+
+/// One resource that a document names in a field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Naming {
+    /// The field.
+    pub field: &'static str,
+    /// Of which kind it may be, each by group and name.
+    pub kinds: &'static [(&'static str, &'static str)],
+    /// Its name.
+    pub name: String,
+    /// A part of it.
+    pub part: Option<String>,
 }
 
 /// An intake whose every document says what it is. Only validation makes one.

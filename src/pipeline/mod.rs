@@ -8,6 +8,7 @@ pub mod validation;
 mod envelope;
 mod place;
 pub mod classification;
+pub mod references;
 pub mod processing;
 pub mod merge;
 pub mod archive;

@@ -21,7 +21,7 @@
 use super::classification::{self, Kind};
 use super::envelope::{self, Envelope};
 use super::place::{self, excerpt};
-use crate::catalog::{self, Catalog, Weight};
+use crate::catalog::{self, Catalog, Weight, references};
 use crate::model::digest::Xxh3;
 use crate::model::document::{Document, Intake, Mark, Marks, Rejected, Validated};
 use crate::model::key::Key;
@@ -248,6 +248,9 @@ impl Read<'_> {
                 let marks = marks(lines, envelope.places);
                 let line = lines.line(root.span.start);
                 let Envelope { api_version, key, labels, annotations, .. } = envelope;
+                let namings = references::namings(&key.group, &key.kind, root);
+                let parts = references::parts(&key.group, &key.kind, root);
+                let namings = namings.into_iter().map(|(it, at)| (it, mark(lines, at)));
                 self.documents.push(Document {
                     index,
                     line,
@@ -259,6 +262,8 @@ impl Read<'_> {
                     content,
                     labels,
                     annotations,
+                    namings: namings.collect(),
+                    parts,
                 });
             }
             None => {
@@ -405,11 +410,13 @@ fn cannot_be_filed(fields: &[String], at: usize) -> Fault {
 }
 
 fn marks(lines: &Lines, places: [usize; 4]) -> Marks {
-    let [api_version, kind, name, namespace] = places.map(|at| {
-        let (line, column) = lines.position(at);
-        Mark { line, column }
-    });
+    let [api_version, kind, name, namespace] = places.map(|at| mark(lines, at));
     Marks { api_version, kind, name, namespace }
+}
+
+fn mark(lines: &Lines, at: usize) -> Mark {
+    let (line, column) = lines.position(at);
+    Mark { line, column }
 }
 
 fn remove(value: &mut Value, path: &[&str]) {
@@ -448,6 +455,8 @@ fn placeholder(index: u32) -> Document {
         content: Value::Null.digest(),
         labels: Default::default(),
         annotations: Default::default(),
+        namings: Vec::new(),
+        parts: Vec::new(),
     }
 }
 

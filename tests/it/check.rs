@@ -247,3 +247,85 @@ fn a_reload_reads_the_definitions_again_and_a_broken_one_leaves_the_old() {
         on_remote(&world, "managed/widgets/w.yaml")
     });
 }
+
+const ATTACHMENT: &str = "apiVersion: vpc.githedgehog.com/v1beta1
+kind: VPCAttachment
+metadata: {name: at-1}
+spec:
+  connection: conn-1
+  subnet: vpc-1/default
+";
+
+#[test]
+fn names_that_lead_nowhere_are_told_where_a_directory_is_checked() {
+    let desk = Desk::with(&[("d/at.yaml", ATTACHMENT), ("d/vpc.yaml", &vpc("vpc-1"))]);
+    let told = |args: &[&str]| {
+        let told = desk.json(args);
+        let problems = told["files"][0]["problems"].as_array().cloned().unwrap_or_default();
+        let shown = |it: &serde_json::Value| {
+            let word = |key: &str| it[key].as_str().unwrap().to_owned();
+            format!("{}: {} ({}) {}", it["line"], word("message"), word("hint"), word("excerpt"))
+        };
+        problems.iter().map(shown).collect::<Vec<_>>().join("\n")
+    };
+    // There is no Connection at all: this directory does not keep its wiring.
+    assert_eq!(told(&["d"]), "");
+    let connection = "apiVersion: wiring.githedgehog.com/v1beta1\nkind: Connection\nmetadata: {name: conn-2}\nspec: {mesh: {links: []}}\n";
+    desk.write("d/conn.yaml", connection);
+    assert_eq!(
+        told(&["d"]),
+        "5: spec.connection names the Connection conn-1, which is neither here nor managed (did you mean conn-2? Else drop it too)   connection: conn-1"
+    );
+    assert!(desk.check(&["d"]).status.success(), "a warning keeps no file out");
+    assert_eq!(told(&["d/at.yaml"]), "", "one file says nothing of what is around it");
+    desk.write(
+        "d/at.yaml",
+        &ATTACHMENT.replace("conn-1", "conn-2").replace("/default", "/defualt"),
+    );
+    assert_eq!(
+        told(&["d"]),
+        "6: spec.subnet names defualt of VPC vpc-1, which has no such subnet (did you mean vpc-1/default?)   subnet: vpc-1/defualt"
+    );
+    assert!(told(&["d/at.yaml", "--managed", "d"]).contains("no such subnet"));
+}
+
+#[test]
+fn a_drop_that_names_what_is_not_managed_is_taken_and_told() {
+    let world = World::new();
+    world.turn();
+    world.drop("vpc.yaml", vpc("vpc-1"));
+    world.turn();
+    world.drop("at.yaml", ATTACHMENT.replace("/default", "/other"));
+    let report = world.turn();
+    let problems = &report.files[0].problems;
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!((problems[0].rule.as_str(), problems[0].line), ("dangling-reference", Some(6)));
+    assert_eq!(problems[0].hint.as_deref(), Some("it has default"));
+    assert!(world.clone_of_remote().keys().any(|it| it.ends_with("at-1.yaml")));
+    world.at_rest();
+}
+
+#[test]
+fn who_still_names_what_was_deleted_is_told() {
+    let world = World::new();
+    world.turn();
+    world.drop("vpc.yaml", vpc("vpc-1"));
+    world.drop("at.yaml", ATTACHMENT);
+    world.turn();
+    world.git(&["rm", "-q", "fabric-1/managed/vpcs/vpc-1.yaml"]);
+    world.git(&["commit", "-qm", "away with it"]);
+    let init = intake(&world, &["init", "--fabric", "fabric-1"]).output().unwrap();
+    let out = intake(&world, &["ingest"]).output().unwrap();
+    let told = String::from_utf8_lossy(&init.stderr) + String::from_utf8_lossy(&out.stderr);
+    assert!(told.contains("VPC vpc-1 was deleted, and spec.subnet of"), "{told}");
+    // The same is found in a pipeline, before anybody deletes anything.
+    let managed = world.work().join("fabric-1/managed");
+    std::fs::create_dir_all(managed.join("vpcs")).unwrap();
+    std::fs::write(managed.join("vpcs/vpc-2.yaml"), vpc("vpc-2")).unwrap();
+    let out = Command::new(env!("CARGO_BIN_EXE_git-intake"))
+        .args(["check", managed.to_str().unwrap()])
+        .envs(hermetic())
+        .output()
+        .unwrap();
+    assert!(text(&out).contains("spec.subnet names the VPC vpc-1"), "{}", text(&out));
+}

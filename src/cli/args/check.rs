@@ -7,7 +7,8 @@ pub(super) const CHECK: &str = "\
 Judge files as raw/ would: which documents are in them, where each would be filed, and what is \
 wrong, with line and column. Needs no repository and no agent, so it fits an editor, a commit hook \
 or a pipeline. Directories are walked for .yaml, .yml and .json files; hidden ones and symbolic \
-links in them are passed over.
+links in them are passed over. Names in manifests (the connection of an attachment, say) are looked \
+up where a directory is checked, in all of it, and in what --managed names.
 
 Examples:
   git intake check vpc.yaml
@@ -34,6 +35,9 @@ pub struct Check {
     /// How many kinds are taken [default: the setting, which is hedgehog]
     #[arg(long, value_name = "BREADTH")]
     pub catalog: Option<CatalogArg>,
+    /// A directory whose resources are there already, for names in what is checked
+    #[arg(long, value_name = "DIR")]
+    pub managed: Option<PathBuf>,
     /// Answer as one JSON document, as --format json does
     #[arg(long, conflicts_with = "format")]
     pub json: bool,
