@@ -202,6 +202,26 @@ fn answers(capabilities: &'static str, after: Vec<u8>) -> Result<Outcome, Error>
 }
 
 #[test]
+fn a_remote_of_the_first_version_is_understood() {
+    let outcome = daemon(
+        |mut stream| {
+            let mut words = line("version 1\n");
+            words.extend(empty_repository("report-status"));
+            let _ = stream.write_all(&words);
+            take(&mut stream, 300);
+            let mut report = line("unpack ok\n");
+            report.extend(line("ok refs/heads/main\n"));
+            report.extend(b"0000");
+            let _ = stream.write_all(&report);
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            take(&mut stream, usize::MAX);
+        },
+        |_| (),
+    );
+    assert_eq!(outcome.unwrap().refs[0].status, RefStatus::Ok);
+}
+
+#[test]
 fn a_lost_answer_is_unknown_and_not_an_error() {
     let outcome = answers("report-status side-band-64k", Vec::new()).unwrap();
     assert_eq!(outcome.refs[0].status, RefStatus::Unknown);
@@ -410,13 +430,25 @@ fn an_answer_in_the_middle_of_an_upload_is_heard() {
             );
             [head.as_bytes(), body].concat()
         };
-        for bytes in [ok("advertisement", &references), ok("result", b"")] {
+        let answers = [ok("advertisement", &references), ok("result", b"")];
+        // First it is asked what is there, then whether a body would be let in: one of four bytes.
+        for (bytes, asked) in answers.iter().zip(["GET /x/info/refs", "\r\n\r\n0000"]) {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut buffer = [0; 4096];
-            let _ = stream.read(&mut buffer).unwrap();
-            stream.write_all(&bytes).unwrap();
+            let mut buffer = Vec::new();
+            while !buffer.contains_str(asked) || !buffer.contains_str("\r\n\r\n") {
+                let mut piece = [0; 4096];
+                let n = stream.read(&mut piece).unwrap();
+                assert!(n > 0, "{asked}: {}", buffer.as_bstr());
+                buffer.extend_from_slice(&piece[..n]);
+            }
+            stream.write_all(bytes).unwrap();
         }
         let (mut stream, _) = listener.accept().unwrap();
+        let mut head = [0; 1024];
+        let n = stream.read(&mut head).unwrap();
+        let head = head[..n].to_str_lossy().to_lowercase();
+        // Nobody has to say first that it may go on, and no length is known yet.
+        assert!(!head.contains("expect:") && head.contains("transfer-encoding: chunked"), "{head}");
         take(&mut stream, 100 << 10);
         let body = "the backend is gone";
         let head = "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain\r\nContent-Length: ";
@@ -538,6 +570,31 @@ fn reference_names_are_checked() {
         let answer = push::push(&repo, &url, &[update], &mut Options::default());
         assert!(matches!(answer, Err(Error::Name { .. })), "{name}: {answer:?}");
     }
+}
+
+/// A login goes neither to a program nor into what is told.
+#[test]
+fn a_login_in_an_address_is_seen_by_nobody() {
+    let local = local(10);
+    let remote = Remote::file();
+    let (script, log) = (remote.dir.path().join("ssh"), remote.dir.path().join("log"));
+    fs::write(&script, format!("#!/bin/sh\n(echo $*; env) >> {}\nexit 255\n", log.display()))
+        .unwrap();
+    Command::new("chmod").arg("+x").arg(&script).status().unwrap();
+    let ssh_command = Some(script.to_str().unwrap().into());
+    let mut options = Options { ssh_command, ..Options::default() };
+    for url in ["ssh://me:hunter2@host/x", "http://me:hunter2@127.0.0.1:1/x?key=hunter2"] {
+        options.allow_clear_text = true;
+        let Err(err) = push_to(url, &local, &mut options) else { panic!("{url}") };
+        let mut told = format!("{err} {err:?}");
+        let mut cause = std::error::Error::source(&err);
+        while let Some(it) = cause {
+            told.push_str(&format!(" {it} {it:?}"));
+            cause = it.source();
+        }
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+    assert!(!fs::read_to_string(log).unwrap().contains("hunter2"));
 }
 
 #[test]

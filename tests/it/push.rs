@@ -5,13 +5,20 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use git_intake::push::{
-    Error, Expect, Options, Outcome, RefStatus, RefUpdate, Rejection,
+    Error, Expect, Observer, Options, Outcome, Progress, RefStatus, RefUpdate, Rejection,
     credentials::{Login, Token},
 };
-use gix::{ObjectId, bstr::ByteSlice};
+use gix::{
+    ObjectId,
+    bstr::{BStr, ByteSlice},
+};
 use tempfile::TempDir;
 
 use crate::remote::{Auth, PASSWORD, Remote, TOKEN, USER, run};
@@ -74,6 +81,28 @@ fn fast_forward(name: &str, new: ObjectId) -> RefUpdate {
     update(name, new, Expect::FastForward)
 }
 
+fn login(remote: &Remote) -> Option<Login> {
+    match remote.auth {
+        Auth::None => None,
+        Auth::Basic => Some(Login::Basic { user: USER.into(), password: PASSWORD.into() }),
+        Auth::Bearer => Some(Login::Bearer(TOKEN.into())),
+    }
+}
+
+/// What the remote asks for.
+fn options<'a>(remote: &Remote, token: Option<&'a mut Token>) -> Options<'a> {
+    let mut options = Options {
+        ssh_command: remote.ssh_command.as_deref().map(Into::into),
+        allow_clear_text: true,
+        ..Options::default()
+    };
+    options.client.ca_file = remote.ca_file.clone();
+    if let Some(token) = token {
+        options.credentials = Some(token);
+    }
+    options
+}
+
 /// Pushes with what the remote asks for, and checks the remote against the answer.
 fn try_push(
     local: &Local,
@@ -81,21 +110,8 @@ fn try_push(
     updates: &[RefUpdate],
     change: impl FnOnce(&mut Options<'_>),
 ) -> Result<Outcome, Error> {
-    let mut token = match remote.auth {
-        Auth::None => None,
-        Auth::Basic => Some(Login::Basic { user: USER.into(), password: PASSWORD.into() }),
-        Auth::Bearer => Some(Login::Bearer(TOKEN.into())),
-    }
-    .map(Token);
-    let mut options = Options {
-        ssh_command: remote.ssh_command.as_deref().map(Into::into),
-        allow_clear_text: true,
-        ..Options::default()
-    };
-    options.client.ca_file = remote.ca_file.clone();
-    if let Some(token) = &mut token {
-        options.credentials = Some(token);
-    }
+    let mut token = login(remote).map(Token);
+    let mut options = options(remote, token.as_mut());
     change(&mut options);
     let url = gix::url::parse(remote.url.as_bytes().as_bstr()).unwrap();
     let before = |name: &str| remote.value(name);
@@ -301,6 +317,137 @@ fn a_hook_that_refuses_all_is_heard() {
         let refused = RefStatus::Refused("pre-receive hook declined".into());
         assert_eq!(statuses(&outcome), [&refused]);
         assert_eq!(outcome.messages, ["not on a Sunday"]);
+    });
+}
+
+#[test]
+fn push_options_reach_the_hooks() {
+    everywhere(|local, remote| {
+        let first = local.commit("a", "1");
+        remote.hook("pre-receive", "echo $GIT_PUSH_OPTION_COUNT: $GIT_PUSH_OPTION_1");
+        let wish = [fast_forward("refs/heads/main", first)];
+        let options = |it: &mut Options<'_>| it.push_options = vec!["one".into(), "two=2".into()];
+        let answer = try_push(local, remote, &wish, options);
+        let why = matches!(answer, Err(Error::Unsupported { capability: "push-options" }));
+        assert!(why, "{answer:?}");
+        remote.git(&["config", "receive.advertisePushOptions", "true"]);
+        let outcome = try_push(local, remote, &wish, options).unwrap();
+        assert_eq!(statuses(&outcome), [&RefStatus::Ok]);
+        assert!(outcome.messages.iter().any(|it| *it == "2: two=2"), "{outcome:?}");
+    });
+}
+
+/// Writes down what it hears and when.
+#[derive(Default)]
+struct Listener {
+    lines: Vec<(String, Instant)>,
+    last: Option<Progress>,
+}
+
+impl Observer for Listener {
+    fn message(&mut self, line: &BStr, _transient: bool) {
+        self.lines.push((line.to_string(), Instant::now()));
+    }
+    fn progress(&mut self, progress: Progress) {
+        self.last = Some(progress);
+    }
+}
+
+#[test]
+fn messages_and_progress_are_heard_while_it_goes_on() {
+    everywhere(|local, remote| {
+        let first = local.commit("a", "1");
+        remote.hook("pre-receive", "echo one; sleep 0.4; echo two");
+        let mut listener = Listener::default();
+        let outcome = push_to_main(local, remote, first, &mut listener);
+        assert_eq!(statuses(&outcome), [&RefStatus::Ok]);
+        let at = |text: &str| listener.lines.iter().find(|it| it.0 == text).unwrap().1;
+        let between = at("two") - at("one");
+        // A web server may gather what its backend says.
+        let direct = !remote.url.starts_with("http");
+        assert!(!direct || between > Duration::from_millis(100), "they came at once");
+        let last = listener.last.unwrap();
+        assert_eq!((last.objects, last.objects_total), (3, 3));
+        assert!(last.bytes > 0);
+    });
+}
+
+/// A push to `main` with somebody listening.
+fn push_to_main(local: &Local, remote: &Remote, new: ObjectId, listener: &mut Listener) -> Outcome {
+    // The options hold the listener for as long as they live, so they are made here.
+    let mut token = login(remote).map(Token);
+    let mut options = options(remote, token.as_mut());
+    options.observer = Some(listener);
+    let url = gix::url::parse(remote.url.as_bytes().as_bstr()).unwrap();
+    let wish = [fast_forward("refs/heads/main", new)];
+    git_intake::push::push(&local.repo(), &url, &wish, &mut options).unwrap()
+}
+
+#[test]
+fn what_a_hook_made_of_a_reference_is_told() {
+    everywhere(|local, remote| {
+        let first = local.commit("a", "1");
+        remote.git(&["config", "receive.procReceiveRefs", "refs/for"]);
+        let line = |text: &str| format!("{:04x}{text}", text.len() + 4);
+        let answer = [
+            &line("version=1\n"),
+            "0000",
+            &line("ok refs/for/main\n"),
+            &line("option refname refs/changes/1\n"),
+            &line(&format!("option new-oid {first}\n")),
+            &line("ok refs/for/main\n"),
+            &line("option refname refs/changes/2\n"),
+            "0000",
+        ];
+        remote.hook("proc-receive", &format!("printf '{}'; cat >/dev/null", answer.concat()));
+        let url = gix::url::parse(remote.url.as_bytes().as_bstr()).unwrap();
+        let mut token = login(remote).map(Token);
+        let wish = [fast_forward("refs/for/main", first)];
+        let mut options = options(remote, token.as_mut());
+        let outcome = git_intake::push::push(&local.repo(), &url, &wish, &mut options).unwrap();
+        assert_eq!(statuses(&outcome), [&RefStatus::Ok], "{outcome:?}");
+        let told: Vec<Vec<String>> = outcome.refs[0]
+            .options
+            .iter()
+            .map(|it| it.iter().map(ToString::to_string).collect())
+            .collect();
+        let one = vec!["refname refs/changes/1".to_owned(), format!("new-oid {first}")];
+        assert_eq!(told, [one, vec!["refname refs/changes/2".to_owned()]]);
+    });
+}
+
+#[test]
+fn the_empty_tree_is_sent_though_nobody_wrote_it() {
+    everywhere(|local, remote| {
+        let tree = local.git(&["hash-object", "-t", "tree", "/dev/null"]);
+        let commit = local.git(&["commit-tree", "-m", "empty", &tree]);
+        let commit = ObjectId::from_hex(commit.as_bytes()).unwrap();
+        let outcome = push(local, remote, &[fast_forward("refs/heads/main", commit)]);
+        assert_eq!(statuses(&outcome), [&RefStatus::Ok], "{outcome:?}");
+        assert_eq!(outcome.pack.objects, 2);
+    });
+}
+
+#[test]
+fn what_is_meant_may_be_chosen_when_it_is_known_what_is_there() {
+    everywhere(|local, remote| {
+        let first = local.commit("a", "1");
+        push(local, remote, &[fast_forward("refs/heads/theirs", first)]);
+        let second = local.commit("a", "2");
+        let url = gix::url::parse(remote.url.as_bytes().as_bstr()).unwrap();
+        let mut token = login(remote).map(Token);
+        let mut options = options(remote, token.as_mut());
+        let mut choose = |there: &git_intake::push::Advertisement| {
+            let updates = there.refs.keys().map(|it| fast_forward(&it.to_string(), second));
+            Ok(updates.collect())
+        };
+        let repo = local.repo();
+        let outcome = git_intake::push::push_with(&repo, &url, &mut choose, &mut options).unwrap();
+        assert_eq!(statuses(&outcome), [&RefStatus::Ok]);
+        assert_eq!(remote.value("refs/heads/theirs"), Some(second.to_string()));
+        let mut refuse = |_: &git_intake::push::Advertisement| Err("there is nothing".into());
+        let answer = git_intake::push::push_with(&repo, &url, &mut refuse, &mut options);
+        assert!(matches!(answer, Err(Error::Choice { .. })), "{answer:?}");
     });
 }
 
