@@ -92,6 +92,43 @@ impl Steps {
     }
 }
 
+/// A mistake that the build with the feature `gauges` can be told to make, so that it is seen whether
+/// the tests notice. `tests/gauges` makes each in turn. Without the feature none can be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mistake {
+    /// Objects are written and not synced.
+    NoSync,
+    /// Drops leave `raw/` before the commit.
+    RemoveEarly,
+    /// A drop is looked at by its name, and then opened by its name.
+    LookThenOpen,
+    /// A sync that failed is tried again, and believed.
+    SyncAgain,
+    /// A half-written snapshot of sled is left where it is.
+    KeepGenerating,
+    /// A push is told to have arrived before the remote says so.
+    TellEarly,
+    /// A request may be as long as it likes.
+    UnboundedBody,
+    /// The address of a remote is shown with its password.
+    TokenInUrl,
+}
+
+impl Mistake {
+    /// Says whether this process makes the mistake.
+    #[cfg(not(feature = "gauges"))]
+    pub const fn is_made(self) -> bool {
+        false
+    }
+
+    /// Says whether this process makes the mistake: whether `INTAKE_MISTAKE` names it.
+    #[cfg(feature = "gauges")]
+    #[expect(clippy::disallowed_methods, reason = "no build that is shipped reads it")]
+    pub fn is_made(self) -> bool {
+        std::env::var("INTAKE_MISTAKE").is_ok_and(|it| it == format!("{self:?}"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

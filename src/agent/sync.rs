@@ -303,8 +303,12 @@ fn follow(
     let changes = lane.repo.changes_between(from, to, &RepoPath::top())?;
     let mut files: Vec<(BString, Option<Arc<[u8]>>)> = Vec::new();
     let mut blocked = Vec::new();
+    let left_out = lane.repo.left_out(changes.iter().map(|it| &it.0))?;
     for (path, old, new) in &changes {
         let found = lane.tree.read_bytes_path(path, FILE_BYTES_MAX)?;
+        if found.is_none() && left_out.contains(path) {
+            continue;
+        }
         let found = found.map(|it| lane.repo.blob_id_of(&it)).transpose()?;
         // A file that is there already, as it will be, was brought along before a crash.
         if found != *old && found != *new {

@@ -19,6 +19,7 @@ use crate::model::problem::Problem;
 use crate::model::report::{Ending, FileReport, StageReport};
 use crate::pipeline::processing::Processed;
 use crate::pipeline::{archive, classification, processing, tracked, validation};
+use crate::step::Mistake;
 use crate::worktree::ReadRaw;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -87,6 +88,12 @@ pub(super) fn carry_out(
         operation.changes.push(planned);
     }
     lane.store.begin(operation)?;
+    if Mistake::RemoveEarly.is_made() {
+        for it in &operation.taken {
+            let raw = lane.fabrics[n].fabric.raw();
+            lane.tree.remove_raw(&raw, &it.path, &it.drop_id, lane.settings.bytes_max)?;
+        }
+    }
     let done = apply(lane, plan, operation).and_then(|()| commit(lane, n, plan, operation));
     if let Err(error) = done {
         return Err(super::recovery::undo(lane, operation.clone(), error));

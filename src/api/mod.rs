@@ -5,6 +5,7 @@
 
 use crate::agent::desk::{Answer, Request};
 use crate::agent::run::Asked;
+use crate::step::Mistake;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
@@ -93,9 +94,13 @@ fn remove(path: &Path) -> io::Result<()> {
 fn routes(asked: Sender<Asked>) -> Router {
     Router::new()
         .route(ROUTE, post(ask))
-        .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX))
+        .layer(RequestBodyLimitLayer::new(body_bytes_max()))
         .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, ANSWER_TIME_MAX))
         .with_state(asked)
+}
+
+fn body_bytes_max() -> usize {
+    if Mistake::UnboundedBody.is_made() { usize::MAX } else { BODY_BYTES_MAX }
 }
 
 async fn ask(

@@ -9,6 +9,7 @@ use bstr::{BString, ByteSlice};
 use gix::ObjectId;
 use gix::index::entry::{Flags, Mode, Stage, Stat};
 use gix::objs::tree::EntryKind;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -76,6 +77,37 @@ impl Repo {
             return Ok(IndexOutcome::Refreshed);
         }
         self.refresh_index(&[], from, to)
+    }
+
+    /// Those of `paths` that a sparse checkout leaves out of the work tree.
+    pub fn left_out<'a>(
+        &self,
+        paths: impl Iterator<Item = &'a BString>,
+    ) -> Result<BTreeSet<BString>, Error> {
+        let mut left_out = BTreeSet::new();
+        if !self.is_sparse() || !self.gix.index_path().exists() {
+            return Ok(left_out);
+        }
+        let index = self.gix.open_index().map_err(|it| Error::git("read the index", it))?;
+        for path in paths {
+            let entry = index.entry_by_path_and_stage(path.as_bstr(), Stage::Unconflicted);
+            let out = match entry {
+                Some(entry) => entry.flags.contains(Flags::SKIP_WORKTREE),
+                // A new file goes where its directory is.
+                None => {
+                    let full = self.work_tree.join(Path::new(std::ffi::OsStr::from_bytes(path)));
+                    full.parent().is_some_and(|it| !it.is_dir())
+                }
+            };
+            if out {
+                left_out.insert(path.clone());
+            }
+        }
+        Ok(left_out)
+    }
+
+    fn is_sparse(&self) -> bool {
+        self.gix.config_snapshot().boolean("core.sparseCheckout").unwrap_or(false)
     }
 
     /// Makes the index entries of `paths` equal to `to`, where they were those of `from`.
@@ -148,9 +180,10 @@ impl Repo {
         let paths: Vec<&[u8]> = paths.iter().map(|it| it.as_slice()).collect();
         let old = self.blobs_at(from, paths.iter().copied())?;
         let new = super::read::entries_at(&self.tree_of(to)?, paths.iter().copied())?;
+        let sparse = self.is_sparse();
         let mut changed = false;
         let mut added = Vec::new();
-        let mut removed = std::collections::BTreeSet::new();
+        let mut removed = BTreeSet::new();
         for path in paths {
             let old = old.get(path).map(|it| it.0);
             let at = index.entry_index_by_path_and_stage(path.as_bstr(), Stage::Unconflicted);
@@ -180,7 +213,12 @@ impl Repo {
             index.remove_entries(|_, path, _| removed.contains(path));
         }
         for (stat, id, mode, path) in &added {
-            index.dangerously_push_entry(*stat, *id, Flags::empty(), *mode, path.as_bstr());
+            let place = self.work_tree.join(Path::new(std::ffi::OsStr::from_bytes(path)));
+            let flags = match sparse && !place.exists() {
+                true => Flags::SKIP_WORKTREE | Flags::EXTENDED,
+                false => Flags::empty(),
+            };
+            index.dangerously_push_entry(*stat, *id, flags, *mode, path.as_bstr());
         }
         if !added.is_empty() {
             index.sort_entries();

@@ -6,7 +6,7 @@ use super::refs::{Move, Moved};
 use super::{Error, Repo};
 use crate::model::ids::CommitId;
 use crate::push::{self, Expect, RefStatus, RefUpdate, Rejection};
-use crate::step::Step;
+use crate::step::{Mistake, Step};
 use bstr::ByteSlice;
 use gix::remote::Direction;
 use gix_transport::client::blocking_io::Transport;
@@ -74,7 +74,10 @@ impl Repo {
     pub fn remote_shown(&self, name: &str) -> Option<String> {
         let remote = self.gix.try_find_remote(name)?.ok()?;
         let url = remote.url(Direction::Push).or_else(|| remote.url(Direction::Fetch))?;
-        Some(push::url::shown(url))
+        match Mistake::TokenInUrl.is_made() {
+            true => Some(url.to_bstring().to_string()),
+            false => Some(push::url::shown(url)),
+        }
     }
 
     /// Where the remote's branch was when we last heard of it.
@@ -85,6 +88,10 @@ impl Repo {
     /// Sends `tip` to a branch of the remote, by a fast-forward or not at all.
     pub fn push(&self, to: &Remote, branch: &str, tip: CommitId) -> Result<PushOutcome, Error> {
         self.steps.pass(Step::Push).map_err(|it| Error::io("push", it))?;
+        if Mistake::TellEarly.is_made() {
+            self.note_tracking(to, branch, tip, "update by push")?;
+            return Ok(PushOutcome::Pushed);
+        }
         let outcome = self.send(to, branch, tip, false)?;
         let Some(result) = outcome.refs.first() else {
             return Ok(PushOutcome::Refused { reason: "the remote did not say why".to_owned() });

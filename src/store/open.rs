@@ -7,7 +7,7 @@
 //! be read to its end, is put aside, and the caller makes the records again from git.
 
 use super::{Error, Store};
-use crate::step::Steps;
+use crate::step::{Mistake, Steps};
 use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -114,7 +114,9 @@ fn patient_open(path: &Path, steps: &Steps) -> Result<Store, Trouble> {
 
 fn try_open(path: &Path, steps: &Steps) -> Result<Store, Trouble> {
     let refused = |source| Trouble::Refused(Error::Open { path: path.to_owned(), source });
-    sweep(path, |name| name.ends_with(".generating")).map_err(refused)?;
+    if !Mistake::KeepGenerating.is_made() {
+        sweep(path, |name| name.ends_with(".generating")).map_err(refused)?;
+    }
     let config = sled::Config::new().path(path).flush_every_ms(None).cache_capacity(16 << 20);
     // sled may panic on what a power cut left; the panic ends here.
     let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open()));

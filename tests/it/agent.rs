@@ -250,3 +250,31 @@ fn a_configuration_with_a_mistake_is_refused_with_its_place() {
     assert_eq!(out.status.code(), Some(2), "{}", text(&out));
     assert!(text(&out).contains("agent.yaml:3:3"), "{}", text(&out));
 }
+
+#[test]
+fn a_request_that_does_not_end_is_cut_off_at_its_limit() {
+    let (world, _agent) = running();
+    let socket = world.work().join(".git/intake/state/agent.sock");
+    let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    // What it says of its length is not to be believed, so it says nothing.
+    let head = "POST /api/v1/ask HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    let chunk = [b"10000\r\n".to_vec(), vec![b' '; 1 << 16], b"\r\n".to_vec()].concat();
+    let mut sent = 0;
+    while sent < 1 << 20 && stream.write_all(&chunk).is_ok() {
+        sent += 1 << 16;
+    }
+    assert!(sent < 1 << 20, "all of it was taken in");
+}
+
+#[test]
+fn a_password_in_the_address_of_a_remote_is_never_shown() {
+    let world = World::new();
+    let out = output(&world, &["init", "--fabric", "fabric-1"]);
+    assert!(out.status.success(), "{}", text(&out));
+    world.git(&["config", "remote.origin.url", "https://me:hunter2@127.0.0.1:1/x.git"]);
+    for args in [&["status"][..], &["status", "--json"], &["ingest"], &["verify"]] {
+        let told = text(&output(&world, args));
+        assert!(!told.contains("hunter2"), "{args:?}: {told}");
+    }
+}

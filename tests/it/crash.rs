@@ -76,3 +76,19 @@ fn two_agents_on_one_work_tree_are_one_too_many() {
     drop(first);
     world.open().unwrap();
 }
+
+#[test]
+fn a_commit_that_cannot_be_made_leaves_every_drop_where_it_is() {
+    let world = before_the_turn();
+    let lock = world.work().join(".git/refs/heads/main.lock");
+    std::fs::write(&lock, "").unwrap();
+    let told = world.try_turn().unwrap_err().to_string();
+    assert!(told.contains("main.lock"), "{told}");
+    for name in ["old.yaml", "two.yaml", "bad.yaml"] {
+        assert!(world.raw(name).exists(), "{name}");
+    }
+    assert!(lock.exists(), "it is somebody else's");
+    std::fs::remove_file(&lock).unwrap();
+    world.turn();
+    check_end(&world, "after the lock");
+}

@@ -246,10 +246,37 @@ fn a_sync_that_failed_is_never_repeated_and_believed() {
         let (ran, _) = ingest(&world, Some(at));
         let Some(failed) = ran.calls.iter().position(|it| it.failed) else { continue };
         let path = &ran.calls[failed].path;
-        let file = world.dir.path().join(path).is_file();
+        let dir = std::path::Path::new(path).is_dir();
         let again = ran.calls[failed + 1..].iter().find(|it| {
             it.name.contains("sync") && it.path == *path && !it.path.ends_with("/store/db/db")
         });
-        assert!(!file || again.is_none(), "{call:?} failed and was repeated: {again:?}");
+        assert!(dir || again.is_none(), "{call:?} failed and was repeated: {again:?}");
     }
+}
+
+/// Between any look and any opening somebody may put a link in the place of a drop.
+#[test]
+fn a_drop_that_becomes_a_link_in_the_last_moment_leads_nowhere() {
+    if !possible() {
+        return;
+    }
+    let world = before_the_turn().copy();
+    let secret = world.dir.path().join("secret.yaml");
+    std::fs::write(&secret, vpc("secret")).unwrap();
+    let place = world.raw("race.yaml");
+    world.drop("race.yaml", vpc("race"));
+    let mut command = agent(&world, &["ingest"]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut opened = 0;
+    let ran = sysfault::run_watched(command, |_, call| {
+        if call.path.ends_with("raw/race.yaml") && call.name.starts_with("open") {
+            opened += 1;
+            // It may have been taken away by then.
+            let _ = std::fs::remove_file(&place);
+            std::os::unix::fs::symlink(&secret, &place).unwrap();
+        }
+    });
+    assert!(opened > 0 && ran.status.code().is_some(), "{ran:?}");
+    assert!(!world.clone_of_remote().values().any(|it| it.contains("name: secret")));
+    assert_eq!(world.git(&["log", "--all", "--oneline", "-S", "name: secret"]), "");
 }

@@ -9,6 +9,7 @@ mod crash;
 mod storm;
 mod sysfault;
 mod faults;
+mod surroundings;
 mod remotes;
 mod corpus;
 mod check;

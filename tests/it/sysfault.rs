@@ -58,7 +58,7 @@ enum Named {
 }
 
 /// What changes something: its number, its name, and how to say to what.
-const CALLS: [(libc::c_long, &str, Named); 25] = [
+const CALLS: [(libc::c_long, &str, Named); 26] = [
     (libc::SYS_write, "write", Named::File),
     (libc::SYS_pwrite64, "pwrite64", Named::File),
     (libc::SYS_writev, "writev", Named::File),
@@ -84,6 +84,8 @@ const CALLS: [(libc::c_long, &str, Named); 25] = [
     (libc::SYS_syncfs, "syncfs", Named::File),
     (libc::SYS_sync_file_range, "sync_file_range", Named::File),
     (libc::SYS_chmod, "chmod", Named::Path(0)),
+    // Only looked at by whoever wants to be told of files that are opened.
+    (libc::SYS_openat2, "openat2", Named::Path(1)),
 ];
 
 // From <linux/seccomp.h>.
@@ -119,8 +121,22 @@ pub fn is_possible() -> bool {
 
 /// Runs a command to the end of its last process, with a fault somewhere. `before` is told of each
 /// call, with its number, before it goes ahead.
-pub fn run(mut command: Command, at: Option<At>, mut before: impl FnMut(u64, &Call)) -> Ran {
-    let (listener, mut child) = start(&mut command);
+pub fn run(command: Command, at: Option<At>, before: impl FnMut(u64, &Call)) -> Ran {
+    run_with(command, at, false, before)
+}
+
+/// The same, told of files that are opened for reading, too.
+pub fn run_watched(command: Command, before: impl FnMut(u64, &Call)) -> Ran {
+    run_with(command, None, true, before)
+}
+
+fn run_with(
+    mut command: Command,
+    at: Option<At>,
+    reads: bool,
+    mut before: impl FnMut(u64, &Call),
+) -> Ran {
+    let (listener, mut child) = start(&mut command, reads);
     let mut calls = Vec::new();
     loop {
         let mut ready = libc::pollfd { fd: listener.as_raw_fd(), events: libc::POLLIN, revents: 0 };
@@ -167,8 +183,8 @@ pub fn run(mut command: Command, at: Option<At>, mut before: impl FnMut(u64, &Ca
     Ran { status: child.wait().unwrap(), calls }
 }
 
-fn start(command: &mut Command) -> (OwnedFd, Child) {
-    let program = filter();
+fn start(command: &mut Command, reads: bool) -> (OwnedFd, Child) {
+    let program = filter(reads);
     let (ours, theirs) = std::os::unix::net::UnixDatagram::pair().unwrap();
     let channel = theirs.as_raw_fd();
     // SAFETY: between fork and exec only system calls are made, on memory that was there before.
@@ -183,7 +199,7 @@ fn start(command: &mut Command) -> (OwnedFd, Child) {
     (listener, child)
 }
 
-fn filter() -> Vec<libc::sock_filter> {
+fn filter(reads: bool) -> Vec<libc::sock_filter> {
     const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const ABOVE: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
@@ -197,8 +213,9 @@ fn filter() -> Vec<libc::sock_filter> {
     for (number, name, _) in CALLS {
         let number = u32::try_from(number).unwrap();
         match name {
+            "openat2" if !reads => (),
             // Only where it may make or empty a file.
-            "openat" => program.extend([
+            "openat" if !reads => program.extend([
                 op(EQUAL, 0, 4, number),
                 op(LOAD, 0, 0, argument(2)),
                 op(HAS, 0, 1, (libc::O_CREAT | libc::O_TRUNC) as u32),

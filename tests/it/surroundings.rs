@@ -1,0 +1,329 @@
+//! What people and other programs do to the work tree, its git directory, its remote and its disk
+//! while the agent lives there: each state has an answer, and when it is over the agent goes on.
+
+use crate::world::{World, git, git_output, vpc};
+use git_intake::agent::desk;
+use git_intake::model::record::Record;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// A world at work: one resource is filed and pushed.
+fn settled() -> World {
+    let world = World::in_memory();
+    world.drop("first.yaml", vpc("vpc-1"));
+    world.turn();
+    world
+}
+
+/// A drop waits while something is so, with a reason that names it, and goes through afterwards.
+fn held(world: &World, reason: &str, over: impl FnOnce()) {
+    world.drop("waits.yaml", vpc("vpc-2"));
+    let told = world.try_turn().unwrap_err().to_string();
+    assert!(told.contains(reason), "{told}");
+    assert!(world.raw("waits.yaml").exists());
+    over();
+    world.turn();
+    assert!(world.clone_of_remote().contains_key("managed/vpcs/vpc-2.yaml"), "{reason}");
+    world.at_rest();
+}
+
+#[test]
+fn a_lock_of_others_on_head_is_waited_for_and_one_on_the_index_is_in_nobodys_way() {
+    let world = settled();
+    let lock = world.work().join(".git/HEAD.lock");
+    std::fs::write(&lock, "").unwrap();
+    held(&world, "HEAD.lock", || std::fs::remove_file(&lock).unwrap());
+
+    let lock = world.work().join(".git/index.lock");
+    std::fs::write(&lock, "").unwrap();
+    world.drop("third.yaml", vpc("vpc-3"));
+    world.turn();
+    assert!(world.clone_of_remote().contains_key("managed/vpcs/vpc-3.yaml"));
+    assert!(lock.exists());
+    assert_ne!(world.git(&["status", "--porcelain"]), "");
+    std::fs::remove_file(&lock).unwrap();
+    world.turn();
+    assert_eq!(world.git(&["status", "--porcelain"]), "", "the index follows by itself");
+    world.at_rest();
+}
+
+#[test]
+fn work_of_people_that_is_half_done_holds_the_agent_until_it_is_over() {
+    let world = settled();
+    world.git(&["-c", "sequence.editor=echo break >", "rebase", "-q", "-i", "HEAD~1"]);
+    held(&world, "a rebase is under way", || {
+        world.git(&["rebase", "--abort"]);
+    });
+    let world = settled();
+    world.git(&["bisect", "start"]);
+    held(&world, "a bisect is under way", || {
+        world.git(&["bisect", "reset"]);
+    });
+    let world = settled();
+    world.git(&["branch", "side"]);
+    std::fs::write(world.work().join("here"), "1").unwrap();
+    world.git(&["add", "here"]);
+    world.git(&["commit", "-qm", "here"]);
+    world.git(&["switch", "-q", "side"]);
+    std::fs::write(world.work().join("there"), "1").unwrap();
+    world.git(&["add", "there"]);
+    world.git(&["commit", "-qm", "there"]);
+    world.git(&["switch", "-q", "main"]);
+    world.git(&["merge", "-q", "--no-commit", "--no-ff", "side"]);
+    held(&world, "a merge is under way", || {
+        world.git(&["commit", "-qm", "merged"]);
+    });
+}
+
+#[test]
+fn a_branch_that_was_switched_is_worked_on_or_waited_for_as_the_settings_say() {
+    let mut world = settled();
+    world.git(&["switch", "-q", "-c", "other"]);
+    world.drop("a.yaml", vpc("vpc-2"));
+    world.turn();
+    let pushed = git(&world.remote, &["ls-tree", "-r", "--name-only", "other"]);
+    assert!(pushed.contains("managed/vpcs/vpc-2.yaml"), "{pushed}");
+    assert!(!world.clone_of_remote().contains_key("managed/vpcs/vpc-2.yaml"), "main has it not");
+    world.repository.branch = Some("main".to_owned());
+    let back = world.work();
+    world.drop("waits.yaml", vpc("vpc-3"));
+    let told = world.try_turn().unwrap_err().to_string();
+    assert!(told.contains("switch back"), "{told}");
+    git(&back, &["switch", "-q", "main"]);
+    world.turn();
+    assert!(world.clone_of_remote().contains_key("managed/vpcs/vpc-3.yaml"));
+    world.at_rest();
+}
+
+#[test]
+fn a_reset_under_the_agent_takes_nothing_from_the_remote() {
+    let world = settled();
+    world.drop("second.yaml", vpc("vpc-2"));
+    world.turn();
+    world.git(&["reset", "-q", "--hard", "HEAD~1"]);
+    world.drop("third.yaml", vpc("vpc-3"));
+    world.turn();
+    assert_eq!(world.clone_of_remote().len(), 3);
+    world.at_rest();
+}
+
+#[test]
+fn a_history_that_was_rewritten_on_the_remote_is_met_without_force() {
+    let world = settled();
+    let other = world.dir.path().join("other");
+    git(world.dir.path(), &["clone", "-q", "remote.git", "other"]);
+    git(&other, &["commit", "-q", "--amend", "-m", "said otherwise"]);
+    git(&other, &["push", "-q", "--force"]);
+    world.drop("second.yaml", vpc("vpc-2"));
+    world.turn();
+    assert_eq!(world.clone_of_remote().len(), 2);
+    let log = git(&world.remote, &["log", "--format=%s", "main"]);
+    assert!(log.contains("said otherwise"), "theirs stays: {log}");
+    world.at_rest();
+}
+
+#[test]
+fn a_branch_that_was_deleted_on_the_remote_comes_back_with_the_next_push() {
+    let world = settled();
+    git(&world.remote, &["update-ref", "-d", "refs/heads/main"]);
+    world.drop("second.yaml", vpc("vpc-2"));
+    world.turn();
+    assert_eq!(world.clone_of_remote().len(), 2);
+    world.at_rest();
+}
+
+#[test]
+fn a_shallow_clone_and_a_linked_work_tree_are_work_trees_like_others() {
+    let world = settled();
+    for n in 2..5 {
+        world.drop("more.yaml", vpc(&format!("vpc-{n}")));
+        world.turn();
+    }
+    let mut shallow = World::beside(&world);
+    let url = format!("file://{}", world.remote.display());
+    git(shallow.dir.path(), &["clone", "-q", "--depth", "1", &url, "shallow"]);
+    shallow.repository.path = shallow.dir.path().join("shallow");
+    std::fs::write(shallow.repository.path.join("fabric-1/raw/s.yaml"), vpc("vpc-7")).unwrap();
+    shallow.turn();
+    assert!(world.clone_of_remote().contains_key("managed/vpcs/vpc-7.yaml"));
+
+    let mut linked = World::beside(&world);
+    linked.git(&["switch", "-q", "--detach"]);
+    linked.git(&["worktree", "add", "-q", "../linked", "main"]);
+    linked.repository.path = linked.dir.path().join("linked");
+    std::fs::write(linked.repository.path.join("fabric-1/raw/l.yaml"), vpc("vpc-8")).unwrap();
+    linked.turn();
+    assert!(world.clone_of_remote().contains_key("managed/vpcs/vpc-8.yaml"));
+    assert_eq!(git(&linked.repository.path, &["status", "--porcelain"]), "");
+}
+
+#[test]
+fn what_is_checked_out_in_part_is_followed_in_part() {
+    let world = settled();
+    std::fs::create_dir(world.work().join("elsewhere")).unwrap();
+    std::fs::write(world.work().join("elsewhere/file"), "1\n").unwrap();
+    world.git(&["add", "elsewhere"]);
+    world.git(&["commit", "-qm", "elsewhere"]);
+    world.turn();
+    world.git(&["sparse-checkout", "set", "fabric-1"]);
+    assert!(!world.work().join("elsewhere").exists());
+    let other = World::beside(&world);
+    std::fs::write(other.work().join("elsewhere/file"), "2\n").unwrap();
+    std::fs::write(other.work().join("elsewhere/new"), "2\n").unwrap();
+    other.git(&["add", "elsewhere"]);
+    other.git(&["commit", "-qm", "theirs"]);
+    other.git(&["push", "-q"]);
+    world.drop("second.yaml", vpc("vpc-2"));
+    world.turn();
+    assert!(world.clone_of_remote().contains_key("managed/vpcs/vpc-2.yaml"));
+    assert!(!world.work().join("elsewhere").exists(), "what is left out stays out");
+    assert_eq!(world.git(&["status", "--porcelain"]), "");
+    world.at_rest();
+}
+
+#[test]
+fn cleaning_up_by_git_and_line_ends_of_git_stop_nobody() {
+    let world = settled();
+    world.drop("bad.yaml", vpc("BAD"));
+    world.turn();
+    world.git(&["clean", "-fdxq"]);
+    world.drop("second.yaml", vpc("vpc-2"));
+    world.turn();
+    assert_eq!(world.clone_of_remote().len(), 2);
+    world.at_rest();
+
+    world.git(&["config", "core.autocrlf", "true"]);
+    world.drop("third.yaml", vpc("vpc-3"));
+    world.drop("again.yaml", vpc("vpc-1").replace("1001", "7"));
+    world.turn();
+    let clone = world.clone_of_remote();
+    assert!(clone["managed/vpcs/vpc-1.yaml"].contains("vlan: 7"));
+    assert!(!clone["managed/vpcs/vpc-3.yaml"].contains('\r'));
+    world.at_rest();
+}
+
+#[test]
+fn a_fabric_that_became_a_link_or_a_file_is_told_and_nothing_is_touched_behind_it() {
+    for link in [true, false] {
+        let world = settled();
+        let (dir, away) = (world.work().join("fabric-1"), world.dir.path().join("away"));
+        std::fs::rename(&dir, &away).unwrap();
+        match link {
+            true => std::os::unix::fs::symlink(&away, &dir).unwrap(),
+            false => std::fs::write(&dir, "").unwrap(),
+        }
+        std::fs::write(away.join("raw/outside.yaml"), vpc("vpc-9")).unwrap();
+        let told = world.try_turn().unwrap_err().to_string();
+        assert!(told.contains("fabric-1"), "{told}");
+        assert!(away.join("raw/outside.yaml").exists());
+        std::fs::remove_file(&dir).unwrap();
+        std::fs::rename(&away, &dir).unwrap();
+        world.turn();
+        assert!(world.clone_of_remote().contains_key("managed/vpcs/vpc-9.yaml"));
+        world.at_rest();
+    }
+}
+
+fn records(world: &World) -> Vec<Record> {
+    let mut lane = world.open().unwrap();
+    lane.prepare().unwrap();
+    let fabric = lane.fabrics[0].fabric.name.clone();
+    lane.store.records(&fabric).map(Result::unwrap).collect()
+}
+
+#[test]
+fn a_damaged_store_comes_back_with_the_same_records_ids_and_sources() {
+    let world = settled();
+    let store = world.work().join(".git/intake/state/store");
+    let older = world.dir.path().join("older");
+    let copy = |from: &Path, to: &Path| {
+        assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
+    };
+    copy(&store, &older);
+    let many: Vec<String> = (2..40).map(|n| vpc(&format!("vpc-{n}"))).collect();
+    world.drop("team/many.yaml", many.join("---\n"));
+    world.turn();
+    let before = records(&world);
+    assert_eq!(before.len(), 39);
+    let db = store.join("db/db");
+    let mut dice = crate::storm::Dice::new(7);
+    for n in 0..16 {
+        let len = std::fs::metadata(&db).unwrap().len();
+        match n {
+            0 => std::fs::remove_dir_all(&store).unwrap(),
+            1 => std::fs::remove_file(&db).unwrap(),
+            2 => std::fs::write(&db, "").unwrap(),
+            3 => {
+                std::fs::remove_dir_all(&store).unwrap();
+                copy(&older, &store);
+            }
+            _ => {
+                let mut bytes = std::fs::read(&db).unwrap();
+                if n % 3 == 0 {
+                    bytes.truncate(usize::try_from(dice.roll(len)).unwrap());
+                }
+                for _ in 0..1 + dice.roll(64) {
+                    let at = usize::try_from(dice.roll(bytes.len().min(1 << 16) as u64)).unwrap();
+                    if let Some(byte) = bytes.get_mut(at) {
+                        *byte = u8::try_from(dice.roll(256)).unwrap();
+                    }
+                }
+                std::fs::write(&db, bytes).unwrap();
+            }
+        }
+        assert_eq!(records(&world), before, "damage {n}");
+        world.at_rest();
+    }
+    let mut lane = world.open().unwrap();
+    git_intake::agent::verify::rebuild(&mut lane).unwrap();
+    drop(lane);
+    assert_eq!(records(&world), before, "rebuilt");
+}
+
+#[test]
+fn eight_agents_on_eight_clones_converge_and_nobody_starves() {
+    let first = settled();
+    let worlds: Vec<World> = (0..8).map(|_| World::beside(&first)).collect();
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        for (n, world) in worlds.iter().enumerate() {
+            scope.spawn(move || {
+                for round in 0..3 {
+                    let text = vpc(&format!("vpc-of-{n}-{round}"));
+                    world.drop(&format!("drop-{n}-{round}.yaml"), text);
+                    // A turn that was overtaken again and again ends, and the next goes on.
+                    while world.try_turn().is_err() || !is_pushed(world) {
+                        assert!(begun.elapsed() < Duration::from_secs(300), "agent {n} starves");
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(first.clone_of_remote().len(), 25);
+    for world in &worlds {
+        let mut lane = world.open().unwrap();
+        lane.prepare().unwrap();
+        git_intake::agent::sync::take_in(&mut lane).unwrap();
+        desk::ingest(&mut lane, false).unwrap();
+        drop(lane);
+        let tip = git(&first.remote, &["rev-parse", "main"]);
+        assert_eq!(world.git(&["rev-parse", "HEAD"]), tip);
+        world.at_rest();
+    }
+    let log = git(&first.remote, &["log", "--format=%(trailers:key=Intake-Operation)", "main"]);
+    let mut operations: Vec<&str> = log.lines().filter(|it| !it.is_empty()).collect();
+    let all = operations.len();
+    operations.sort_unstable();
+    operations.dedup();
+    assert_eq!(operations.len(), all, "an operation came twice");
+    let merges = git(&first.remote, &["rev-list", "--merges", "main"]);
+    assert_eq!(merges, "", "the history is one line");
+}
+
+fn is_pushed(world: &World) -> bool {
+    let head = world.git(&["rev-parse", "HEAD"]);
+    git_output(&world.remote, &["merge-base", "--is-ancestor", head.trim(), "main"])
+        .status
+        .success()
+}
