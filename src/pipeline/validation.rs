@@ -461,4 +461,6 @@ fn placeholder(index: u32) -> Document {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

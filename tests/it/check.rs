@@ -329,3 +329,66 @@ fn who_still_names_what_was_deleted_is_told() {
         .unwrap();
     assert!(text(&out).contains("spec.subnet names the VPC vpc-1"), "{}", text(&out));
 }
+
+/// Files that are made to take all time or all memory, each with what must be said of it.
+fn bombs() -> Vec<(&'static str, String)> {
+    let n = 400_000;
+    let laughs = (b'b'..=b'z').fold("a: &a [x,x,x,x,x,x,x,x,x,x]\n".to_owned(), |text, c| {
+        let (this, last) = (char::from(c), char::from(c - 1));
+        format!("{text}{this}: &{this} [{}]\n", vec![format!("*{last}"); 9].join(","))
+    });
+    let anchors: String = (0..n / 10).map(|n| format!("- &a{n} x\n")).collect();
+    let keys: String = (0..n / 4).map(|n| format!("k{n}: x\n")).collect();
+    let copies =
+        format!("a: &a [{}]\nb: [{}]\n", vec!["x"; 1000].join(","), vec!["*a"; n / 8].join(","));
+    vec![
+        ("too-deep", "[".repeat(n)),
+        ("too-deep", "{a: ".repeat(n / 4)),
+        ("too-deep", "- ".repeat(n)),
+        ("too-deep", "? ".repeat(n)),
+        ("too-deep", (0..2_000).map(|n| format!("{}a:\n", " ".repeat(n))).collect()),
+        ("too-many-values", laughs),
+        ("too-many-values", copies),
+        ("too-many-values", format!("[{}]", "a,".repeat(n * 2))),
+        ("too-many-documents", "---\n".repeat(n)),
+        ("syntax", "---\n}\n".repeat(n / 4)),
+        ("syntax", format!("a: \"{}", "x".repeat(n))),
+        ("syntax", "%TAG !a! x\n".repeat(n / 10)),
+        ("not-a-mapping", anchors),
+        ("not-a-resource", keys),
+        ("not-a-mapping", "x".repeat(n * 4)),
+        ("not-a-mapping", format!("|\n{}", " x\n".repeat(n))),
+        ("empty-file", " \n".repeat(n)),
+        ("duplicate-key", "apiVersion: v1\n".repeat(n / 10)),
+        ("json", "[".repeat(n)),
+    ]
+}
+
+#[test]
+fn bombs_are_told_within_bounded_memory() {
+    let bombs = bombs();
+    let name = |n: usize| {
+        let kind = if bombs[n].0 == "json" { "json" } else { "yaml" };
+        format!("b{n:02}.{kind}")
+    };
+    let named: Vec<String> = (0..bombs.len()).map(name).collect();
+    let files: Vec<(&str, &str)> =
+        named.iter().zip(&bombs).map(|(name, bomb)| (name.as_str(), bomb.1.as_str())).collect();
+    let desk = Desk::with(&files);
+    // All of the address space that the program gets, threads and libraries included, in KiB.
+    let script = "ulimit -v 2000000; exec \"$0\" check --json .";
+    let out = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_git-intake")])
+        .current_dir(desk.dir.path())
+        .envs(hermetic())
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(3), "{}", String::from_utf8_lossy(&out.stderr));
+    let told: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    for (n, (rule, _)) in bombs.iter().enumerate() {
+        let file = &told["files"][n];
+        assert_eq!(file["path"], named[n].as_str());
+        assert_eq!(file["problems"][0]["rule"], *rule, "{}", named[n]);
+        assert!(file["problems"].as_array().unwrap().len() <= 102);
+    }
+}

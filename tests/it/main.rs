@@ -13,6 +13,8 @@ mod surroundings;
 mod remotes;
 mod corpus;
 mod check;
+mod suite;
+mod verdicts;
 mod agent;
 mod raw;
 mod raw_watch;
