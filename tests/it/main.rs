@@ -10,6 +10,7 @@ mod storm;
 mod sysfault;
 mod faults;
 mod surroundings;
+mod powercut;
 mod remotes;
 mod corpus;
 mod check;

@@ -111,6 +111,16 @@ impl World {
         World::of(dir, other.remote.clone())
     }
 
+    /// One in a directory of somebody's choice, without a remote, on the disk as a whole.
+    pub fn alone_in(place: &Path) -> World {
+        let dir = tempfile::tempdir_in(place).unwrap();
+        git(dir.path(), &["init", "-q", "-b", "main", "work"]);
+        // Git itself syncs nothing of a new repository.
+        rustix::fs::sync();
+        let remote = dir.path().join("none");
+        World::of(dir, remote)
+    }
+
     fn at(dir: tempfile::TempDir, url: &str, remote: PathBuf) -> World {
         git(dir.path(), &["init", "-q", "-b", "main", "work"]);
         git(&dir.path().join("work"), &["remote", "add", "origin", url]);
