@@ -1,8 +1,11 @@
-//! The push room and `git push`, side by side in the same run: wall time and peak memory.
+//! The push room and `git push`, side by side in the same run: wall time, CPU time, peak memory.
 //!
-//! `cargo bench --bench push [-- FILTER]`. Each round pushes the same commits to two remotes, one
-//! with each; rounds alternate, and the median counts. `PUSH_BENCH_ROUNDS` (5) and
-//! `PUSH_BENCH_FILES` (100000) change the size.
+//! `cargo bench --bench push [-- FILTER]`, for instance `-- "one file, flat, ssh"`. Each round pushes
+//! the same commits to two remotes, one with each, both in a process of its own; rounds alternate
+//! in who goes first, so that a busy machine slows both alike, and the medians are compared.
+//! `PUSH_BENCH_ROUNDS` (7) and `PUSH_BENCH_FILES` (100000) change the size.
+//! CPU seconds and peak memory count a process and the children it waited for: over `file` the
+//! receiving git is among them on both sides.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, dead_code)]
 
@@ -12,6 +15,7 @@ mod remote;
 use std::{
     fmt::Write as _,
     io::Write as _,
+    ops::Range,
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -25,8 +29,31 @@ use git_intake::push::{
 use gix::{ObjectId, bstr::ByteSlice};
 use remote::{Auth, PASSWORD, Remote, USER, git, run};
 
-/// A name, what is there before, and what each round adds.
-type Case = (&'static str, Box<dyn Fn(&Path)>, fn(usize) -> String);
+/// What is pushed.
+struct Case {
+    name: &'static str,
+    /// What is there before.
+    prepare: Box<dyn Fn(&Path)>,
+    /// What each round adds, for git's fast-import.
+    change: fn(usize) -> String,
+    /// The new objects are files of their own, not a pack.
+    loose: bool,
+}
+
+fn cases(files: usize) -> [Case; 6] {
+    let case = |name, in_all: usize, per_folder, change, loose| {
+        let prepare = Box::new(move |it: &Path| tree(it, in_all, per_folder));
+        Case { name, prepare, change, loose }
+    };
+    [
+        case("one file, flat", files, files, one_file, true),
+        case("one file, small folders", files, 300, one_file, true),
+        case("10,000 files, packed", 100, 10, many_files, false),
+        case("10,000 files, loose", 100, 10, many_files, true),
+        case("1,000 commits, packed", 1000, 50, many_commits, false),
+        case("1,000 commits, loose", 1000, 50, many_commits, true),
+    ]
+}
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -38,36 +65,36 @@ fn main() {
     let filter = args.iter().find(|it| !it.starts_with('-')).cloned().unwrap_or_default();
     let number =
         |name, default| std::env::var(name).ok().and_then(|it| it.parse().ok()).unwrap_or(default);
-    let (rounds, files) = (number("PUSH_BENCH_ROUNDS", 5), number("PUSH_BENCH_FILES", 100_000));
+    let (rounds, files) = (number("PUSH_BENCH_ROUNDS", 7), number("PUSH_BENCH_FILES", 100_000));
+    println!("medians of {rounds}; ratios are the room to git; KiB are peaks");
     println!(
-        "{:<42} {:>9} {:>9} {:>6} {:>9} {:>9}",
-        "", "git", "room", "ratio", "git KiB", "room KiB"
+        "{:<33} {:>5} {:>5} {:>5} {:>9} {:>9} {:>8} {:>8} {:>8} {:>8}",
+        "", "wall", "cpu", "peak", "git", "room", "git cpu", "room cpu", "git KiB", "room KiB"
     );
-    let cases: [Case; 4] = [
-        ("one file, flat folder", Box::new(move |it| tree(it, files, files)), one_file),
-        ("one file, small folders", Box::new(move |it| tree(it, files, 300)), one_file),
-        ("10,000 new files", Box::new(|it| tree(it, 100, 10)), many_files),
-        ("1,000 commits", Box::new(|it| tree(it, 1000, 50)), many_commits),
-    ];
-    for (name, prepare, change) in &cases {
+    for case in cases(files) {
         let local = tempfile::tempdir().unwrap();
         let mut prepared = false;
-        for carrier in ["file", "https", "ssh"] {
-            let title = format!("{name}, {carrier}");
+        // No two rounds bring the same content, whatever the carrier.
+        let mut round = 0;
+        for carrier in ["file", "http", "https", "ssh"] {
+            let title = format!("{}, {carrier}", case.name);
             if !title.contains(&filter) {
                 continue;
             }
             if !std::mem::replace(&mut prepared, true) {
-                prepare(local.path());
+                (case.prepare)(local.path());
             }
-            measure(&title, carrier, local.path(), *change, rounds);
+            measure(&title, carrier, local.path(), &case, round..round + rounds);
+            round += rounds;
         }
     }
 }
 
-fn import(dir: &Path, stream: &str) {
-    let mut child =
-        git(dir).args(["fast-import", "--quiet", "--force"]).stdin(Stdio::piped()).spawn().unwrap();
+fn import(dir: &Path, stream: &str, loose: bool) {
+    let limit = format!("fastimport.unpackLimit={}", if loose { 1_000_000 } else { 1 });
+    let mut import = git(dir);
+    import.args(["-c", &limit, "fast-import", "--quiet", "--force"]).stdin(Stdio::piped());
+    let mut child = import.spawn().unwrap();
     child.stdin.take().unwrap().write_all(stream.as_bytes()).unwrap();
     assert!(child.wait().unwrap().success());
 }
@@ -80,11 +107,13 @@ fn entry(path: &str, text: &str) -> String {
 
 fn tree(dir: &Path, files: usize, per_folder: usize) {
     run(dir, &["init", "--quiet", "-b", "main"]);
+    // Nobody tidies up in the background while others are measured.
+    run(dir, &["config", "gc.auto", "0"]);
     let mut stream = HEAD.to_owned();
     for n in 0..files {
         stream.push_str(&entry(&format!("d{}/f{n}", n / per_folder), &format!("file {n}\n")));
     }
-    import(dir, &stream);
+    import(dir, &stream, false);
 }
 
 fn one_file(round: usize) -> String {
@@ -129,36 +158,49 @@ fn once(args: &[String]) {
     assert!(push(&repo, &url, &[update], &mut options).unwrap().is_ok());
 }
 
-fn timed(mut command: Command) -> (Duration, u64) {
+/// One run.
+struct Run {
+    wall: Duration,
+    cpu_s: f64,
+    peak_kib: f64,
+}
+
+fn timed(mut command: Command) -> Run {
     let begun = Instant::now();
     let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let output = child.wait_with_output().unwrap();
-    let took = begun.elapsed();
+    let wall = begun.elapsed();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {stderr}");
-    let peak = stderr.lines().last().and_then(|it| it.trim().parse().ok()).unwrap_or(0);
-    (took, peak)
+    let last = stderr.lines().last().unwrap_or_default();
+    let numbers: Vec<f64> = last.split(' ').filter_map(|it| it.parse().ok()).collect();
+    match numbers[..] {
+        [peak_kib, user, system] => Run { wall, cpu_s: user + system, peak_kib },
+        _ => Run { wall, cpu_s: 0.0, peak_kib: 0.0 },
+    }
 }
 
-/// GNU time tells the peak, if it is here.
+/// GNU time tells peak and CPU time, if it is here.
 fn command(program: &Path) -> Command {
     if Path::new("/usr/bin/time").is_file() {
         let mut time = Command::new("/usr/bin/time");
-        time.args(["-f", "%M"]).arg(program);
+        time.args(["-f", "%M %U %S"]).arg(program);
         return time;
     }
     Command::new(program)
 }
 
 fn remote(carrier: &str) -> Option<Remote> {
-    match carrier {
+    let remote = match carrier {
+        "http" => Remote::http(Auth::None),
         "https" => Remote::https(Auth::Basic),
         "ssh" => Remote::ssh(),
         _ => Some(Remote::file()),
-    }
+    };
+    remote.inspect(|it| drop(it.git(&["config", "receive.autogc", "false"])))
 }
 
-fn measure(title: &str, carrier: &str, local: &Path, change: fn(usize) -> String, rounds: usize) {
+fn measure(title: &str, carrier: &str, local: &Path, case: &Case, rounds: Range<usize>) {
     let (Some(ours), Some(theirs)) = (remote(carrier), remote(carrier)) else {
         return;
     };
@@ -166,11 +208,14 @@ fn measure(title: &str, carrier: &str, local: &Path, change: fn(usize) -> String
         run(local, &["push", "--quiet", to.path.to_str().unwrap(), "main"]);
     }
     let (mut git_runs, mut room_runs) = (Vec::new(), Vec::new());
-    for round in 0..rounds {
-        import(local, &change(round));
+    for round in rounds {
+        import(local, &(case.change)(round), case.loose);
         let mut git = command(Path::new("git"));
         let login = format!("{USER}:{}@localhost", PASSWORD.replace(' ', "%20"));
-        let url = theirs.url.replace("localhost", &login);
+        let url = match theirs.auth {
+            Auth::Basic => theirs.url.replace("localhost", &login),
+            _ => theirs.url.clone(),
+        };
         git.current_dir(local).args(["push", "--quiet", &url, "main"]);
         git.envs(remote::ENVIRONMENT).envs(theirs.environment());
         let mut room = command(&std::env::current_exe().unwrap());
@@ -186,17 +231,31 @@ fn measure(title: &str, carrier: &str, local: &Path, change: fn(usize) -> String
             room_runs.push(timed(room));
             git_runs.push(timed(git));
         }
+        let value = ours.value("refs/heads/main");
+        assert_eq!(value, theirs.value("refs/heads/main"));
+        assert_eq!(value, Some(run(local, &["rev-parse", "main"])));
     }
-    let median = |runs: &mut Vec<(Duration, u64)>| {
-        runs.sort();
-        runs[runs.len() / 2].0.as_secs_f64()
-    };
-    let peak = |runs: &[(Duration, u64)]| runs.iter().map(|it| it.1).max().unwrap_or(0);
-    let (git_s, room_s) = (median(&mut git_runs), median(&mut room_runs));
+    ours.git(&["fsck", "--strict", "--connectivity-only"]);
+    let wall = |runs: &[Run]| median(runs.iter().map(|it| it.wall.as_secs_f64()));
+    let cpu = |runs: &[Run]| median(runs.iter().map(|it| it.cpu_s));
+    let peak = |runs: &[Run]| runs.iter().map(|it| it.peak_kib).fold(0.0, f64::max);
+    let (git, room) = (&git_runs[..], &room_runs[..]);
     println!(
-        "{title:<42} {git_s:>8.3}s {room_s:>8.3}s {:>6.2} {:>9} {:>9}",
-        room_s / git_s,
-        peak(&git_runs),
-        peak(&room_runs)
+        "{title:<33} {:>5.2} {:>5.2} {:>5.2} {:>8.3}s {:>8.3}s {:>7.2}s {:>7.2}s {:>8} {:>8}",
+        wall(room) / wall(git),
+        cpu(room) / cpu(git),
+        peak(room) / peak(git),
+        wall(git),
+        wall(room),
+        cpu(git),
+        cpu(room),
+        peak(git),
+        peak(room)
     );
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }

@@ -292,14 +292,18 @@ const LAST_WORDS: Duration = Duration::from_millis(300);
 impl Running {
     /// Waits for the child and gives what it printed. Our ends of its pipes must be closed.
     pub(crate) fn finish(&mut self, pulse: &Pulse) -> BString {
-        let mut pause = Duration::from_millis(1);
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let flags = rustix::process::PidfdFlags::empty();
+        // Readable as soon as the child has ended.
+        let ended = rustix::process::pidfd_open(pid, flags).ok();
         while !self.over {
             match (self.child.try_wait(), pulse.check()) {
                 (Ok(Some(_)) | Err(_), _) => self.over = true,
-                (Ok(None), Ok(_)) => {
-                    std::thread::sleep(pause);
-                    pause = (pause * 2).min(Duration::from_millis(20));
-                }
+                (Ok(None), Ok(slice)) => match &ended {
+                    Some(ended) => super::pulse::readable(ended, slice),
+                    // An old kernel: ask again and again.
+                    None => std::thread::sleep(Duration::from_millis(5)),
+                },
                 (Ok(None), Err(_)) => self.kill(),
             }
         }

@@ -33,8 +33,10 @@ mod graph;
 pub mod http;
 mod line;
 mod pack;
+mod plan;
 mod pulse;
 mod report;
+mod reuse;
 mod session;
 pub mod url;
 mod walk;
@@ -225,6 +227,9 @@ pub struct Options<'a> {
     /// When set to true, the push ends soon with [`Error::Interrupted`].
     pub interrupt: Option<Arc<AtomicBool>>,
     pub observer: Option<&'a mut dyn Observer>,
+    /// Called once, on the caller's own thread, when all is sent and the remote is at work: room for
+    /// what is to be done here anyway. The answer is heard behind it, however long it takes.
+    pub meanwhile: Option<&'a mut dyn FnMut()>,
 }
 
 impl Default for Options<'_> {
@@ -246,6 +251,7 @@ impl Default for Options<'_> {
             limits: Limits::default(),
             interrupt: None,
             observer: None,
+            meanwhile: None,
         }
     }
 }

@@ -25,6 +25,8 @@ use super::{
     delta,
     error::Error,
     graph::{self, Odb, unreadable},
+    plan::{self, Planned},
+    reuse::{Form, Packs},
     walk::{self, Wanted},
 };
 
@@ -34,7 +36,7 @@ pub struct PackCounts {
     pub objects: u32,
     /// Objects sent as a difference to another.
     pub deltas: u32,
-    /// Objects whose compressed bytes were taken as they lay in a local pack.
+    /// Objects and deltas whose compressed bytes were taken as they lay in a local pack.
     pub copied: u32,
     /// The size of the whole pack.
     pub bytes: u64,
@@ -56,12 +58,14 @@ const DELTA_BYTES_MIN: u64 = 128;
 /// Larger objects are sent whole: both ends would have to be in memory.
 const DELTA_BYTES_MAX: u64 = 64 << 20;
 
-/// The longest chain of deltas that is made.
-const DELTA_DEPTH_MAX: u16 = 50;
-
 /// Below this many objects, workers cost more than they gain.
 const WORKERS_OBJECTS_MIN: usize = 64;
 const WORKERS_MAX: usize = 8;
+
+/// Below this many objects and without one of this size, opening the packs costs more than copying
+/// from them gains.
+const COPY_OBJECTS_MIN: usize = 64;
+const COPY_BYTES_MIN: u64 = 256 * 1024;
 
 /// A worker hands over what it has when it has this many objects or bytes.
 const BATCH_OBJECTS: usize = 64;
@@ -85,7 +89,9 @@ pub(crate) fn write(
     report: &mut dyn FnMut(u32, u64),
 ) -> Result<PackCounts, Failure> {
     let positions = walk::positions(wanted);
-    let bases = bases(wanted, &positions, settings.thin);
+    let packs =
+        if is_worth_copying(odb, wanted)? { Packs::open(odb, wanted.len()) } else { Packs::none() };
+    let plan = plan::plan(wanted, &positions, &packs, settings.thin);
     let count = u32::try_from(wanted.len()).expect("a repository holds fewer objects");
     let mut pack = Pack {
         out,
@@ -96,24 +102,40 @@ pub(crate) fn write(
     };
     let version = gix_pack::data::Version::V2;
     pack.put(&gix_pack::data::header::encode(version, count))?;
-    let mut take = |at: usize, encoded: Encoded| -> Result<(), Failure> {
-        pack.entry(at, encoded, &positions, settings.ofs_delta)?;
-        if at.is_multiple_of(256) {
-            report(at as u32, pack.counts.bytes);
+    let source = Source { wanted, packs: &packs, level: settings.level };
+    let mut written = 0;
+    let mut take = |planned: &Planned, encoded: Encoded| -> Result<(), Failure> {
+        pack.entry(planned.at as usize, encoded, &positions, settings.ofs_delta)?;
+        written += 1;
+        if written % 256 == 0 {
+            report(written, pack.counts.bytes);
         }
         Ok(())
     };
     let workers = std::thread::available_parallelism().map_or(1, |it| it.get().min(WORKERS_MAX));
-    if workers < 2 || wanted.len() < WORKERS_OBJECTS_MIN {
-        let mut encoder = Encoder::new(odb.clone(), settings.level);
-        for (at, object) in wanted.iter().enumerate() {
-            take(at, encoder.encode(object, bases[at])?)?;
+    if workers < 2 || plan.len() < WORKERS_OBJECTS_MIN {
+        let mut encoder = Encoder::new(odb.clone(), source);
+        for planned in &plan {
+            take(planned, encoder.encode(planned)?)?;
         }
     } else {
-        in_turn(odb, wanted, &bases, settings, workers, &mut take)?;
+        in_turn(odb, source, &plan, workers, &mut take)?;
     }
     report(count, pack.counts.bytes);
     pack.finish()
+}
+
+fn is_worth_copying(odb: &Odb, wanted: &[Wanted]) -> Result<bool, Error> {
+    if wanted.len() >= COPY_OBJECTS_MIN {
+        return Ok(true);
+    }
+    for id in wanted.iter().filter(|it| it.delta.is_none()).map(|it| it.id) {
+        let header = odb.try_header(&id).map_err(|err| unreadable(id, err))?;
+        if header.is_some_and(|it| it.size >= COPY_BYTES_MIN) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What kept a pack from being written: our side, or the wire.
@@ -135,53 +157,25 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Which predecessor each object may be a delta against.
-fn bases(
-    wanted: &[Wanted],
-    positions: &HashMap<ObjectId, u32>,
-    thin: bool,
-) -> Vec<Option<ObjectId>> {
-    let mut depths = vec![0u16; wanted.len()];
-    let mut out = Vec::with_capacity(wanted.len());
-    for (at, object) in wanted.iter().enumerate() {
-        let base = object.base.filter(|base| match positions.get(base) {
-            Some(before) => {
-                let depth = depths[*before as usize] + 1;
-                let fits = (*before as usize) < at && depth <= DELTA_DEPTH_MAX;
-                if fits {
-                    depths[at] = depth;
-                }
-                fits
-            }
-            None => thin,
-        });
-        out.push(base);
-    }
-    out
-}
-
-/// Lets workers encode ahead and takes their objects in the order of `wanted`.
+/// Lets workers encode ahead and takes their objects in the order of the plan.
 fn in_turn(
     odb: &Odb,
-    wanted: &[Wanted],
-    bases: &[Option<ObjectId>],
-    settings: Settings,
+    source: Source<'_>,
+    plan: &[Planned],
     workers: usize,
-    take: &mut dyn FnMut(usize, Encoded) -> Result<(), Failure>,
+    take: &mut dyn FnMut(&Planned, Encoded) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     std::thread::scope(|scope| {
         let mut lanes = Vec::with_capacity(workers);
         for worker in 0..workers {
             // One batch waits while the next is made.
             let (tx, rx) = mpsc::sync_channel::<Result<Vec<Encoded>, Error>>(1);
-            let mut encoder = Encoder::new(odb.clone(), settings.level);
+            let mut encoder = Encoder::new(odb.clone(), source);
             scope.spawn(move || {
-                for first in (worker * BATCH_OBJECTS..wanted.len()).step_by(workers * BATCH_OBJECTS)
-                {
-                    let end = (first + BATCH_OBJECTS).min(wanted.len());
+                for part in plan.chunks(BATCH_OBJECTS).skip(worker).step_by(workers) {
                     let (mut batch, mut bytes) = (Vec::new(), 0);
-                    for at in first..end {
-                        match encoder.encode(&wanted[at], bases[at]) {
+                    for (n, planned) in part.iter().enumerate() {
+                        match encoder.encode(planned) {
                             Ok(encoded) => {
                                 bytes += encoded.data.len();
                                 batch.push(encoded);
@@ -189,7 +183,7 @@ fn in_turn(
                             // The writer hears of it and gives up; if it has already, so be it.
                             Err(err) => return drop(tx.send(Err(err))),
                         }
-                        if bytes >= BATCH_BYTES || at + 1 == end {
+                        if bytes >= BATCH_BYTES || n + 1 == part.len() {
                             bytes = 0;
                             if tx.send(Ok(std::mem::take(&mut batch))).is_err() {
                                 return;
@@ -200,16 +194,14 @@ fn in_turn(
             });
             lanes.push(rx);
         }
-        for (lane, first) in (0..wanted.len()).step_by(BATCH_OBJECTS).enumerate() {
-            let end = (first + BATCH_OBJECTS).min(wanted.len());
-            let mut at = first;
-            while at < end {
+        for (lane, part) in plan.chunks(BATCH_OBJECTS).enumerate() {
+            let mut part = part.iter();
+            while part.len() > 0 {
                 let batch = lanes[lane % workers].recv().map_err(|_| {
                     Failure::Local(Error::local("objects to pack", "a worker has ended early"))
                 })?;
-                for encoded in batch? {
-                    take(at, encoded)?;
-                    at += 1;
+                for (encoded, planned) in batch?.into_iter().zip(part.by_ref()) {
+                    take(planned, encoded)?;
                 }
             }
         }
@@ -273,118 +265,123 @@ impl Pack<'_> {
     }
 }
 
+/// Where objects come from.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    wanted: &'a [Wanted],
+    packs: &'a Packs,
+    level: Compression,
+}
+
 /// Makes entries of objects, one after the other, with its own buffers.
-struct Encoder {
+struct Encoder<'a> {
+    source: Source<'a>,
     odb: Odb,
     deflate: Compress,
     new: Vec<u8>,
     old: Vec<u8>,
+    out: Vec<u8>,
 }
 
-impl Encoder {
-    fn new(mut odb: Odb, level: Compression) -> Self {
-        // Locations must stay good between being found and being read.
-        odb.prevent_pack_unload();
-        let deflate = Compress::new(level);
-        Encoder { odb, deflate, new: Vec::new(), old: Vec::new() }
+impl<'a> Encoder<'a> {
+    fn new(odb: Odb, source: Source<'a>) -> Self {
+        let deflate = Compress::new(source.level);
+        Encoder { source, odb, deflate, new: Vec::new(), old: Vec::new(), out: Vec::new() }
     }
 
-    fn encode(&mut self, object: &Wanted, base: Option<ObjectId>) -> Result<Encoded, Error> {
-        let (id, kind) = (object.id, object.kind);
-        if let Some(base) = base {
-            let delta = match &object.delta {
-                Some(delta) => Some(delta.to_vec()),
-                None => self.delta(id, kind, base)?,
-            };
-            if let Some(delta) = delta {
-                let (size, data) = (delta.len() as u64, self.deflated(&delta)?);
-                return Ok(Encoded { base: Some(base), kind, size, copied: false, data });
-            }
-        }
-        if let Some(encoded) = self.copy(id, kind)? {
+    fn encode(&mut self, planned: &Planned) -> Result<Encoded, Error> {
+        let object = &self.source.wanted[planned.at as usize];
+        let (id, kind, base) = (object.id, object.kind, planned.base);
+        if let Some(encoded) = self.copy(planned, kind) {
             return Ok(encoded);
+        }
+        if let (Some(base), Some(delta)) = (base, &object.delta) {
+            let (size, data) = (delta.len() as u64, self.deflated(delta)?);
+            return Ok(Encoded { base: Some(base), kind, size, copied: false, data });
         }
         let mut buffer = std::mem::take(&mut self.new);
         let object = graph::find(&self.odb, id, &mut buffer)?.ok_or(Error::Missing { id })?;
         if object.kind != kind {
             return Err(unreadable(id, format!("it is a {}, not a {kind}", object.kind)));
         }
-        let (size, data) = (object.data.len() as u64, self.deflated(object.data)?);
+        let delta = match base {
+            Some(base) => self.delta(object.data, kind, base)?,
+            None => None,
+        };
+        let base = base.filter(|_| delta.is_some());
+        let bytes = delta.as_deref().unwrap_or(object.data);
+        let (size, data) = (bytes.len() as u64, self.deflated(bytes)?);
         // One huge object should not be remembered by its room for long.
         if buffer.capacity() <= BATCH_BYTES * 4 {
             self.new = buffer;
         }
-        Ok(Encoded { base: None, kind, size, copied: false, data })
+        Ok(Encoded { base, kind, size, copied: false, data })
     }
 
-    fn delta(
-        &mut self,
-        id: ObjectId,
-        kind: Kind,
-        base: ObjectId,
-    ) -> Result<Option<Vec<u8>>, Error> {
-        let size = |id: ObjectId| {
-            let found = self.odb.try_header(&id).map_err(|err| unreadable(id, err))?;
-            Ok::<_, Error>(found.map_or(0, |it| it.size))
-        };
+    fn delta(&mut self, new: &[u8], kind: Kind, base: ObjectId) -> Result<Option<Vec<u8>>, Error> {
         let fits = |size: u64| (DELTA_BYTES_MIN..=DELTA_BYTES_MAX).contains(&size);
-        let (ours, theirs) = (size(id)?, size(base)?);
-        // Little of a large object can come from a small one.
-        if !fits(ours) || !fits(theirs) || theirs < ours / 4 {
+        if !fits(new.len() as u64) {
             return Ok(None);
         }
-        let new = self.odb.try_find(&id, &mut self.new).map_err(|err| unreadable(id, err))?;
+        let header = self.odb.try_header(&base).map_err(|err| unreadable(base, err))?;
+        // Little of a large object can come from a small one.
+        if header.is_none_or(|it| !fits(it.size) || it.size < new.len() as u64 / 4) {
+            return Ok(None);
+        }
         let old = self.odb.try_find(&base, &mut self.old).map_err(|err| unreadable(base, err))?;
-        let (Some(new), Some(old)) = (new, old) else {
+        let Some(old) = old.filter(|it| it.kind == kind) else {
             return Ok(None);
         };
-        if new.kind != old.kind || new.kind != kind {
-            return Ok(None);
-        }
         let exact = match kind {
-            Kind::Tree => delta::tree(old.data, new.data, id.as_slice().len()),
+            Kind::Tree => delta::tree(old.data, new, base.as_slice().len()),
             Kind::Blob | Kind::Commit | Kind::Tag => None,
         };
-        Ok(exact.or_else(|| delta::bytes(old.data, new.data)))
+        Ok(exact.or_else(|| delta::bytes(old.data, new)))
     }
 
-    /// Takes the compressed bytes of an object that lies whole in a local pack.
-    fn copy(&mut self, id: ObjectId, kind: Kind) -> Result<Option<Encoded>, Error> {
-        use gix_pack::Find;
-        let located =
-            self.odb.location_by_oid(&id, &mut self.old).map_err(|err| unreadable(id, err))?;
-        let Some(location) = located else {
-            return Ok(None);
+    /// Takes the compressed bytes of an object as they lie in a local pack.
+    fn copy(&self, planned: &Planned, kind: Kind) -> Option<Encoded> {
+        let place = planned.place?;
+        let packs = self.source.packs;
+        let entry = packs.entry(place)?;
+        let fits = match (entry.form, planned.base) {
+            (Form::Delta(on), Some(base)) => on == base,
+            (Form::Whole(lies), None) => lies == kind,
+            // A large object may be smaller as a delta than it lies there.
+            (Form::Whole(lies), Some(_)) => lies == kind && entry.size < DELTA_BYTES_MIN,
+            (Form::Delta(_), None) => false,
         };
-        let Some(entry) = self.odb.entry_by_location(&location) else {
-            return Ok(None);
-        };
-        let header =
-            gix_pack::data::Entry::from_bytes(&entry.data, location.pack_offset, id.kind())
-                .map_err(|err| unreadable(id, err))?;
-        if header.header.as_kind() != Some(kind) {
-            return Ok(None);
+        if !fits || !packs.is_intact(place) {
+            return None;
         }
-        let mut data = entry.data;
-        data.drain(..header.header_size());
-        Ok(Some(Encoded { base: None, kind, size: header.decompressed_size, copied: true, data }))
+        let base = match entry.form {
+            Form::Delta(base) => Some(base),
+            Form::Whole(_) => None,
+        };
+        let (size, data) = (entry.size, entry.compressed.to_vec());
+        Some(Encoded { base, kind, size, copied: true, data })
     }
 
     fn deflated(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Error> {
         self.deflate.reset();
-        let mut out = Vec::new();
         // Zlib's own bound on what cannot be compressed, so that one call does.
         let room = bytes.len() + (bytes.len() >> 10) + 64;
-        out.resize(room, 0);
+        if self.out.len() < room {
+            self.out.resize(room, 0);
+        }
         let failed = |source| Error::local("objects to pack", source);
         self.deflate
-            .compress(bytes, &mut out, FlushCompress::Finish)
+            .compress(bytes, &mut self.out, FlushCompress::Finish)
             .map_err(|err| failed(err.to_string()))?;
         let (read, written) = (self.deflate.total_in(), self.deflate.total_out());
         if read != bytes.len() as u64 {
             return Err(failed("they do not compress".into()));
         }
-        out.truncate(usize::try_from(written).expect("it fits the buffer"));
+        let written = usize::try_from(written).expect("it fits the buffer");
+        let out = self.out[..written].to_vec();
+        if self.out.len() > BATCH_BYTES * 4 {
+            self.out = Vec::new();
+        }
         Ok(out)
     }
 }

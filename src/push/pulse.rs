@@ -142,6 +142,13 @@ impl Paced {
     }
 }
 
+/// Waits until a descriptor is readable, or for as long as `slice`.
+pub(crate) fn readable(fd: &OwnedFd, slice: Duration) {
+    let Ok(slice) = Timespec::try_from(slice) else { return };
+    // Whoever waits looks for itself afterwards, whatever the answer.
+    let _ = poll(&mut [PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)], Some(&slice));
+}
+
 impl Read for Paced {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         loop {

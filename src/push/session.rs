@@ -321,6 +321,7 @@ fn converse(
     let report_bytes_max = options.limits.report_bytes_max;
     let (listener, mut sender, mut ending) = wire.split();
     let sideband = asked.sideband;
+    let meanwhile = options.meanwhile.as_deref_mut();
     let (sent, heard) = std::thread::scope(|scope| {
         let listening = scope.spawn(move || {
             let mut emit = |text: &[u8], transient: bool| {
@@ -342,6 +343,9 @@ fn converse(
                 Err(err)
             }
         };
+        if let (Some(work), true) = (meanwhile, sent.is_ok()) {
+            work();
+        }
         let heard = listening.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         (sent, heard)
     });

@@ -704,6 +704,52 @@ fn ten_thousand_files_and_a_large_one() {
 }
 
 #[test]
+fn what_lies_in_a_pack_is_sent_as_it_lies() {
+    let local = &Local::new();
+    // One text after the other, a little different each: git's own packing makes deltas of them.
+    for n in 0..100 {
+        let same: String = (0..60).map(|line| format!("{}\n", line * 7_654_321)).collect();
+        let text = format!("{same}{n}\n");
+        fs::write(local.path().join(format!("f{n}")), text).unwrap();
+    }
+    let all = local.commit("last", "one");
+    run(local.path(), &["repack", "-adq", "--depth=40"]);
+    let deltas =
+        run(local.path(), &["cat-file", "--batch-all-objects", "--batch-check=%(deltabase)"]);
+    let deltas = deltas.lines().filter(|it| !it.starts_with("0000")).count();
+    assert!(deltas > 50, "{deltas}");
+    on_each(|remote| {
+        let outcome = push(local, remote, &[fast_forward("refs/heads/main", all)]);
+        assert_eq!(statuses(&outcome), [&RefStatus::Ok], "{outcome:?}");
+        assert_eq!(outcome.pack.copied, outcome.pack.objects);
+        assert_eq!(outcome.pack.deltas as usize, deltas);
+    });
+}
+
+#[test]
+fn there_is_room_for_other_work_while_the_remote_is_at_it() {
+    everywhere(|local, remote| {
+        let first = local.commit("a", "1");
+        let wait = "for n in $(seq 300); do test -e go && echo seen && exit; sleep 0.1; done";
+        remote.hook("post-receive", wait);
+        let mut done = 0;
+        let mut work = || {
+            done += 1;
+            fs::write(remote.path.join("go"), "").unwrap();
+        };
+        let update = [fast_forward("refs/heads/main", first)];
+        let mut token = login(remote).map(Token);
+        let mut options = options(remote, token.as_mut());
+        options.meanwhile = Some(&mut work);
+        let url = gix::url::parse(remote.url.as_bytes().as_bstr()).unwrap();
+        let pushed = git_intake::push::push(&local.repo(), &url, &update, &mut options).unwrap();
+        assert_eq!(statuses(&pushed), [&RefStatus::Ok]);
+        assert_eq!(pushed.messages, ["seen"]);
+        assert_eq!(done, 1);
+    });
+}
+
+#[test]
 fn a_fetch_uses_the_same_client() {
     for auth in [Auth::None, Auth::Basic, Auth::Bearer] {
         let Some(remote) = Remote::https(auth) else {
