@@ -334,10 +334,11 @@ pub fn ingest(lane: &mut Lane, dry_run: bool) -> Result<Vec<IngestReport>, Error
 }
 
 fn delivery(lane: &mut Lane) -> Delivery {
+    let sent = sync::deliver(lane);
     if lane.settings.remote.is_none() {
         return Delivery::Local;
     }
-    match sync::deliver(lane) {
+    match sent {
         Ok(Sent::Nothing) => Delivery::Nothing,
         Ok(Sent::Pushed(commit_id)) => Delivery::Pushed { commit_id },
         Ok(Sent::Refused(reason)) => {

@@ -221,6 +221,10 @@ impl Loop {
             tracing::info!(fabric.name = %fabric, operation.id = %operation.id, commit_id = commit, files, "a turn took {files} files");
             if commit.is_some() {
                 self.send_soon();
+                if self.push_at > clock::instant() {
+                    // The remote is away, so nothing follows that would do it.
+                    super::settle::tidy(lane);
+                }
             }
         }
         Ok(())

@@ -20,7 +20,6 @@ use crate::model::record::{Conflict, Record, Reject, Source};
 use crate::pipeline::processing::Met;
 use crate::pipeline::{explain, tracked};
 use crate::store::Settlement;
-use bstr::BString;
 use std::collections::BTreeSet;
 
 /// Brings everything along that follows a commit, and closes the operation as far as it goes.
@@ -67,10 +66,6 @@ pub(super) fn settle(
     }
     settlement.operation = Some(operation.clone());
     lane.store.settle(settlement)?;
-    if let Some(commit_id) = operation.state.commit_id() {
-        refresh_index(lane, plan, operation.base, commit_id)?;
-        lane.repo.fold_packs()?;
-    }
     tracing::debug!(%raw, operation.id = %operation.id, "settled");
     Ok(())
 }
@@ -228,19 +223,23 @@ fn record(
     super::sync::record_of(fabric, &it.document, it.path.clone(), blob_id, commit_id, Some(source))
 }
 
-fn refresh_index(
-    lane: &Lane,
-    plan: &Plan,
-    from: Option<CommitId>,
-    to: CommitId,
-) -> Result<(), Error> {
-    let paths: Vec<BString> = plan.changes.iter().map(|it| BString::from(it.path())).collect();
-    if lane.repo.refresh_index(&paths, from, to)? == IndexOutcome::Locked {
-        tracing::warn!(
+/// What follows a commit and nobody waits for: done while the remote takes the push, or when there
+/// is none. Whatever fails is done by the next turn or the next start.
+pub(super) fn tidy(lane: &Lane) {
+    match lane.repo.pay_index() {
+        Ok(IndexOutcome::Refreshed) => (),
+        Ok(IndexOutcome::Locked) => tracing::warn!(
             "the index is locked by another process; git status shows our files as changed until it is refreshed (git reset -q)"
-        );
+        ),
+        Err(error) => {
+            let error = Error::from(error).chain();
+            tracing::warn!(error, "cannot refresh the index; the next turn tries again");
+        }
     }
-    Ok(())
+    if let Err(error) = lane.repo.fold_packs() {
+        let error = Error::from(error).chain();
+        tracing::warn!(error, "cannot fold small packs into one; the next commit tries again");
+    }
 }
 
 /// A drop of ours, for what has to lie in `raw/` as if a person had put it there.

@@ -101,5 +101,6 @@ pub fn ensure(lane: &mut Lane, n: usize) -> Result<Option<Operation>, Error> {
         stages: Vec::new(),
     };
     turn::carry_out(lane, n, &mut plan, &[], &mut operation)?;
+    super::settle::tidy(lane);
     Ok(Some(operation))
 }

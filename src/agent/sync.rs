@@ -1,7 +1,7 @@
 //! The other way: what came in from git meets the records, and our work meets theirs.
 
 use super::lane::Lane;
-use super::{Error, conflicts, meet, message, named};
+use super::{Error, conflicts, meet, message, named, settle};
 use crate::clock;
 use crate::git::{FetchOutcome, Follow, Overlap, PushOutcome};
 use crate::model::digest::Sha256;
@@ -232,7 +232,15 @@ const REPLAYS_MAX: usize = 8;
 /// Sends what the remote lacks. Where others were first, their work is fetched and ours is made
 /// again on top of it: by field where both changed one resource. What nobody can merge waits for a
 /// person (`agent/conflicts.rs`).
+///
+/// People's index follows our commits meanwhile, at the latest when this returns.
 pub fn deliver(lane: &mut Lane) -> Result<Sent, Error> {
+    let sent = send(lane);
+    settle::tidy(lane);
+    sent
+}
+
+fn send(lane: &mut Lane) -> Result<Sent, Error> {
     let Some(remote) = lane.settings.remote.clone() else { return Ok(Sent::Nothing) };
     for _ in 0..REPLAYS_MAX {
         let standing = lane.head_to_commit_on()?;
@@ -241,7 +249,7 @@ pub fn deliver(lane: &mut Lane) -> Result<Sent, Error> {
             note_pushed(lane, tip)?;
             return Ok(Sent::Nothing);
         }
-        match lane.repo.push(&remote, &standing.branch, tip)? {
+        match lane.repo.push(&remote, &standing.branch, tip, &mut || settle::tidy(lane))? {
             PushOutcome::Pushed => {
                 note_pushed(lane, tip)?;
                 return Ok(Sent::Pushed(tip));

@@ -85,14 +85,21 @@ impl Repo {
         self.tip(&tracking_name(remote, branch))
     }
 
-    /// Sends `tip` to a branch of the remote, by a fast-forward or not at all.
-    pub fn push(&self, to: &Remote, branch: &str, tip: CommitId) -> Result<PushOutcome, Error> {
+    /// Sends `tip` to a branch of the remote, by a fast-forward or not at all. `meanwhile` is called
+    /// when all is sent, while the remote is at work.
+    pub fn push(
+        &self,
+        to: &Remote,
+        branch: &str,
+        tip: CommitId,
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<PushOutcome, Error> {
         self.steps.pass(Step::Push).map_err(|it| Error::io("push", it))?;
         if Mistake::TellEarly.is_made() {
             self.note_tracking(to, branch, tip, "update by push")?;
             return Ok(PushOutcome::Pushed);
         }
-        let outcome = self.send(to, branch, tip, false)?;
+        let outcome = self.send(to, branch, tip, Some(meanwhile))?;
         let Some(result) = outcome.refs.first() else {
             return Ok(PushOutcome::Refused { reason: "the remote did not say why".to_owned() });
         };
@@ -115,7 +122,7 @@ impl Repo {
             }
             // The remote may have taken it and lost the answer, so ask before sending again.
             RefStatus::Unknown => {
-                let asked = self.send(to, branch, tip, true)?;
+                let asked = self.send(to, branch, tip, None)?;
                 if asked.refs.first().is_some_and(|it| it.status == RefStatus::UpToDate) {
                     self.note_tracking(to, branch, tip, "update by push")?;
                     return Ok(PushOutcome::Pushed);
@@ -126,12 +133,13 @@ impl Repo {
         }
     }
 
+    /// Without `meanwhile` it only asks.
     fn send(
         &self,
         to: &Remote,
         branch: &str,
         tip: CommitId,
-        ask: bool,
+        mut meanwhile: Option<&mut dyn FnMut()>,
     ) -> Result<push::Outcome, Error> {
         let remote = self.find_remote(&to.name)?;
         let url = remote
@@ -143,9 +151,16 @@ impl Repo {
             Some(login) => Box::new(push::credentials::Token(login)),
             None => Box::new(push::credentials::Helpers::new(&self.gix)),
         };
+        let ask = meanwhile.is_none();
+        let mut sent = || {
+            if let Some(work) = &mut meanwhile {
+                work();
+            }
+        };
         let update = RefUpdate { name: branch.into(), new: tip.0, expect: Expect::FastForward };
         let mut options = push::Options {
             dry_run: ask,
+            meanwhile: Some(&mut sent),
             credentials: Some(&mut *credentials),
             deadlines: to.deadlines(),
             http: self.client(to, &url)?,
@@ -157,7 +172,7 @@ impl Repo {
 
     /// Asks the remote where its branch is, without sending or fetching anything.
     pub fn ask(&self, to: &Remote, branch: &str, tip: CommitId) -> Result<Option<CommitId>, Error> {
-        let outcome = self.send(to, branch, tip, true)?;
+        let outcome = self.send(to, branch, tip, None)?;
         let found = outcome.advertised.get(branch.as_bytes().as_bstr());
         Ok(found.map(|it| CommitId(*it)))
     }

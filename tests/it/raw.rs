@@ -571,7 +571,7 @@ fn whoever_pushes_a_file_into_raw_hears_of_it_by_git() {
     let mut command = intake(&world, &["run"]);
     command.env("GIT_INTAKE_FETCH_EVERY", "1s").stderr(Stdio::null());
     let _agent = Agent(command.spawn().unwrap());
-    until("the fabric is on the remote", || world.clone_of_remote().is_empty());
+    until("the fabric is on the remote", || crate::agent::on_remote(&world, "managed/README.md"));
     let other = World::beside(&world);
     other.drop("good.yaml", vpc("good")).drop("team/bad.yaml", "a: [");
     other.drop("odd\nname.yaml", "b: [").drop("gone.yaml", "c: [");
