@@ -136,6 +136,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// How many are tried; `PUSH_FEED_TIMES` makes it so many times more.
+    fn cases(usual: u32) -> u32 {
+        let times = std::env::var("PUSH_FEED_TIMES").ok().and_then(|it| it.parse().ok());
+        usual.saturating_mul(times.unwrap_or(1))
+    }
+
     const ID: &str = "1234567890123456789012345678901234567890";
 
     /// One line as a remote might say it, or nearly.
@@ -227,7 +233,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #![proptest_config(ProptestConfig::with_cases(cases(2000)))]
 
         #[test]
         fn any_first_words_end_in_an_answer(bytes in conversation()) {
@@ -241,7 +247,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(400))]
+        #![proptest_config(ProptestConfig::with_cases(cases(400)))]
 
         #[test]
         fn any_daemon_ends_in_an_answer(before in conversation(), after in conversation()) {
