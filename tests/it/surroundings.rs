@@ -1,6 +1,7 @@
 //! What people and other programs do to the work tree, its git directory, its remote and its disk
 //! while the agent lives there: each state has an answer, and when it is over the agent goes on.
 
+use crate::storm::agent;
 use crate::world::{World, git, git_output, vpc};
 use git_intake::agent::desk;
 use git_intake::model::record::Record;
@@ -326,4 +327,72 @@ fn is_pushed(world: &World) -> bool {
     git_output(&world.remote, &["merge-base", "--is-ancestor", head.trim(), "main"])
         .status
         .success()
+}
+
+/// A disk of a few megabytes, which is full for a while and then is not.
+#[test]
+fn a_full_disk_takes_no_drop_is_told_and_gone_on_from_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let mount = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=48m", "tmpfs"])
+        .arg(dir.path())
+        .output();
+    if !mount.is_ok_and(|it| it.status.success()) {
+        eprintln!("notice: no disk is filled here: it needs root");
+        return;
+    }
+    {
+        let world = World::in_directory(dir.path());
+        let init = agent(&world, &["init", "--fabric", "fabric-1"]).output().unwrap();
+        assert!(init.status.success());
+        let run = || agent(&world, &["run"]).stderr(std::process::Stdio::null()).spawn().unwrap();
+        let mut running = run();
+        let filler = dir.path().join("filler");
+        let free = || {
+            let free = rustix::fs::statvfs(dir.path()).unwrap();
+            free.f_bavail * free.f_frsize
+        };
+        for room in [4 << 20, 64 << 10, 0] {
+            let name = format!("full-{room}.yaml");
+            let text = vpc(&format!("full-{room}"));
+            // Whole before there is no room for it.
+            let beside = world.dir.path().join("dropping");
+            std::fs::write(&beside, &text).unwrap();
+            let full = vec![0u8; usize::try_from(free().saturating_sub(room)).unwrap()];
+            // With no room at all the last write is cut short, which fills the disk.
+            let _ = std::fs::write(&filler, full);
+            std::fs::rename(&beside, world.raw(&name)).unwrap();
+            until("status tells of the disk", || {
+                // The service manager starts it anew where it gave up.
+                if running.try_wait().unwrap().is_some() {
+                    running = run();
+                }
+                let out = agent(&world, &["status"]).output().unwrap();
+                let told = String::from_utf8_lossy(&out.stdout).into_owned()
+                    + &String::from_utf8_lossy(&out.stderr);
+                told.contains("space left") || told.contains("no storage space")
+            });
+            assert_eq!(std::fs::read_to_string(world.raw(&name)).unwrap(), text);
+            std::fs::remove_file(&filler).unwrap();
+            until("the drop arrives", || {
+                if running.try_wait().unwrap().is_some() {
+                    running = run();
+                }
+                let place = format!("main:fabric-1/managed/vpcs/full-{room}.yaml");
+                git_output(&world.remote, &["cat-file", "-e", &place]).status.success()
+            });
+        }
+        running.kill().unwrap();
+        running.wait().unwrap();
+        world.at_rest();
+    }
+    assert!(Command::new("umount").arg("-l").arg(dir.path()).status().unwrap().success());
+}
+
+fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !so() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "never came true: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }

@@ -71,10 +71,15 @@ impl World {
     /// The same where nothing waits for a disk.
     pub fn in_memory() -> World {
         let memory = Path::new("/dev/shm");
-        let dir = match memory.is_dir() {
-            true => tempfile::tempdir_in(memory).unwrap(),
-            false => tempfile::tempdir().unwrap(),
-        };
+        match memory.is_dir() {
+            true => World::in_directory(memory),
+            false => World::new(),
+        }
+    }
+
+    /// The same below a directory of somebody's choice.
+    pub fn in_directory(place: &Path) -> World {
+        let dir = tempfile::tempdir_in(place).unwrap();
         let remote = dir.path().join("remote.git");
         git(dir.path(), &["init", "-q", "--bare", "-b", "main", "remote.git"]);
         World::at(dir, &remote.display().to_string(), remote.clone())
