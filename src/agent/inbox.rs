@@ -2,7 +2,7 @@
 //!
 //! A look lists all of `raw/` and names the ready drops in the order they came; turns take them
 //! from that list, so many at a time, and the next look is made when it is empty. So a flood costs
-//! a look for each [`discovery::READY_MAX`] drops and not one for each turn, and what comes
+//! a look for each `discovery::READY_MAX` drops and not one for each turn, and what comes
 //! meanwhile is taken after it.
 
 use super::lane::{FabricLane, Lane, MERGE_CONFLICT};
