@@ -10,6 +10,7 @@
 //! A failure names the seed of its world and keeps the world's directory.
 
 use crate::world::{World, git, git_output, hermetic, vpc};
+use git_intake::agent::sync;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -378,7 +379,9 @@ impl Storm {
             let started = Instant::now();
             let out = agent(&self.world, &["ingest"]).output().unwrap();
             self.life = started.elapsed().clamp(Duration::from_millis(30), Duration::from_secs(1));
-            let committed = self.add_and_commit_edits();
+            // A command that has nothing to send does not ask what others pushed; an agent does.
+            let asked = self.world.open().and_then(|mut it| sync::take_in(&mut it)).is_ok();
+            let committed = self.add_and_commit_edits() && asked;
             let said = String::from_utf8_lossy(&out.stderr).into_owned();
             if matches!(out.status.code(), Some(0 | 3)) && committed && self.is_at_rest() {
                 return;
