@@ -145,7 +145,8 @@ pub fn process(
     fabric: &Fabric,
     strategies: Strategies,
 ) -> Processed {
-    let mut stage = Stage { holdings, fabric, strategies, done: Processed::default() };
+    let recorded_at = HashMap::new();
+    let mut stage = Stage { holdings, fabric, strategies, done: Processed::default(), recorded_at };
     for it in rejected {
         stage.refuse(it.intake, it.problems);
     }
@@ -173,6 +174,8 @@ struct Stage<'a> {
     fabric: &'a Fabric,
     strategies: Strategies,
     done: Processed,
+    /// Where in `done.recorded` the record of a path stands.
+    recorded_at: HashMap<RepoPath, usize>,
 }
 
 impl Stage<'_> {
@@ -304,12 +307,18 @@ impl Stage<'_> {
         for (document, path) in documents {
             let action = self.write(&path, Arc::from(document.text.as_bytes()));
             filed.push(filed_as(&document, &path, action));
-            self.done.recorded.push(Recorded {
-                document,
-                path,
-                source: intake.path.clone(),
-                drop_id: intake.drop_id,
-            });
+            let source = intake.path.clone();
+            let new = Recorded { document, path, source, drop_id: intake.drop_id };
+            // The record follows the file: what was written counts, not a drop that found its own
+            // content there before another one changed it.
+            match self.recorded_at.get(&new.path) {
+                Some(_) if action == Action::Unchanged => (),
+                Some(at) => self.done.recorded[*at] = new,
+                None => {
+                    self.recorded_at.insert(new.path.clone(), self.done.recorded.len());
+                    self.done.recorded.push(new);
+                }
+            }
         }
         let ending = if filed.is_empty() { Ending::NoDocuments } else { Ending::Managed };
         self.leave(intake, Fate::Leaves { ending, filed, notes });

@@ -64,6 +64,21 @@ fn the_same_file_again_is_no_commit_and_another_content_is_an_update_in_place() 
 }
 
 #[test]
+fn the_record_follows_what_was_written_where_a_drop_of_the_same_turn_changes_nothing() {
+    for (written, unchanged) in [("a.yaml", "b.yaml"), ("b.yaml", "a.yaml")] {
+        let world = World::new();
+        world.drop("vpc.yaml", vpc("vpc-1"));
+        world.turn();
+        // The same values in other words are no rivals.
+        let reworded = vpc("vpc-1").replace("as written", "as written again");
+        world.drop(written, &reworded).drop(unchanged, vpc("vpc-1"));
+        world.turn();
+        assert_eq!(world.clone_of_remote()["managed/vpcs/vpc-1.yaml"], reworded);
+        world.at_rest();
+    }
+}
+
+#[test]
 fn a_file_of_46_documents_becomes_46_files_in_one_commit() {
     let world = World::new();
     world.turn();
