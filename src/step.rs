@@ -8,7 +8,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 /// One kind of effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,8 @@ struct Inner {
     taken: AtomicU64,
     /// The step (counted from 1) that fails once; 0 is none.
     fail_once: AtomicU64,
+    /// With this number of the system.
+    errno: AtomicI32,
     /// From this step on (counted from 1) everything fails; 0 is none.
     stop_from: AtomicU64,
 }
@@ -66,10 +68,7 @@ impl Steps {
             return Err(io::Error::other(format!("stopped for good before step {n} ({step:?})")));
         }
         if self.0.fail_once.load(Ordering::Relaxed) == n {
-            return Err(io::Error::new(
-                io::ErrorKind::StorageFull,
-                format!("no space left on device, once, before step {n} ({step:?})"),
-            ));
+            return Err(io::Error::from_raw_os_error(self.0.errno.load(Ordering::Relaxed)));
         }
         Ok(())
     }
@@ -79,9 +78,15 @@ impl Steps {
         self.0.taken.load(Ordering::Relaxed)
     }
 
-    /// Makes the `n`-th step from now fail, once.
+    /// Makes the `n`-th step from now fail, once, because the disk is full.
     pub fn fail_once(&self, n: u64) {
+        self.fail_once_with(n, libc::ENOSPC);
+    }
+
+    /// Makes the `n`-th step from now fail, once, as the system would with this number.
+    pub fn fail_once_with(&self, n: u64, errno: i32) {
         let at = self.taken() + n;
+        self.0.errno.store(errno, Ordering::Relaxed);
         self.0.fail_once.store(at, Ordering::Relaxed);
     }
 

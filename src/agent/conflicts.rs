@@ -374,21 +374,22 @@ pub(super) fn close(lane: &Lane, n: usize, conflict: &Conflict) -> Result<(), Er
     }
     lane.store.settle(settlement)?;
     let name = Conflict::ref_name(&conflict.fabric, &conflict.id);
-    Ok(lane.repo.let_go(&name, &lane.settings.author)?)
+    Ok(lane.repo.let_go(&name)?)
 }
 
 /// Refs of conflicts that are over by other means: removed from `raw/`, filed anew, settled in git.
 pub(super) fn sweep(lane: &Lane, n: usize) -> Result<(), Error> {
     let fabric = &lane.fabrics[n].fabric.name;
     let refs = lane.repo.refs_below(&Conflict::refs(fabric))?;
-    if refs.is_empty() {
+    // A store that was begun anew learns of them first.
+    if refs.is_empty() || lane.store.synced(fabric)?.is_none() {
         return Ok(());
     }
     let open = lane.store.conflicts()?;
     let open: BTreeSet<String> =
         open.iter().map(|it| Conflict::ref_name(&it.fabric, &it.id)).collect();
     for name in refs.iter().filter(|it| !open.contains(*it)) {
-        lane.repo.let_go(name, &lane.settings.author)?;
+        lane.repo.let_go(name)?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@
 
 use super::lane::{FabricLane, Lane, MERGE_CONFLICT};
 use super::turn::Cause;
-use super::{Error, desk};
+use super::{Error, conflicts, desk};
 use crate::clock;
 use crate::model::fabric::FabricName;
 use crate::model::path::RawPath;
@@ -126,8 +126,9 @@ impl Lane {
             inbox.flood = (inbox.backlog.len() > files_max)
                 .then(|| inbox.flood.unwrap_or((clock::instant(), inbox.taken)));
         }
-        let (files_max, bytes_max) =
-            (self.settings.files_per_turn_max, self.settings.bytes_per_turn_max);
+        let careful = self.suspects.is_careful(&self.fabrics[n].fabric.name);
+        let files_max = if careful { 1 } else { self.settings.files_per_turn_max };
+        let bytes_max = self.settings.bytes_per_turn_max;
         let inbox = &mut self.fabrics[n].inbox;
         batch.ready = inbox.take(files_max, bytes_max);
         // What came since the last look is only found by another one.
@@ -205,19 +206,23 @@ impl Lane {
         if inbox.gone.is_empty() {
             return Ok(());
         }
-        let gone: HashSet<RawPath> = std::mem::take(&mut inbox.gone).into_iter().collect();
-        for path in &gone {
-            if let Err(error) = self.tree.remove_report(&report_path(fabric, path)) {
+        let mut gone: HashSet<RawPath> = std::mem::take(&mut inbox.gone).into_iter().collect();
+        gone.retain(|path| match self.tree.remove_report(&report_path(fabric, path)) {
+            Ok(_) => true,
+            Err(error) => {
                 let error = Error::from(error).chain();
-                tracing::warn!(%path, error, "the report of a drop that is gone cannot be removed");
+                tracing::warn!(%path, error, "the report of a drop that is gone cannot be removed; the next turn tries again");
+                inbox.gone.push(path.clone());
+                false
             }
-        }
+        });
         let over = self.store.conflicts()?.into_iter().filter(|it| {
             it.fabric == fabric.name && it.raw_path.as_ref().is_some_and(|it| gone.contains(it))
         });
         let over = over.map(|it| it.id).collect();
         let cleared = gone.into_iter().map(|it| (fabric.name.clone(), it)).collect();
-        Ok(self.store.settle(Settlement { cleared, resolved: over, ..Settlement::default() })?)
+        self.store.settle(Settlement { cleared, resolved: over, ..Settlement::default() })?;
+        conflicts::sweep(self, n)
     }
 
     /// How many drops lie in `raw/`, rejected ones included.
@@ -273,6 +278,7 @@ impl Lane {
                 if named {
                     settlement.cleared.push((it.fabric.name.clone(), reject.path.clone()));
                 }
+                self.suspects.forget(&it.fabric.name, |path, _| *path == reject.path);
                 it.inbox.seen.judge_again(&reject.path);
                 it.inbox.backlog.clear();
             }

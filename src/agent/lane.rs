@@ -1,7 +1,8 @@
 //! What the agent keeps for one repository: its hands, its memory, its fabrics.
 
 use super::inbox::Inbox;
-use super::{Error, recovery, structure, sync};
+use super::suspects::Suspects;
+use super::{Error, conflicts, recovery, structure, sync};
 use crate::catalog::Catalog;
 use crate::config::{RepositorySettings, Settings, StateDir};
 use crate::git::{Remote, Repo};
@@ -95,6 +96,8 @@ pub struct Lane {
     pub settings: LaneSettings,
     /// Its fabrics.
     pub fabrics: Vec<FabricLane>,
+    /// What may end the process.
+    pub(super) suspects: Suspects,
     /// Where store, lock and socket are.
     pub state: StateDir,
     _lock: File,
@@ -129,10 +132,7 @@ impl Lane {
             tree = tree.on_one_file_system();
         }
         let (store, freshness) = Store::open(&state.store(), steps)?;
-        if let Freshness::Replaced { aside, why } = freshness {
-            let aside = aside.display();
-            tracing::warn!(%aside, why, "the store could not be trusted and lies aside; making it again from git");
-        }
+        tell(&freshness);
         let fabrics = repository.fabrics.iter().map(|it| {
             let (strategies, archive) = it.strategies(settings);
             let inbox = Inbox::new(Ignores::new(&it.ignore(settings)));
@@ -146,6 +146,7 @@ impl Lane {
             repo,
             tree,
             store,
+            suspects: Suspects::open(&state),
             state,
             _lock: lock,
         };
@@ -161,9 +162,12 @@ impl Lane {
     /// Brings directories and records up to date; a fabric that is held keeps the rest from nothing.
     pub fn prepare(&mut self) -> Result<(), Error> {
         for n in 0..self.fabrics.len() {
+            sync::follow_on(self)?;
             structure::ensure(self, n)?;
             let head = self.head_to_commit_on()?;
             sync::records_follow_head(self, n, head.commit)?;
+            // What a crash kept of conflicts that are over.
+            conflicts::sweep(self, n)?;
         }
         Ok(())
     }
@@ -225,6 +229,21 @@ impl Lane {
         }
         *intakes = kept;
         Ok(())
+    }
+}
+
+/// Says what became of the store of last time.
+fn tell(freshness: &Freshness) {
+    match freshness {
+        Freshness::Kept | Freshness::New => (),
+        Freshness::Migrated { from, aside } => {
+            let aside = aside.display();
+            tracing::info!(from, %aside, "the store is of an older version and was brought up to this one; as it was it lies aside");
+        }
+        Freshness::Replaced { aside, why } => {
+            let aside = aside.display();
+            tracing::warn!(%aside, why, "the store could not be trusted and lies aside; making it again from git");
+        }
     }
 }
 

@@ -16,6 +16,7 @@ pub mod run;
 pub mod schedule;
 mod settle;
 pub mod structure;
+mod suspects;
 pub mod sync;
 pub mod turn;
 pub mod verify;

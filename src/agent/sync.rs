@@ -7,7 +7,7 @@ use crate::git::{FetchOutcome, Follow, Overlap, PushOutcome};
 use crate::model::digest::Sha256;
 use crate::model::document::Document;
 use crate::model::fabric::FabricName;
-use crate::model::ids::{BlobId, CommitId};
+use crate::model::ids::{BlobId, CommitId, OperationId};
 use crate::model::key::{Key, ResourceId};
 use crate::model::operation::State;
 use crate::model::path::{RawPath, RepoPath, escape};
@@ -83,13 +83,14 @@ pub fn records_follow_head(lane: &Lane, n: usize, head: Option<CommitId>) -> Res
             Some(blob) => adopt(lane, n, &path, blob, head, &sources)?,
             None => None,
         };
-        let record = record.map(|it| Record {
-            // An edit in place does not change where a resource came from.
-            source: it.source.clone().or_else(|| {
-                old.as_ref().filter(|old| old.id == it.id).and_then(|old| old.source.clone())
-            }),
-            ..it
-        });
+        let record = match record {
+            // Neither an edit in place nor another place changes where a resource came from.
+            Some(it) if it.source.is_none() => {
+                let known = lane.store.record(&it.id)?;
+                Some(Record { source: known.and_then(|it| it.source), ..it })
+            }
+            other => other,
+        };
         if let Some(old) = old.filter(|old| record.as_ref().is_none_or(|it| it.id != old.id)) {
             settlement.gone.push(old.id);
             gone.push((old.id, old.key));
@@ -174,13 +175,15 @@ fn sources_from_archive(lane: &Lane, n: usize, records: &mut [Record]) -> Result
     for (at, it) in records.iter().enumerate().filter(|(_, it)| it.source.is_none()) {
         missing.insert(it.id, at);
     }
-    let mut names: BTreeMap<String, (RawPath, Option<crate::model::ids::OperationId>)> =
-        BTreeMap::new();
-    for commit in lane.repo.log(tip, None, COMMITS_MAX)? {
+    // The newest drop of a resource is where it came from, whoever edited or moved it since.
+    let mut found: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut names: BTreeMap<String, (usize, RawPath, Option<OperationId>)> = BTreeMap::new();
+    for (age, commit) in lane.repo.log(tip, None, COMMITS_MAX)?.into_iter().enumerate() {
         let operation = message::trailers(&commit.message).operation;
         for (id, path) in commit.message.lines().filter_map(|it| it.split_once(' ')) {
             if id.len() == 64 {
-                names.entry(id.to_owned()).or_insert((RawPath::unescape(path), operation));
+                let entry = (age, RawPath::unescape(path), operation);
+                names.entry(id.to_owned()).or_insert(entry);
             }
         }
     }
@@ -190,12 +193,13 @@ fn sources_from_archive(lane: &Lane, n: usize, records: &mut [Record]) -> Result
         else {
             continue;
         };
-        let Some((raw_path, operation)) = names.get(drop_id) else { continue };
+        let Some((age, raw_path, operation)) = names.get(drop_id) else { continue };
         let intake = crate::model::document::Intake::new(raw_path.clone(), lane.repo.blob(blob)?);
         let Ok(valid) = validation::validate(intake, &lane.rules()) else { continue };
         for it in valid.documents {
             let Some(at) = missing.get(&ResourceId::of(&fabric.name, &it.key)) else { continue };
-            if records[*at].content == it.content {
+            if found.get(at).is_none_or(|newest| age < newest) {
+                found.insert(*at, *age);
                 records[*at].source = Some(Source {
                     path: raw_path.clone(),
                     document: it.index,
@@ -264,6 +268,7 @@ fn send(lane: &mut Lane) -> Result<Sent, Error> {
 /// Fetches what others pushed and puts our own work on top of it.
 pub fn take_in(lane: &mut Lane) -> Result<(), Error> {
     let Some(remote) = lane.settings.remote.clone() else { return Ok(()) };
+    follow_on(lane)?;
     let standing = lane.head_to_commit_on()?;
     let FetchOutcome { tip: theirs } = lane.repo.fetch(&remote, &standing.branch)?;
     let Some(theirs) = theirs else { return Ok(()) };
@@ -301,7 +306,21 @@ pub fn take_in(lane: &mut Lane) -> Result<(), Error> {
     Ok(())
 }
 
-/// Moves the branch and brings work tree and index along, or changes nothing at all.
+/// Finishes what a crash or a full disk kept from being brought along; nothing else may be done in
+/// a work tree that holds half of what others pushed.
+pub(super) fn follow_on(lane: &mut Lane) -> Result<(), Error> {
+    let Some(it) = lane.repo.following()? else { return Ok(()) };
+    let standing = lane.head_to_commit_on()?;
+    if standing.branch == it.branch && standing.commit == it.from && it.from != Some(it.to) {
+        tracing::info!(commit_id = %it.to, "going on with what others pushed");
+        return follow(lane, &it.branch, it.from, it.to);
+    }
+    // The branch has moved by now, by us or by somebody else.
+    Ok(lane.repo.follows_no_more()?)
+}
+
+/// Moves the branch and brings work tree and index along, or changes nothing at all: what is cut off
+/// in between is finished before anything else is done.
 fn follow(
     lane: &mut Lane,
     branch: &str,
@@ -339,10 +358,11 @@ fn follow(
             ),
         });
     }
+    lane.repo.follows(branch, from, to)?;
     lane.tree.write_foreign(&files)?;
     let why = "follow the remote";
     match lane.repo.move_branch(branch, from, to, &lane.settings.author, why)? {
-        Follow::Moved => (),
+        Follow::Moved => lane.repo.follows_no_more()?,
         Follow::Contended => return Err(Error::HeadMoved),
     }
     let paths: Vec<BString> = changes.into_iter().map(|it| it.0).collect();

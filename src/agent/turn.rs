@@ -57,7 +57,9 @@ pub struct Turned {
 
 /// Takes what is ready in one fabric's `raw/` to the branch.
 pub fn turn(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Turned, Error> {
-    let mut judged = judge(lane, n, cause)?;
+    let judged = judge(lane, n, cause);
+    lane.suspects.judged_all();
+    let mut judged = judged?;
     if judged.plan.is_empty() {
         lane.clear_gone(n)?;
         return Ok(judged.into_turned(None));
@@ -107,7 +109,9 @@ pub(super) fn carry_out(
 
 /// Says what a turn would do, and does nothing.
 pub fn rehearse(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Turned, Error> {
-    Ok(judge(lane, n, cause)?.into_turned(None))
+    let judged = judge(lane, n, cause);
+    lane.suspects.judged_all();
+    Ok(judged?.into_turned(None))
 }
 
 /// A turn's decisions, before anything is changed.
@@ -138,16 +142,19 @@ impl Judged {
 
 /// The five stages, with the reading between them.
 fn judge(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Judged, Error> {
+    super::sync::follow_on(lane)?;
     let head = lane.head_to_commit_on()?;
     lane.repo.pay_index()?;
     super::sync::records_follow_head(lane, n, head.commit)?;
     let (intakes, found) = discover_and_read(lane, n, cause)?;
     let fabric = &lane.fabrics[n];
     let processed_total = intakes.len() + found.unreadable.len();
+    let names = lane.suspects.among(&intakes);
 
     let mut valid = Vec::new();
     let mut rejected: Vec<Rejected> = found.unreadable;
     for intake in intakes {
+        lane.suspects.judging(&fabric.fabric.name, &intake.path);
         match validate(intake, lane) {
             Ok(it) => valid.push(it),
             Err(it) => rejected.push(it),
@@ -180,6 +187,7 @@ fn judge(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Judged, Error> {
         stage("archive", plan.disposals.len() - stayed, 0),
     ];
     forget_known(lane, n, &mut plan)?;
+    lane.clear_suspicions(n, &names);
     Ok(Judged {
         base: head.commit,
         branch: head.branch,
@@ -255,6 +263,12 @@ fn discover_and_read(
             unreadable.push(refuse(it.path, problem));
             continue;
         }
+        let fabric = &lane.fabrics[n].fabric.name;
+        if let Some(problem) = lane.suspects.refused(fabric, &it) {
+            unreadable.push(refuse(it.path, problem));
+            continue;
+        }
+        lane.suspects.judging(fabric, &it.path);
         let read = lane.read_raw(n, &it)?;
         let (path, quiet) = (it.path, lane.settings.quiet);
         let seen = &mut lane.fabrics[n].inbox.seen;

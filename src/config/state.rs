@@ -57,6 +57,16 @@ impl StateDir {
         self.dir.join("lock")
     }
 
+    /// The file that names the drop under judgement, for whoever comes after a process that died of it.
+    pub fn judging(&self) -> PathBuf {
+        self.dir.join("judging")
+    }
+
+    /// The drops that processes ended over.
+    pub fn suspects(&self) -> PathBuf {
+        self.dir.join("suspects.json")
+    }
+
     /// The socket of a running agent. A path that is too long for the system goes to a short one.
     pub fn socket(&self) -> PathBuf {
         let socket = self.dir.join("agent.sock");

@@ -4,9 +4,7 @@ use super::refs::{Move, Moved};
 use super::{Error, Repo};
 use crate::model::fabric::Author;
 use crate::model::ids::CommitId;
-use crate::step::Step;
 use gix::objs::tree::EntryKind;
-use gix::refs::transaction::{Change, PreviousValue, RefEdit, RefLog};
 use std::collections::BTreeMap;
 
 impl Repo {
@@ -73,22 +71,16 @@ impl Repo {
         Ok(found)
     }
 
-    /// Lets a ref of ours go; nothing happens where there is none. What a crash keeps of it is let
-    /// go again by whoever asks next.
-    pub fn let_go(&self, name: &str, author: &Author) -> Result<(), Error> {
-        if self.tip(name)?.is_none() {
-            return Ok(());
+    /// Lets a ref of ours go; nothing happens where there is none. What a crash, or a lock of
+    /// somebody else's, keeps of it is let go again by whoever asks next.
+    pub fn let_go(&self, name: &str) -> Result<(), Error> {
+        match self.remove_ref(name)? {
+            Moved::There | Moved::Elsewhere => Ok(()),
+            Moved::Locked(lock) => {
+                let lock = lock.display();
+                tracing::warn!(name, %lock, "cannot remove this ref, which another process has locked; it is tried again later");
+                Ok(())
+            }
         }
-        let failed =
-            |it: Box<dyn std::error::Error + Send + Sync>| Error::git(format!("remove {name}"), it);
-        self.steps.pass(Step::MoveRef).map_err(|it| Error::io(format!("remove {name}"), it))?;
-        let change = Change::Delete { expected: PreviousValue::Any, log: RefLog::AndReference };
-        let full = name.try_into().map_err(|it: gix::refs::name::Error| failed(it.into()))?;
-        let time = gix::date::Time::new(crate::clock::now().as_second(), 0);
-        let mut buffer = gix::date::parse::TimeBuf::default();
-        let signature = super::commit::signature(author, time);
-        let edit = RefEdit { change, name: full, deref: false };
-        let edited = self.gix.edit_references_as([edit], Some(signature.to_ref(&mut buffer)));
-        edited.map(drop).map_err(|it| failed(it.into()))
     }
 }

@@ -20,6 +20,8 @@ const DEPTH_MAX: usize = 64;
 /// People's git holds a lock for moments, and waits as long for ours (`core.filesRefLockTimeout`).
 const WAIT: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(5);
+/// What file systems without hard links answer.
+const NO_LINKS: [i32; 3] = [libc::EPERM, libc::EOPNOTSUPP, libc::ENOSYS];
 
 /// A lock that we hold. It goes away with this value, unless it became the file it locks.
 #[derive(Debug)]
@@ -77,9 +79,9 @@ impl Note {
             std::fs::create_dir_all(dir)?;
         }
         let begun = crate::clock::instant();
-        loop {
+        let other = loop {
             match self.link(&lock) {
-                Ok(()) => break,
+                Ok(other) => break other,
                 Err(it) if it.kind() == io::ErrorKind::AlreadyExists => {
                     if waited(begun) {
                         remove(&self.path)?;
@@ -92,22 +94,26 @@ impl Note {
                     return Err(it);
                 }
             }
-        }
+        };
         let Note { path: note, file } = self;
+        let file = other.unwrap_or(file);
         Ok(Taken::Ours(Lock { target: target.to_owned(), lock, note, file, held: true }))
     }
 
-    fn link(&self, lock: &Path) -> io::Result<()> {
+    /// Gives the lock where it is another file than the note.
+    fn link(&self, lock: &Path) -> io::Result<Option<File>> {
         match std::fs::hard_link(&self.path, lock) {
             // A file system without links: the lock is git's own kind, and after a crash a person
             // removes it, as they would git's.
-            Err(it) if matches!(it.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP)) => {
+            Err(it) if NO_LINKS.iter().any(|no| it.raw_os_error() == Some(*no)) => {
                 let content = std::fs::read(&self.path)?;
-                let mut file = File::options().write(true).create_new(true).open(lock)?;
+                let mut file =
+                    File::options().read(true).write(true).create_new(true).open(lock)?;
                 file.write_all(&content)?;
-                file.sync_all()
+                file.sync_all()?;
+                Ok(Some(file))
             }
-            other => other,
+            other => other.map(|()| None),
         }
     }
 }

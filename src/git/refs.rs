@@ -92,6 +92,60 @@ impl Repo {
         Ok(Moved::There)
     }
 
+    /// Removes a ref; nothing happens where there is none.
+    ///
+    /// From the packed refs first, as git does, so that what lies there does not come back when the
+    /// loose one goes; under locks of our own, so that the next start can tell whose they are.
+    pub(super) fn remove_ref(&self, name: &str) -> Result<Moved, Error> {
+        let failed = |it: io::Error| Error::io(format!("remove {name}"), it);
+        check_name(name)?;
+        if self.tip(name)?.is_none() {
+            return Ok(Moved::There);
+        }
+        self.steps.pass(Step::MoveRef).map_err(failed)?;
+        let path = self.gix.common_dir().join(name);
+        let note = Note::write(self.git_dir(), name, b"").map_err(failed)?;
+        let lock = match note.lock(&path).map_err(failed)? {
+            Taken::Ours(lock) => lock,
+            Taken::Theirs(lock) => return Ok(Moved::Locked(lock)),
+        };
+        if let Some(lock) = self.unpack_ref(name).map_err(failed)? {
+            return Ok(Moved::Locked(lock));
+        }
+        self.steps.pass(Step::Remove).map_err(failed)?;
+        super::heal::remove(&path).map_err(failed)?;
+        super::heal::remove(&self.gix.common_dir().join("logs").join(name)).map_err(failed)?;
+        drop(lock);
+        self.steps.pass(Step::Sync).map_err(failed)?;
+        sync_up(&path).map_err(failed)?;
+        self.doubts.borrow_mut().remove(name);
+        Ok(Moved::There)
+    }
+
+    /// Takes a ref out of the packed ones; gives the lock of somebody else's that keeps us from it.
+    fn unpack_ref(&self, name: &str) -> io::Result<Option<PathBuf>> {
+        let packed = self.gix.common_dir().join("packed-refs");
+        let mut lock = match Note::write(self.git_dir(), "packed-refs", b"")?.lock(&packed)? {
+            Taken::Ours(lock) => lock,
+            Taken::Theirs(lock) => return Ok(Some(lock)),
+        };
+        let text = match std::fs::read(&packed) {
+            Ok(it) => it,
+            Err(it) if it.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(it) => return Err(it),
+        };
+        if let Some(rest) = without(&text, name) {
+            self.steps.pass(Step::WriteFile)?;
+            lock.file().write_all(&rest)?;
+            lock.file().sync_all()?;
+            self.steps.pass(Step::Rename)?;
+            lock.commit()?;
+            self.steps.pass(Step::Sync)?;
+            File::open(self.gix.common_dir())?.sync_all()?;
+        }
+        Ok(None)
+    }
+
     fn put_ref(
         &self,
         it: &Move<'_>,
@@ -187,6 +241,28 @@ impl Repo {
         self.doubts.borrow_mut().remove(name);
         Ok(())
     }
+}
+
+/// Packed refs less one of them, and less the line that says what its tag leads to; none where it
+/// is not among them.
+fn without(packed: &[u8], name: &str) -> Option<Vec<u8>> {
+    let mut rest = Vec::with_capacity(packed.len());
+    let (mut found, mut inside) = (false, false);
+    for line in packed.split_inclusive(|it| *it == b'\n') {
+        inside = match line.first() {
+            Some(b'^') => inside,
+            Some(b'#') | None => false,
+            Some(_) => {
+                let named = line.splitn(2, |it| *it == b' ').nth(1);
+                named.is_some_and(|it| it.trim_ascii_end() == name.as_bytes())
+            }
+        };
+        found |= inside;
+        if !inside {
+            rest.extend_from_slice(line);
+        }
+    }
+    found.then_some(rest)
 }
 
 /// Names come from git itself; one that could lead elsewhere is refused all the same.

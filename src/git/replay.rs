@@ -9,9 +9,13 @@ use super::refs::{Move, Moved};
 use super::{Error, Repo};
 use crate::model::fabric::Author;
 use crate::model::ids::{BlobId, CommitId};
+use crate::step::Step;
 use bstr::{BStr, BString, ByteSlice};
+use gix::ObjectId;
 use gix::object::tree::diff::ChangeDetached;
 use gix::objs::tree::EntryMode;
+use std::fs::File;
+use std::io::{self, Write};
 
 /// How many commits are carried over at most; who has more of their own looks at it in person.
 const REPLAYED_MAX: usize = 10_000;
@@ -75,6 +79,20 @@ pub enum Follow {
     Moved,
     /// It was not where it was seen, or somebody holds a lock.
     Contended,
+}
+
+/// In the git directory: what the work tree is being brought along to.
+const FOLLOWING: &str = "intake/following";
+
+/// A branch on its way to what others pushed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Following {
+    /// The branch, by its full name.
+    pub branch: String,
+    /// Where it was.
+    pub from: Option<CommitId>,
+    /// Where it goes.
+    pub to: CommitId,
 }
 
 impl Repo {
@@ -192,6 +210,45 @@ impl Repo {
             }
             Moved::Elsewhere | Moved::Locked(_) => Ok(Follow::Contended),
         }
+    }
+
+    /// Notes, before the work tree is brought along, where the branch is to go. The note need not
+    /// outlive the power: what it is about is not on the disk either then.
+    pub fn follows(&self, branch: &str, from: Option<CommitId>, to: CommitId) -> Result<(), Error> {
+        let failed = |it: io::Error| Error::io("note what is followed", it);
+        self.steps.pass(Step::WriteFile).map_err(failed)?;
+        let from = from.map_or_else(|| "none".to_owned(), |it| it.to_string());
+        let path = self.git_dir().join(FOLLOWING);
+        if let Some(dir) = path.parent() {
+            std::fs::create_dir_all(dir).map_err(failed)?;
+        }
+        let mut file = File::create(path).map_err(failed)?;
+        file.write_all(format!("{from} {to} {branch}\n").as_bytes()).map_err(failed)
+    }
+
+    /// What an earlier run was about to follow, if it can still be followed.
+    pub fn following(&self) -> Result<Option<Following>, Error> {
+        let text = match std::fs::read_to_string(self.git_dir().join(FOLLOWING)) {
+            Ok(it) => it,
+            Err(it) if it.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(it) => return Err(Error::io("read what is followed", it)),
+        };
+        let id = |text: &str| ObjectId::from_hex(text.as_bytes()).ok().map(CommitId);
+        let mut words = text.trim_end().splitn(3, ' ');
+        let (from, to, branch) = (words.next(), words.next(), words.next());
+        let to = to.and_then(id).filter(|it| self.gix.has_object(it.0));
+        match (to, branch) {
+            (Some(to), Some(branch)) if text.ends_with('\n') => {
+                Ok(Some(Following { branch: branch.to_owned(), from: from.and_then(id), to }))
+            }
+            _ => self.follows_no_more().map(|()| None),
+        }
+    }
+
+    /// The work tree has been brought along, or somebody has moved the branch elsewhere.
+    pub fn follows_no_more(&self) -> Result<(), Error> {
+        super::heal::remove(&self.git_dir().join(FOLLOWING))
+            .map_err(|it| Error::io("note what is followed", it))
     }
 }
 

@@ -490,3 +490,33 @@ fn an_edit_in_the_second_in_which_the_index_was_written_is_seen_by_git() {
     it.commit(&[("f/b.yaml", "ours\n")]);
     assert_eq!(it.git(&["status", "--porcelain"]), " M f/a.yaml\n");
 }
+
+#[test]
+fn a_ref_is_let_go_wherever_git_keeps_it_and_its_locks_are_told_from_others() {
+    let it = seeded();
+    let author = Author { name: "git-intake".into(), email: "i@example.com".into() };
+    let names = ["refs/intake/conflicts/f/1", "refs/intake/conflicts/f/2"];
+    for name in names {
+        it.repo.keep(name, &[("record", b"x")], &author, "kept\n").unwrap();
+    }
+    it.git(&["tag", "-am", "v1", "v1"]);
+    it.git(&["pack-refs", "--all"]);
+    let others = it.git(&["for-each-ref", "refs/heads", "refs/tags"]);
+    it.repo.let_go(names[0]).unwrap();
+    assert_eq!(
+        it.git(&["for-each-ref", "--format=%(refname)", "refs/intake"]),
+        format!("{}\n", names[1])
+    );
+    it.repo.let_go(names[0]).unwrap();
+    assert_eq!(it.git(&["for-each-ref", "refs/heads", "refs/tags"]), others);
+    // Somebody else's lock: it stays, and so does the ref, until the next time.
+    let lock = it.dir.path().join(".git/packed-refs.lock");
+    fs::write(&lock, "").unwrap();
+    it.repo.let_go(names[1]).unwrap();
+    assert!(lock.exists() && it.repo.tip(names[1]).unwrap().is_some());
+    fs::remove_file(&lock).unwrap();
+    it.repo.let_go(names[1]).unwrap();
+    assert_eq!(it.git(&["for-each-ref", "refs/intake"]), "");
+    assert_eq!(it.git(&["fsck", "--strict", "--no-dangling"]), "");
+    assert!(!lock.exists());
+}

@@ -10,6 +10,7 @@
 
 use crate::model::path::RawPath;
 use crate::model::problem::Problem;
+use serde::{Deserialize, Serialize};
 use std::collections::hash_map::RandomState;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::hash::BuildHasher;
@@ -37,7 +38,7 @@ pub enum EntryType {
 }
 
 /// What changes when a file changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Fingerprint {
     /// Its size.
     pub bytes: u64,

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Rules of drops whose bytes were never read.
-const UNREAD: [&str; 3] = ["too-large", "not-readable", "not-a-file"];
+const UNREAD: [&str; 4] = ["too-large", "not-readable", "not-a-file", "ends-the-agent"];
 
 /// What becomes of a drop that cannot be filed as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@
 //! An acknowledged write is on the disk: sled's own flush does not sync the file (it calls
 //! `sync_file_range`), so each commit here ends with an `fdatasync` of the database.
 
+mod migrate;
 mod open;
 mod write;
 

@@ -6,6 +6,7 @@
 //! beside the store that says which one was acknowledged. A store that is behind it, or that cannot
 //! be read to its end, is put aside, and the caller makes the records again from git.
 
+use super::migrate::{self, FORMAT_KEY};
 use super::{Error, Store};
 use crate::step::{Mistake, Steps};
 use rustix::io::Errno;
@@ -16,12 +17,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// The format this version writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 pub(super) const META: &str = "meta";
 pub(super) const GENERATION: &str = "generation";
 /// The file beside the store with the generation that was acknowledged.
-const WITNESS: &str = "generation";
+pub(super) const WITNESS: &str = "generation";
 const LOCK_TRIES: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
@@ -32,6 +33,13 @@ pub enum Freshness {
     Kept,
     /// There was none.
     New,
+    /// An older version wrote it, and it was brought up to this one's format.
+    Migrated {
+        /// The format it had.
+        from: u32,
+        /// Where it lies as it was.
+        aside: PathBuf,
+    },
     /// What was there could not be trusted and lies aside.
     Replaced {
         /// Where it lies now.
@@ -49,12 +57,20 @@ impl Store {
     pub fn open(dir: &Path, steps: Steps) -> Result<(Store, Freshness), Error> {
         let failed = |source| Error::Open { path: dir.to_owned(), source };
         fs::create_dir_all(dir).map_err(failed)?;
+        migrate::remove_half(dir).map_err(failed)?;
         sweep(dir, |name| name.starts_with(".tmp")).map_err(failed)?;
         let path = dir.join("db");
         let existed = path.join("db").exists();
         match patient_open(&path, &steps).and_then(|it| check(&it, dir, existed).map(|()| it)) {
             Ok(store) => {
-                let freshness = if existed { Freshness::Kept } else { Freshness::New };
+                let freshness = match store.format() {
+                    Some(from) if from < FORMAT => {
+                        let aside = store.migrate(dir, from)?;
+                        Freshness::Migrated { from, aside }
+                    }
+                    _ if existed => Freshness::Kept,
+                    _ => Freshness::New,
+                };
                 store.stamp(dir)?;
                 Ok((store, freshness))
             }
@@ -74,7 +90,7 @@ impl Store {
     /// Writes the format, and begins to note beside the store what is acknowledged.
     fn stamp(&self, dir: &Path) -> Result<(), Error> {
         let failed = |source| Error::Open { path: dir.to_owned(), source };
-        self.meta.insert("format", FORMAT.to_string().as_bytes()).map_err(super::write)?;
+        self.meta.insert(FORMAT_KEY, FORMAT.to_string().as_bytes()).map_err(super::write)?;
         self.write(super::Batch::default())?;
         self.sync()?;
         // The file beside the store comes second: it never promises what the store may have lost.
@@ -135,10 +151,7 @@ fn try_open(path: &Path, steps: &Steps) -> Result<Store, Trouble> {
 
 fn check(store: &Store, dir: &Path, existed: bool) -> Result<(), Trouble> {
     let meta = &store.meta;
-    if let Some(found) = number(meta, "format")
-        && found > u64::from(FORMAT)
-    {
-        let found = u32::try_from(found).unwrap_or(u32::MAX);
+    if let Some(found) = store.format().filter(|it| *it > FORMAT) {
         return Err(Trouble::Refused(Error::Newer { path: dir.to_owned(), found }));
     }
     let beside = match fs::read_to_string(dir.join(WITNESS)) {

@@ -201,11 +201,78 @@ fn a_newer_store_is_refused_and_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     {
         let (store, _) = Store::open(dir.path(), Steps::default()).unwrap();
-        store.db.open_tree("meta").unwrap().insert("format", b"2").unwrap();
+        store.db.open_tree("meta").unwrap().insert("format", b"3").unwrap();
     }
     let refused = Store::open(dir.path(), Steps::default());
-    assert!(matches!(refused, Err(Error::Newer { found: 2, .. })));
+    assert!(matches!(refused, Err(Error::Newer { found: 3, .. })));
     assert!(dir.path().join("db/db").exists());
+}
+
+/// Makes of a store what the format before digests was.
+fn as_format_1(dir: &std::path::Path) {
+    let (store, _) = Store::open(dir, Steps::default()).unwrap();
+    store.meta.insert("format", b"1").unwrap();
+    store.meta.remove("digest").unwrap();
+}
+
+#[test]
+fn a_store_of_an_older_format_is_brought_up_to_this_one_and_kept_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, done) = (record("a", "w.yaml"), operation(State::Done));
+    {
+        let (store, _) = Store::open(dir.path(), Steps::default()).unwrap();
+        settled(&store, vec![a.clone()]);
+        store.begin(&done).unwrap();
+    }
+    as_format_1(dir.path());
+    // Each step is the last one of a process, and then one fails.
+    for n in 1..=5 {
+        let cut = tempfile::tempdir().unwrap();
+        copy_dir(dir.path(), cut.path());
+        for once in [false, true] {
+            let steps = Steps::default();
+            if once {
+                steps.fail_once(n)
+            } else {
+                steps.stop_after(n)
+            }
+            assert!(Store::open(cut.path(), steps).is_err() || once, "step {n}");
+        }
+        let (store, _) = Store::open(cut.path(), Steps::default()).unwrap();
+        assert_eq!(store.record(&a.id).unwrap().as_ref(), Some(&a), "step {n}");
+        assert_eq!(store.operations(9).unwrap(), vec![done.clone()]);
+        assert_eq!(store.format(), Some(FORMAT));
+    }
+    let (store, freshness) = Store::open(dir.path(), Steps::default()).unwrap();
+    let Freshness::Migrated { from: 1, aside } = freshness else { panic!("{freshness:?}") };
+    settled(&store, vec![record("b", "w.yaml")]);
+    drop(store);
+    assert_eq!(Store::open(dir.path(), Steps::default()).unwrap().1, Freshness::Kept);
+    // What lies aside is a whole store of the older format, with its witness.
+    let (older, freshness) = Store::open(&aside, Steps::default()).unwrap();
+    assert!(matches!(freshness, Freshness::Migrated { from: 1, .. }), "{freshness:?}");
+    assert_eq!(older.records(&fabric()).map(Result::unwrap).collect::<Vec<_>>(), vec![a]);
+}
+
+/// A store as an agent of format 1 left it: three resources in two drops, a rejected drop, a conflict
+/// that waits and three operations, one of them a commit that the remote did not take.
+#[test]
+fn a_store_that_an_older_agent_left_is_read_to_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/stores/format-1.tar.gz");
+    let mut unpack = std::process::Command::new("tar");
+    unpack.arg("-xzf").arg(fixture).arg("-C").arg(dir.path());
+    assert!(unpack.status().unwrap().success());
+    let (store, freshness) = Store::open(&dir.path().join("store"), Steps::default()).unwrap();
+    assert!(matches!(freshness, Freshness::Migrated { from: 1, .. }), "{freshness:?}");
+    let records: Vec<Record> = store.records(&fabric()).map(Result::unwrap).collect();
+    assert_eq!(records.len(), 3);
+    assert!(records.iter().all(|it| it.source.is_some()));
+    assert_eq!(store.records_from(&fabric(), &RawPath::new("two.yaml")).unwrap().len(), 1);
+    assert_eq!(store.rejects(&fabric()).unwrap().len(), 2);
+    assert_eq!(store.conflicts().unwrap().len(), 1);
+    assert!(store.operations(9).unwrap().len() >= 3);
+    assert!(store.synced(&fabric()).unwrap().is_some());
 }
 
 #[test]

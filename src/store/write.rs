@@ -5,6 +5,7 @@
 //! So every entry has a digest, the XOR of them all stands in `meta`, each transaction takes out what
 //! it removes and puts in what it adds, and opening compares it with what is there.
 
+use super::migrate::WITH_DIGEST;
 use super::{Error, Settlement, Store, joined, open, source_key};
 use crate::model::fabric::FabricName;
 use crate::model::key::ResourceId;
@@ -22,7 +23,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// The entry of `meta` with the digest of all the others.
-const DIGEST: &str = "digest";
+pub(super) const DIGEST: &str = "digest";
 
 /// How long the first wait for sled is; each further one is twice as long, about a minute in all.
 const FLUSH_WAIT: Duration = Duration::from_secs(1);
@@ -77,10 +78,7 @@ impl Store {
             meta.insert(DIGEST, digest.get().to_string().as_bytes())?;
             Ok((u64::try_from(generation).unwrap_or(u64::MAX), grown))
         });
-        let (generation, grown) = done.map_err(|it| match it {
-            TransactionError::Abort(why) => Error::Write(io::Error::other(why)),
-            TransactionError::Storage(why) => self.stopped(why),
-        })?;
+        let (generation, grown) = done.map_err(|it| self.aborted(it))?;
         self.generation.fetch_max(generation, Ordering::SeqCst);
         let lengths = &self.operations_len;
         lengths.fetch_add(usize::from(grown), Ordering::SeqCst);
@@ -88,8 +86,24 @@ impl Store {
         Ok(())
     }
 
+    pub(super) fn aborted(&self, it: TransactionError<String>) -> Error {
+        match it {
+            TransactionError::Abort(why) => Error::Write(io::Error::other(why)),
+            TransactionError::Storage(why) => self.stopped(why),
+        }
+    }
+
     /// Reads everything and says whether it is what the transactions left.
     pub(super) fn is_whole(&self) -> sled::Result<bool> {
+        let digest = self.digest()?;
+        match self.meta.get(DIGEST)?.and_then(|it| open::parsed(&it)) {
+            Some(held) => Ok(digest == held),
+            None => Ok(digest == 0 || self.format().is_some_and(|it| it < WITH_DIGEST)),
+        }
+    }
+
+    /// Reads everything, for the digest of it.
+    pub(super) fn digest(&self) -> sled::Result<u128> {
         let mut digest = 0;
         for (number, tree) in (0u8..).zip(self.trees()) {
             for entry in tree {
@@ -97,8 +111,7 @@ impl Store {
                 digest ^= entry_digest(number, &key, &value);
             }
         }
-        let held = self.meta.get(DIGEST)?.and_then(|it| open::parsed(&it));
-        Ok(held.unwrap_or(0) == digest)
+        Ok(digest)
     }
 }
 
@@ -267,7 +280,7 @@ fn entry_digest(tree: u8, key: &[u8], value: &[u8]) -> u128 {
     hasher.digest128()
 }
 
-fn number(meta: &TransactionalTree, key: &str) -> Written<u128> {
+pub(super) fn number(meta: &TransactionalTree, key: &str) -> Written<u128> {
     match meta.get(key)? {
         Some(held) => match open::parsed(&held) {
             Some(number) => Ok(number),

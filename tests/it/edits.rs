@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 const FILE: &str = "managed/vpcs/vpc-1.yaml";
 
-fn edit(name: &str, change: EditChange) -> Edit {
+pub fn edit(name: &str, change: EditChange) -> Edit {
     Edit {
         name: Some(name.to_owned()),
         fabric: None,
@@ -20,7 +20,7 @@ fn edit(name: &str, change: EditChange) -> Edit {
     }
 }
 
-fn fields(set: &[(&str, &str)], remove: &[&str]) -> EditChange {
+pub fn fields(set: &[(&str, &str)], remove: &[&str]) -> EditChange {
     EditChange::Fields {
         set: set.iter().map(|(path, to)| (path.parse().unwrap(), (*to).to_owned())).collect(),
         remove: remove.iter().map(|it| it.parse().unwrap()).collect(),
@@ -169,29 +169,6 @@ fn a_resource_that_is_changed_in_git_only_takes_no_edits_and_no_drops() {
         report.files.iter().flat_map(|it| &it.problems).map(|it| it.rule.as_str()).collect();
     assert_eq!(rules, ["changed-in-git-only"]);
     assert!(world.raw("vpc.yaml").exists() && !world.raw("same.yaml").exists());
-}
-
-#[test]
-fn an_edit_may_be_cut_off_anywhere() {
-    let steps = {
-        let world = world();
-        let before = world.steps.taken();
-        ask(&world, edit("VPC/vpc-1", fields(&[("spec.mode", "l3flat")], &[]))).unwrap();
-        world.steps.taken() - before
-    };
-    for n in (1..=steps).step_by(4) {
-        let world = world();
-        world.steps.stop_after(n);
-        let change = || fields(&[("spec.mode", "l3flat")], &[]);
-        let attempt = std::panic::catch_unwind(|| ask(&world, edit("VPC/vpc-1", change())));
-        drop(attempt);
-        // The process died there; the next one comes to rest.
-        let world = World { steps: Default::default(), ..world };
-        world.turn();
-        ask(&world, edit("VPC/vpc-1", change())).unwrap();
-        assert!(world.clone_of_remote()[FILE].ends_with("  mode: l3flat\n"), "step {n}");
-        world.at_rest();
-    }
 }
 
 fn command(world: &World, args: &[&str], env: &[(&str, &str)]) -> Output {

@@ -7,7 +7,7 @@ use git_intake::model::conflict::{ConflictStrategy, Side};
 use git_intake::model::record::{Conflict, ConflictKind};
 use git_intake::model::report::{ConflictView, Resolved};
 
-const VPC: &str = "\
+pub const VPC: &str = "\
 # the network of team a
 apiVersion: vpc.githedgehog.com/v1beta1
 kind: VPC
@@ -50,7 +50,7 @@ fn ask(world: &World, request: Request) -> Answer {
     desk::answer(&mut lane, &request, &Live::default())
 }
 
-fn conflicts(world: &World) -> Vec<Conflict> {
+pub fn conflicts(world: &World) -> Vec<Conflict> {
     match ask(world, Request::Conflicts) {
         Answer::Conflicts(all) => all,
         other => panic!("{other:?}"),
@@ -66,15 +66,18 @@ fn view(world: &World, fields: &[(&str, Side)]) -> ConflictView {
     }
 }
 
-fn resolve(world: &World, decided: Decided, text: Option<&str>) -> Vec<Resolved> {
-    let request = Request::Resolve {
+pub fn request(decided: Decided, text: Option<&str>) -> Request {
+    Request::Resolve {
         names: vec![],
         decided,
         text: text.map(str::to_owned),
         actor: "Ada".into(),
         dry_run: false,
-    };
-    match ask(world, request) {
+    }
+}
+
+fn resolve(world: &World, decided: Decided, text: Option<&str>) -> Vec<Resolved> {
+    match ask(world, request(decided, text)) {
         Answer::Resolved(report) => report.conflicts,
         other => panic!("{other:?}"),
     }

@@ -6,7 +6,7 @@ use crate::world::{World, git, git_output, vpc};
 use git_intake::agent::desk;
 use git_intake::model::record::Record;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 /// A world at work: one resource is filed and pushed.
@@ -387,6 +387,55 @@ fn a_full_disk_takes_no_drop_is_told_and_gone_on_from_by_itself() {
         world.at_rest();
     }
     assert!(Command::new("umount").arg("-l").arg(dir.path()).status().unwrap().success());
+}
+
+/// A process that may not take more memory than this, of which the most drops need little.
+fn with_little_memory(world: &World, args: &[&str]) -> Output {
+    use std::os::unix::process::CommandExt;
+    let mut command = agent(world, args);
+    // Each arena of the allocator counts as 64 MiB, used or not.
+    command.env("MALLOC_ARENA_MAX", "1");
+    // SAFETY: one system call between fork and exec, which touches nothing.
+    unsafe {
+        command.pre_exec(|| {
+            let limit = libc::rlimit { rlim_cur: 160 << 20, rlim_max: 160 << 20 };
+            match libc::setrlimit(libc::RLIMIT_AS, &raw const limit) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        });
+    }
+    command.output().unwrap()
+}
+
+#[test]
+fn a_drop_that_ends_the_agent_twice_is_set_aside_by_name_and_the_agent_goes_on() {
+    let world = World::in_memory();
+    let init = agent(&world, &["init", "--fabric", "fabric-1"]).output().unwrap();
+    assert!(init.status.success());
+    // Within every limit of its own, and more than there is memory for.
+    let mut big = vpc("big") + "  x:\n";
+    big.extend((0..390_000).map(|_| "    - \"0123456789abcdef\"\n"));
+    world.drop("big.yaml", &big).drop("small.yaml", vpc("small"));
+    for n in 1..=2 {
+        let out = with_little_memory(&world, &["ingest"]);
+        let told = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), None, "death {n}: {told}");
+        assert_eq!(std::fs::read_to_string(world.raw("big.yaml")).unwrap(), big);
+    }
+    let out = with_little_memory(&world, &["ingest"]);
+    let told = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert_eq!(out.status.code(), Some(3), "{told}{}", String::from_utf8_lossy(&out.stderr));
+    assert!(told.contains("big.yaml") && told.contains("ends-the-agent"), "{told}");
+    assert!(world.clone_of_remote().contains_key("managed/vpcs/small.yaml"));
+    assert_eq!(std::fs::read_to_string(world.raw("big.yaml")).unwrap(), big);
+    let report = std::fs::read_to_string(world.raw("big.yaml.rejected.txt")).unwrap();
+    assert!(report.contains("2 processes ended"), "{report}");
+    // It stays so for those who come after, and more memory is a way out.
+    assert_eq!(with_little_memory(&world, &["ingest"]).status.code(), Some(3));
+    let out = agent(&world, &["retry", "big.yaml"]).output().unwrap();
+    let told = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(told.contains("big.yaml") && !told.contains("ends-the-agent"), "{told}");
 }
 
 fn until(what: &str, mut so: impl FnMut() -> bool) {

@@ -82,6 +82,8 @@ impl World {
         let dir = tempfile::tempdir_in(place).unwrap();
         let remote = dir.path().join("remote.git");
         git(dir.path(), &["init", "-q", "--bare", "-b", "main", "remote.git"]);
+        // It would be tidied up with each push.
+        git(&remote, &["config", "receive.autogc", "false"]);
         World::at(dir, &remote.display().to_string(), remote.clone())
     }
 
@@ -101,7 +103,10 @@ impl World {
         git(&work, &["config", "remote.origin.url", &remote.display().to_string()]);
         // It says where the state of the other one lies.
         let _ = std::fs::remove_file(work.join(".git/intake/where"));
-        World::of(dir, remote)
+        let mut copy = World::of(dir, remote);
+        copy.settings = self.settings.clone();
+        copy.repository = RepositorySettings { path: work, ..self.repository.clone() };
+        copy
     }
 
     /// The same with a remote of another kind.
@@ -111,7 +116,7 @@ impl World {
 
     /// A second host with its own clone of the same remote.
     pub fn beside(other: &World) -> World {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir_in(other.dir.path().parent().unwrap()).unwrap();
         git(dir.path(), &["clone", "-q", &other.remote.display().to_string(), "work"]);
         World::of(dir, other.remote.clone())
     }
@@ -208,17 +213,26 @@ impl World {
 
     /// Nothing is left half done, nothing disagrees, and one more turn does nothing.
     pub fn at_rest(&self) {
-        let before = self.commits();
+        drop(self.resting());
+    }
+
+    /// The same; what git says of the work tree comes back, ignored files included.
+    pub fn resting(&self) -> (Lane, String) {
         let mut lane = self.open().unwrap();
+        let before = lane.repo.head().unwrap().commit;
         lane.prepare().unwrap();
         desk::ingest(&mut lane, false).unwrap();
+        let steps = self.steps.taken();
+        desk::ingest(&mut lane, false).unwrap();
+        assert_eq!(self.steps.taken(), steps, "a turn with nothing to do did something");
         let report = git_intake::agent::verify::verify(&lane, true).unwrap();
         assert_eq!(report.differences, vec![]);
         assert!(lane.store.open_operations().unwrap().is_empty(), "an operation is open");
-        std::mem::drop(lane);
-        assert_eq!(self.commits(), before, "a turn with nothing to do made a commit");
+        let after = lane.repo.head().unwrap().commit;
+        assert_eq!(after, before, "a turn with nothing to do made a commit");
         assert_eq!(self.git(&["fsck", "--strict", "--no-dangling"]), "");
         let strays = self.git(&["status", "--porcelain", "--ignored"]);
         assert!(!strays.contains(".git-intake-"), "{strays}");
+        (lane, strays)
     }
 }
