@@ -3,6 +3,8 @@
 //! `cargo bench --bench push [-- FILTER]`, for instance `-- "one file, flat, ssh"`. Each round pushes
 //! the same commits to two remotes, one with each, both in a process of its own; rounds alternate
 //! in who goes first, so that a busy machine slows both alike, and the medians are compared.
+//! Over `file` and `ssh` the receiver is measured alone too, fed with the bytes that the room sent: no
+//! sender can be faster than that.
 //! `PUSH_BENCH_ROUNDS` (7) and `PUSH_BENCH_FILES` (100000) change the size.
 //! CPU seconds and peak memory count a process and the children it waited for: over `file` the
 //! receiving git is among them on both sides.
@@ -68,8 +70,18 @@ fn main() {
     let (rounds, files) = (number("PUSH_BENCH_ROUNDS", 7), number("PUSH_BENCH_FILES", 100_000));
     println!("medians of {rounds}; ratios are the room to git; KiB are peaks");
     println!(
-        "{:<33} {:>5} {:>5} {:>5} {:>9} {:>9} {:>8} {:>8} {:>8} {:>8}",
-        "", "wall", "cpu", "peak", "git", "room", "git cpu", "room cpu", "git KiB", "room KiB"
+        "{:<33} {:>5} {:>5} {:>5} {:>9} {:>9} {:>9} {:>8} {:>8} {:>8} {:>8}",
+        "",
+        "wall",
+        "cpu",
+        "peak",
+        "git",
+        "room",
+        "receiver",
+        "git cpu",
+        "room cpu",
+        "git KiB",
+        "room KiB"
     );
     for case in cases(files) {
         let local = tempfile::tempdir().unwrap();
@@ -141,7 +153,7 @@ fn many_commits(round: usize) -> String {
 
 /// Pushes main to a URL: what is measured of the room, in a process of its own like git's.
 fn once(args: &[String]) {
-    let [dir, url, ca_file, ssh, auth] = args else { panic!("five arguments") };
+    let [dir, url, ca_file, ssh, auth, receive_pack] = args else { panic!("six arguments") };
     let repo = gix::open_opts(dir, gix::open::Options::isolated()).unwrap();
     let new: ObjectId = repo.find_reference("refs/heads/main").unwrap().id().detach();
     let basic = Login::Basic { user: USER.into(), password: PASSWORD.into() };
@@ -149,6 +161,7 @@ fn once(args: &[String]) {
     let mut options = Options::default();
     options.client.ca_file = (!ca_file.is_empty()).then(|| ca_file.into());
     options.ssh_command = (!ssh.is_empty()).then(|| ssh.as_str().into());
+    options.receive_pack = (!receive_pack.is_empty()).then(|| receive_pack.as_str().into());
     if auth == "basic" {
         options.credentials = Some(&mut token);
     }
@@ -200,14 +213,63 @@ fn remote(carrier: &str) -> Option<Remote> {
     remote.inspect(|it| drop(it.git(&["config", "receive.autogc", "false"])))
 }
 
+/// The room's push to a remote, in a process of its own.
+fn room(local: &Path, to: &Remote, receive_pack: &str) -> Command {
+    let mut room = command(&std::env::current_exe().unwrap());
+    room.arg("--push-once").arg(local).arg(&to.url).arg(to.ca_file.clone().unwrap_or_default());
+    room.arg(to.ssh_command.clone().unwrap_or_default());
+    room.arg(if to.auth == Auth::Basic { "basic" } else { "none" }).arg(receive_pack);
+    room.envs(remote::ENVIRONMENT);
+    room
+}
+
+/// A receiver that is given what a sender once sent, and a place to record that.
+struct Alone {
+    record: Remote,
+    receiver: Remote,
+}
+
+impl Alone {
+    fn new(carrier: &str) -> Option<Alone> {
+        let receiver = remote(carrier).filter(|_| matches!(carrier, "file" | "ssh"))?;
+        Some(Alone { record: Remote::file(), receiver })
+    }
+
+    fn run(&self, local: &Path) -> Run {
+        let sent = self.record.dir.path().join("sent");
+        let tee = format!("tee {} | git-receive-pack", sent.display());
+        timed(room(local, &self.record, &tee));
+        let path = self.receiver.path.to_str().unwrap();
+        let mut receive = match &self.receiver.ssh_command {
+            Some(ssh) => {
+                let url = gix::url::parse(self.receiver.url.as_bytes().as_bstr()).unwrap();
+                let to = format!("{}@{}", url.user().unwrap(), url.host().unwrap());
+                let mut sh = command(Path::new("sh"));
+                let port = url.port.unwrap();
+                sh.arg("-c").arg(format!("{ssh} -p {port} {to} git-receive-pack {path}"));
+                sh
+            }
+            None => {
+                let mut receive = command(Path::new("git-receive-pack"));
+                receive.arg(path);
+                receive
+            }
+        };
+        receive.envs(remote::ENVIRONMENT).stdin(std::fs::File::open(sent).unwrap());
+        timed(receive)
+    }
+}
+
 fn measure(title: &str, carrier: &str, local: &Path, case: &Case, rounds: Range<usize>) {
     let (Some(ours), Some(theirs)) = (remote(carrier), remote(carrier)) else {
         return;
     };
-    for to in [&ours, &theirs] {
+    let alone = Alone::new(carrier);
+    let others = alone.iter().flat_map(|it| [&it.record, &it.receiver]);
+    for to in [&ours, &theirs].into_iter().chain(others) {
         run(local, &["push", "--quiet", to.path.to_str().unwrap(), "main"]);
     }
-    let (mut git_runs, mut room_runs) = (Vec::new(), Vec::new());
+    let (mut git_runs, mut room_runs, mut alone_runs) = (Vec::new(), Vec::new(), Vec::new());
     for round in rounds {
         import(local, &(case.change)(round), case.loose);
         let mut git = command(Path::new("git"));
@@ -218,12 +280,7 @@ fn measure(title: &str, carrier: &str, local: &Path, case: &Case, rounds: Range<
         };
         git.current_dir(local).args(["push", "--quiet", &url, "main"]);
         git.envs(remote::ENVIRONMENT).envs(theirs.environment());
-        let mut room = command(&std::env::current_exe().unwrap());
-        let path = ours.ca_file.clone().unwrap_or_default();
-        room.arg("--push-once").arg(local).arg(&ours.url).arg(path);
-        room.arg(ours.ssh_command.clone().unwrap_or_default());
-        room.arg(if ours.auth == Auth::Basic { "basic" } else { "none" });
-        room.envs(remote::ENVIRONMENT);
+        let room = room(local, &ours, "");
         if round % 2 == 0 {
             git_runs.push(timed(git));
             room_runs.push(timed(room));
@@ -231,17 +288,23 @@ fn measure(title: &str, carrier: &str, local: &Path, case: &Case, rounds: Range<
             room_runs.push(timed(room));
             git_runs.push(timed(git));
         }
+        alone_runs.extend(alone.as_ref().map(|it| it.run(local)));
         let value = ours.value("refs/heads/main");
         assert_eq!(value, theirs.value("refs/heads/main"));
         assert_eq!(value, Some(run(local, &["rev-parse", "main"])));
+        assert!(alone.iter().all(|it| it.receiver.value("refs/heads/main") == value));
     }
     ours.git(&["fsck", "--strict", "--connectivity-only"]);
     let wall = |runs: &[Run]| median(runs.iter().map(|it| it.wall.as_secs_f64()));
     let cpu = |runs: &[Run]| median(runs.iter().map(|it| it.cpu_s));
     let peak = |runs: &[Run]| runs.iter().map(|it| it.peak_kib).fold(0.0, f64::max);
     let (git, room) = (&git_runs[..], &room_runs[..]);
+    let receiver = match &alone_runs[..] {
+        [] => String::new(),
+        runs => format!("{:.3}s", wall(runs)),
+    };
     println!(
-        "{title:<33} {:>5.2} {:>5.2} {:>5.2} {:>8.3}s {:>8.3}s {:>7.2}s {:>7.2}s {:>8} {:>8}",
+        "{title:<33} {:>5.2} {:>5.2} {:>5.2} {:>8.3}s {:>8.3}s {receiver:>9} {:>7.2}s {:>7.2}s {:>8} {:>8}",
         wall(room) / wall(git),
         cpu(room) / cpu(git),
         peak(room) / peak(git),

@@ -15,7 +15,12 @@ use super::error::Cause;
 #[derive(Clone)]
 pub enum Login {
     /// A user and a password.
-    Basic { user: String, password: String },
+    Basic {
+        /// It is sent as it is: a colon in it would end it.
+        user: String,
+        /// Or a token, as most git hosts take one in its place.
+        password: String,
+    },
     /// A token for `Authorization: Bearer`.
     Bearer(String),
 }

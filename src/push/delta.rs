@@ -147,12 +147,71 @@ pub(crate) fn entry_order(left: (&[u8], bool), right: (&[u8], bool)) -> Ordering
     })
 }
 
-/// The difference of two raw trees.
-pub(crate) fn tree(base: &[u8], new: &[u8], hash_bytes: usize) -> Option<Vec<u8>> {
+/// How much of two raw trees is the same at either end, in whole entries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Ends {
+    pub(crate) head: usize,
+    pub(crate) tail: usize,
+}
+
+impl Ends {
+    /// Compares bytes first, which is fast, and then looks where entries begin: one change in a
+    /// large folder costs one look at each name in front of it.
+    pub(crate) fn of(base: &[u8], new: &[u8], hash_bytes: usize) -> Ends {
+        let same = common_head(base, new);
+        let mut head = 0;
+        while let Some(length) = entry_length(&new[head..], hash_bytes)
+            && head + length <= same
+        {
+            head += length;
+        }
+        let most = common_tail(&base[head..], &new[head..]);
+        let (mut theirs, mut ours) = (&base[head..], &new[head..]);
+        while theirs.len() != ours.len() || ours.len() > most {
+            let longer = if ours.len() >= theirs.len() { &mut ours } else { &mut theirs };
+            let Some(length) = entry_length(longer, hash_bytes) else {
+                return Ends { head, tail: 0 };
+            };
+            *longer = &longer[length..];
+        }
+        Ends { head, tail: ours.len() }
+    }
+
+    /// What lies between.
+    pub(crate) fn middle<'t>(&self, tree: &'t [u8]) -> &'t [u8] {
+        &tree[self.head..tree.len() - self.tail]
+    }
+}
+
+fn entry_length(rest: &[u8], hash_bytes: usize) -> Option<usize> {
+    let length = memchr(rest)? + 1 + hash_bytes;
+    (length <= rest.len()).then_some(length)
+}
+
+/// How many bytes are compared at once.
+const STRIDE_BYTES: usize = 4096;
+
+fn common_head(left: &[u8], right: &[u8]) -> usize {
+    let strides = left.chunks_exact(STRIDE_BYTES).zip(right.chunks_exact(STRIDE_BYTES));
+    let same = strides.take_while(|(a, b)| a == b).count() * STRIDE_BYTES;
+    same + common(left[same..].iter(), right[same..].iter())
+}
+
+fn common_tail(left: &[u8], right: &[u8]) -> usize {
+    let strides = left.rchunks_exact(STRIDE_BYTES).zip(right.rchunks_exact(STRIDE_BYTES));
+    let same = strides.take_while(|(a, b)| a == b).count() * STRIDE_BYTES;
+    let (left, right) = (&left[..left.len() - same], &right[..right.len() - same]);
+    same + common(left.iter().rev(), right.iter().rev())
+}
+
+/// The difference of two raw trees that have such ends in common.
+pub(crate) fn tree(base: &[u8], new: &[u8], ends: Ends, hash_bytes: usize) -> Option<Vec<u8>> {
     let mut script = Script::new(base, new)?;
+    script.copy(0, ends.head);
+    let (old_middle, middle) = (ends.middle(base), ends.middle(new));
     let mut at = 0;
-    let mut theirs = entry(base, 0, hash_bytes);
-    while let Some(ours) = entry(new, at, hash_bytes) {
+    let mut theirs = entry(old_middle, 0, hash_bytes);
+    while let Some(ours) = entry(middle, at, hash_bytes) {
         at += ours.raw.len();
         while let Some(it) = &theirs {
             if it.raw == ours.raw
@@ -160,12 +219,12 @@ pub(crate) fn tree(base: &[u8], new: &[u8], hash_bytes: usize) -> Option<Vec<u8>
             {
                 break;
             }
-            theirs = entry(base, it.start + it.raw.len(), hash_bytes);
+            theirs = entry(old_middle, it.start + it.raw.len(), hash_bytes);
         }
         match &theirs {
             Some(it) if it.raw == ours.raw => {
-                script.copy(it.start, it.raw.len());
-                theirs = entry(base, it.start + it.raw.len(), hash_bytes);
+                script.copy(ends.head + it.start, it.raw.len());
+                theirs = entry(old_middle, it.start + it.raw.len(), hash_bytes);
             }
             _ => script.insert(ours.raw),
         }
@@ -173,15 +232,16 @@ pub(crate) fn tree(base: &[u8], new: &[u8], hash_bytes: usize) -> Option<Vec<u8>
             return None;
         }
     }
+    script.copy(base.len() - ends.tail, ends.tail);
     // Anything but a whole tree is left to the other kind.
-    if at == new.len() { script.finish() } else { None }
+    if at == middle.len() { script.finish() } else { None }
 }
 
 /// The difference of any two objects.
 pub(crate) fn bytes(base: &[u8], new: &[u8]) -> Option<Vec<u8>> {
     let mut script = Script::new(base, new)?;
-    let head = common(base.iter(), new.iter());
-    let tail = common(base[head..].iter().rev(), new[head..].iter().rev());
+    let head = common_head(base, new);
+    let tail = common_tail(&base[head..], &new[head..]);
     let (old_mid, mid) = (&base[head..base.len() - tail], &new[head..new.len() - tail]);
     script.copy(0, head);
     if mid.len() < BLOCK_BYTES || old_mid.len() < BLOCK_BYTES || base.len() > INDEX_BYTES_MAX {
@@ -335,7 +395,7 @@ mod tests {
         for edit in [0, 1, 17, 2500, 4999] {
             let name = |n: i32| file(&format!("f{n:05}"), if n == edit { 0xee } else { n as u8 });
             let new: Vec<u8> = (0..5000).flat_map(name).collect();
-            let delta = tree(&base, &new, 20).unwrap();
+            let delta = tree(&base, &new, Ends::of(&base, &new, 20), 20).unwrap();
             assert_eq!(apply(&base, &delta), new);
             assert!(delta.len() < 100, "{}", delta.len());
         }
@@ -381,9 +441,29 @@ mod tests {
             base in proptest::collection::vec(any::<u8>(), 0..200),
             new in proptest::collection::vec(any::<u8>(), 0..200),
         ) {
-            if let Some(delta) = tree(&base, &new, 20) {
+            let ends = Ends::of(&base, &new, 20);
+            if let Some(delta) = tree(&base, &new, ends, 20) {
                 prop_assert_eq!(apply(&base, &delta), new);
             }
+        }
+
+        #[test]
+        fn ends_in_common_are_whole_entries_and_all_of_them(
+            base in proptest::collection::btree_map("[ab]{1,3}", 0u8..3, 0..9),
+            new in proptest::collection::btree_map("[ab]{1,3}", 0u8..3, 0..9),
+        ) {
+            let entries = |tree: &std::collections::BTreeMap<String, u8>| -> Vec<Vec<u8>> {
+                tree.iter().map(|(name, fill)| file(name, *fill)).collect()
+            };
+            let (base, new) = (entries(&base), entries(&new));
+            let same = |pair: &(&Vec<u8>, &Vec<u8>)| pair.0 == pair.1;
+            let head = base.iter().zip(&new).take_while(same).count();
+            let tail = base[head..].iter().rev().zip(new[head..].iter().rev());
+            let tail = tail.take_while(same).count();
+            let bytes = |entries: &[Vec<u8>]| entries.concat().len();
+            let ends = Ends::of(&base.concat(), &new.concat(), 20);
+            prop_assert_eq!(ends.head, bytes(&new[..head]));
+            prop_assert_eq!(ends.tail, bytes(&new[new.len() - tail..]));
         }
     }
 }

@@ -14,6 +14,7 @@ pub type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
 
 /// Why a push did not come to an answer.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of a variant says what its fields are")]
 pub enum Error {
     /// The URL asks for a transport that is not on the allow-list.
     #[error("cannot push over `{scheme}`: this transport is not allowed")]

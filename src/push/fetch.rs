@@ -30,11 +30,13 @@ use super::{
 /// How a fetch is bounded.
 #[derive(Debug, Clone)]
 pub struct FetchOptions {
+    /// How long things may take.
     pub deadlines: Deadlines,
     /// The most bytes of one answer: the pack is the largest.
     pub response_bytes_max: u64,
     /// Send a login over plain http too.
     pub allow_clear_text: bool,
+    /// When set to true, the fetch ends soon with [`Error::Interrupted`].
     pub interrupt: Option<Arc<AtomicBool>>,
 }
 

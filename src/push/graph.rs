@@ -137,6 +137,13 @@ impl<'a> Graph<'a> {
         Ok(if self.load(id)? { self.commits.get(&id).map(|it| it.tree) } else { None })
     }
 
+    /// The parents of what a name stands for, if that is a commit.
+    pub(crate) fn parents_of(&mut self, id: ObjectId) -> Result<Vec<ObjectId>, Error> {
+        let Some((id, Kind::Commit)) = self.peel(id)?.end else { return Ok(Vec::new()) };
+        self.load(id)?;
+        Ok(self.commits.get(&id).map(|it| it.parents.clone()).unwrap_or_default())
+    }
+
     fn time(&self, id: &ObjectId) -> i64 {
         self.commits.get(id).map_or(0, |it| it.time)
     }

@@ -53,6 +53,7 @@ pub struct ClientOptions {
 /// Fewer bytes than this, over so long a time, and a conversation is given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LowSpeed {
+    /// The least that may move in a second.
     pub bytes_per_second: u64,
     /// Only waiting for the network counts.
     pub time: Duration,

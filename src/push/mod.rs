@@ -1,13 +1,85 @@
 //! `git push` for gitoxide: send what the remote lacks, and move its references.
 //!
-//! Speaks the receive-pack protocol over files, ssh, `git://`, http and https. Only what the
-//! remote lacks is sent, found from the difference of trees, as a thin pack that is made while
-//! it is sent. What becomes of each reference is told as data ([`RefStatus`]); an [`Error`] means
-//! that nothing was moved by us. When the connection is lost after everything was sent, what the
-//! remote did with it is not known: the status is [`RefStatus::Unknown`], and the one right thing
-//! to do is to ask the remote again.
+//! Give it an open [`gix::Repository`], an address, and what is to be moved; it answers with what
+//! became of each reference.
 //!
-//! Objects must be on the disk: those that are only in gix's object memory are not found.
+//! ```no_run
+//! use git_intake::push::{push, Expect, Options, RefStatus, RefUpdate};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let repo = gix::open(".")?;
+//! let url = gix::url::parse("https://example.com/team/repo.git")?;
+//! let main = RefUpdate {
+//!     name: "refs/heads/main".into(),
+//!     new: repo.head_id()?.detach(),
+//!     expect: Expect::FastForward,
+//! };
+//! let outcome = push(&repo, &url, &[main], &mut Options::default())?;
+//! for line in &outcome.messages {
+//!     println!("remote: {line}");
+//! }
+//! for it in &outcome.refs {
+//!     match &it.status {
+//!         RefStatus::Ok | RefStatus::UpToDate => println!("{} is there", it.name),
+//!         RefStatus::Rejected(why) => println!("{} was not sent: {why:?}", it.name),
+//!         RefStatus::Refused(reason) => println!("{} was refused: {reason}", it.name),
+//!         RefStatus::Unknown => println!("{}: ask the remote again", it.name),
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it does
+//!
+//! - **Transports**: a path or `file://`, `ssh://` and `host:path` (through the user's own ssh),
+//!   `git://`, `http://` and `https://`. No others: `ext::` and remote helpers run programs that an
+//!   address names, so there is no way to ask for them.
+//! - **Protocol**: receive-pack, versions 0 and 1 (there is no version 2 of it), with
+//!   `report-status-v2`, `side-band-64k`, `ofs-delta`, `atomic`, `delete-refs`, `quiet`,
+//!   `push-options`, `object-format` (SHA-1 and SHA-256), `.have` lines, and histories that are cut
+//!   on either side.
+//! - **Which objects**: found from the difference of trees, commit by commit, down to what the
+//!   remote advertises. The cost follows what is new, not what is there. The walk begins while the
+//!   connection is still being made.
+//! - **The pack** is thin, and made while it is sent. Entries of local packs go out as they lie. A
+//!   few objects are held at a time, however many are sent.
+//! - **Races** are the remote's to decide: it is told the value that it advertised, and compares
+//!   it again under its own lock. A lease ([`Expect::Exactly`]) is judged here as well.
+//! - **Time and size** are bounded ([`Deadlines`], [`Limits`]), whatever the other side does.
+//! - **Secrets** have no `Debug` and no `Display`, and go into no argument list and no error.
+//!
+//! # What comes of it
+//!
+//! What becomes of each reference is data ([`RefStatus`]), also where the answer is no; an [`Error`]
+//! means that nothing was moved by us, and knows whether it is worth trying again
+//! ([`Error::retry`]). When the connection is lost after everything was sent, what the remote did
+//! with it is not known: the status is [`RefStatus::Unknown`], and the one right thing to do is to
+//! ask the remote again. Hook messages and progress are heard as they come ([`Observer`]).
+//!
+//! # What it leaves to others
+//!
+//! Refspecs, remotes and remote-tracking branches are the caller's: names are full, addresses are
+//! whole. Signed pushes, submodules and hooks of the pushing side are not done here. Objects must be
+//! on the disk: those that are only in gix's object memory are not found.
+//!
+//! # Where it is written
+//!
+//! [gitprotocol-pack] has the conversation, [gitprotocol-capabilities] the words of it,
+//! [gitprotocol-common] its lines, [gitprotocol-http] how it fits into requests, [gitformat-pack]
+//! the pack and its deltas, [git-push] what the rules for references are, and [git-config] the
+//! settings. Where they are silent, git's `send-pack.c`, `receive-pack.c`, `connect.c` and
+//! `remote-curl.c` are what other programs were written against.
+//!
+//! [gitprotocol-pack]: https://git-scm.com/docs/gitprotocol-pack
+//! [gitprotocol-capabilities]: https://git-scm.com/docs/gitprotocol-capabilities
+//! [gitprotocol-common]: https://git-scm.com/docs/gitprotocol-common
+//! [gitprotocol-http]: https://git-scm.com/docs/gitprotocol-http
+//! [gitformat-pack]: https://git-scm.com/docs/gitformat-pack
+//! [git-push]: https://git-scm.com/docs/git-push
+//! [git-config]: https://git-scm.com/docs/git-config
+
+#![deny(missing_docs)]
 
 use std::{
     collections::BTreeMap,
@@ -30,6 +102,7 @@ mod error;
 pub mod feed;
 pub mod fetch;
 mod graph;
+mod guess;
 pub mod http;
 mod line;
 mod pack;
@@ -60,7 +133,7 @@ pub fn push(
     options: &mut Options<'_>,
 ) -> Result<Outcome, Error> {
     session::check_names(updates)?;
-    session::push(repo, url, &mut |_| Ok(updates.to_vec()), options)
+    session::push(repo, url, updates, &mut |_| Ok(updates.to_vec()), options)
 }
 
 /// Like [`push`], for a caller who can say what is to be moved only once it is known what is
@@ -74,7 +147,7 @@ pub fn push_with(
     choose: &mut dyn FnMut(&Advertisement) -> Result<Vec<RefUpdate>, Cause>,
     options: &mut Options<'_>,
 ) -> Result<Outcome, Error> {
-    session::push(repo, url, choose, options)
+    session::push(repo, url, &[], choose, options)
 }
 
 /// One reference to be moved.
@@ -84,6 +157,7 @@ pub struct RefUpdate {
     pub name: BString,
     /// The new value; null deletes.
     pub new: ObjectId,
+    /// What must be there for it to move.
     pub expect: Expect,
 }
 
@@ -126,7 +200,12 @@ pub enum Rejection {
     /// A branch should become something other than a commit, or was.
     NeedsForce,
     /// The lease names another value.
-    Stale { expected: ObjectId, found: ObjectId },
+    Stale {
+        /// What the lease says.
+        expected: ObjectId,
+        /// What is there; null if nothing.
+        found: ObjectId,
+    },
     /// The remote does not delete references.
     CannotDelete,
     /// Another reference of an atomic push was rejected.
@@ -136,10 +215,13 @@ pub enum Rejection {
 /// What became of one [`RefUpdate`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefResult {
+    /// The remote's full name.
     pub name: BString,
     /// What the remote advertised; null if nothing.
     pub old: ObjectId,
+    /// What it was to become; null if nothing.
     pub new: ObjectId,
+    /// What became of it.
     pub status: RefStatus,
     /// Whether the old value is not contained in the new one.
     pub forced: bool,
@@ -161,7 +243,9 @@ pub struct Outcome {
     pub advertised: BTreeMap<BString, ObjectId>,
     /// Why no complete report came, if any reference is [`RefStatus::Unknown`].
     pub lost: Option<Error>,
+    /// What was found to be lacking.
     pub counts: Counts,
+    /// What was made of it.
     pub pack: PackCounts,
     /// How much was sent: commands, options and the pack.
     pub sent_bytes: u64,
@@ -190,8 +274,11 @@ pub trait Observer: Send {
 /// How far a pack is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
+    /// Objects written.
     pub objects: u32,
+    /// Objects of the whole pack.
     pub objects_total: u32,
+    /// Bytes written.
     pub bytes: u64,
 }
 
@@ -214,6 +301,7 @@ pub struct Options<'a> {
     /// The client to use for http, with its own settings; else one is made of `client` and, for
     /// what that leaves open, of the settings (`http.<url>.*`) and the environment.
     pub http: Option<http::Client>,
+    /// How to set up a client for http, where none is given.
     pub client: http::ClientOptions,
     /// Bodies up to this size are sent whole, larger ones in pieces after a probe; else
     /// `http.postBuffer`, else 1 MiB.
@@ -222,10 +310,13 @@ pub struct Options<'a> {
     pub ssh_command: Option<BString>,
     /// The program to run at the other end of a file or ssh URL.
     pub receive_pack: Option<BString>,
+    /// How long things may take.
     pub deadlines: Deadlines,
+    /// How much the remote may say.
     pub limits: Limits,
     /// When set to true, the push ends soon with [`Error::Interrupted`].
     pub interrupt: Option<Arc<AtomicBool>>,
+    /// Who hears how it goes.
     pub observer: Option<&'a mut dyn Observer>,
     /// Called once, on the caller's own thread, when all is sent and the remote is at work: room for
     /// what is to be done here anyway. The answer is heard behind it, however long it takes.
@@ -281,7 +372,9 @@ impl Default for Deadlines {
 /// How much the remote may say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
+    /// References and capabilities together.
     pub advertisement_bytes_max: u64,
+    /// The report and what hooks print, together.
     pub report_bytes_max: u64,
     /// How much of what the remote prints is kept in [`Outcome::messages`].
     pub messages_bytes_max: usize,

@@ -22,7 +22,7 @@ use gix_zlib::{
 };
 
 use super::{
-    delta,
+    delta::{self, Ends},
     error::Error,
     graph::{self, Odb, unreadable},
     plan::{self, Planned},
@@ -33,6 +33,7 @@ use super::{
 /// What a pack was made of.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct PackCounts {
+    /// All objects of it.
     pub objects: u32,
     /// Objects sent as a difference to another.
     pub deltas: u32,
@@ -88,10 +89,6 @@ pub(crate) fn write(
     out: &mut dyn Write,
     report: &mut dyn FnMut(u32, u64),
 ) -> Result<PackCounts, Failure> {
-    let positions = walk::positions(wanted);
-    let packs =
-        if is_worth_copying(odb, wanted)? { Packs::open(odb, wanted.len()) } else { Packs::none() };
-    let plan = plan::plan(wanted, &positions, &packs, settings.thin);
     let count = u32::try_from(wanted.len()).expect("a repository holds fewer objects");
     let mut pack = Pack {
         out,
@@ -102,6 +99,12 @@ pub(crate) fn write(
     };
     let version = gix_pack::data::Version::V2;
     pack.put(&gix_pack::data::header::encode(version, count))?;
+    // The remote starts the program that unpacks when it sees this: it can do so meanwhile.
+    pack.out.flush()?;
+    let positions = walk::positions(wanted);
+    let packs =
+        if is_worth_copying(odb, wanted)? { Packs::open(odb, wanted.len()) } else { Packs::none() };
+    let plan = plan::plan(wanted, &positions, &packs, settings.thin);
     let source = Source { wanted, packs: &packs, level: settings.level };
     let mut written = 0;
     let mut take = |planned: &Planned, encoded: Encoded| -> Result<(), Failure> {
@@ -295,7 +298,9 @@ impl<'a> Encoder<'a> {
         if let Some(encoded) = self.copy(planned, kind) {
             return Ok(encoded);
         }
-        if let (Some(base), Some(delta)) = (base, &object.delta) {
+        if let (Some(base), Some(delta)) = (base, &object.delta)
+            && object.base == Some(base)
+        {
             let (size, data) = (delta.len() as u64, self.deflated(delta)?);
             return Ok(Encoded { base: Some(base), kind, size, copied: false, data });
         }
@@ -333,7 +338,11 @@ impl<'a> Encoder<'a> {
             return Ok(None);
         };
         let exact = match kind {
-            Kind::Tree => delta::tree(old.data, new, base.as_slice().len()),
+            Kind::Tree => {
+                let hash_bytes = base.as_slice().len();
+                let ends = Ends::of(old.data, new, hash_bytes);
+                delta::tree(old.data, new, ends, hash_bytes)
+            }
             Kind::Blob | Kind::Commit | Kind::Tag => None,
         };
         Ok(exact.or_else(|| delta::bytes(old.data, new)))

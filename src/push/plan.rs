@@ -53,12 +53,16 @@ fn choose(
 ) -> Planned {
     let base = object.base.filter(|it| thin || positions.contains_key(it));
     let planned = Planned { at, base, place: None, leans: false };
-    if base.is_some() && object.delta.is_some() {
+    // A delta of the walk's own is at hand; one that lies in a pack saves compressing it.
+    let own_bytes = object.delta.as_ref().filter(|_| base.is_some()).map(|it| it.len());
+    let Some(place) = packs.find(object.id) else { return planned };
+    let entry = packs.entry(place);
+    let is_larger = |own| entry.as_ref().is_none_or(|it| it.compressed.len() > own);
+    if own_bytes.is_some_and(is_larger) {
         return planned;
     }
-    let Some(place) = packs.find(object.id) else { return planned };
-    match packs.entry(place).map(|it| it.form) {
-        Some(Form::Whole(kind)) if kind == object.kind => {
+    match entry.map(|it| it.form) {
+        Some(Form::Whole(kind)) if kind == object.kind && own_bytes.is_none() => {
             // Whoever made the pack had both and kept this one whole: another try gains little.
             let together =
                 |base: &ObjectId| packs.find(*base).is_some_and(|it| it.pack == place.pack);

@@ -2,14 +2,15 @@
 //!
 //! ```text
 //! open ─► advertisement ─► decide ─► walk ─► commands and pack ─► report
-//!                            │                     ▲ read at the same time: hooks and errors
-//!                            └─► nothing to send   │ of the remote are heard as they come
+//!   │                        │          ▲          ▲ read at the same time: hooks and errors
+//!   └─► guess ───────────────┼──────────┘          │ of the remote are heard as they come
+//!                            └─► nothing to send
 //! ```
 
 use std::{
     collections::{BTreeMap, HashSet},
     io::{self, BufWriter, Write},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, PoisonError, atomic::AtomicBool},
 };
 
 use gix::{
@@ -24,6 +25,7 @@ use super::{
     advertisement::Advertisement,
     error::Error,
     graph::{Graph, Odb},
+    guess::Guess,
     line,
     pack::{self, PackCounts},
     pulse::Pulse,
@@ -38,12 +40,13 @@ pub(crate) type Choose<'a> = dyn FnMut(&Advertisement) -> Result<Vec<RefUpdate>,
 pub(crate) fn push(
     repo: &gix::Repository,
     url: &gix::Url,
+    likely: &[RefUpdate],
     choose: &mut Choose<'_>,
     options: &mut Options<'_>,
 ) -> Result<Outcome, Error> {
     // Lent to the wire for as long as it lives, and given back for the next push.
     let mut credentials = options.credentials.take();
-    let outcome = push_as(repo, url, choose, options, credentials.as_deref_mut());
+    let outcome = push_as(repo, url, likely, choose, options, credentials.as_deref_mut());
     options.credentials = credentials;
     outcome
 }
@@ -51,6 +54,7 @@ pub(crate) fn push(
 fn push_as(
     repo: &gix::Repository,
     url: &gix::Url,
+    likely: &[RefUpdate],
     choose: &mut Choose<'_>,
     options: &mut Options<'_>,
     credentials: Option<&mut (dyn Credentials + '_)>,
@@ -58,6 +62,11 @@ fn push_as(
     super::url::allowed(url)?;
     let pulse =
         Pulse::new(options.deadlines.idle, options.deadlines.wall, options.interrupt.clone());
+    let mut odb: Odb = repo.objects.clone().into_inner();
+    odb.ignore_replacements = true;
+    let cuts = repo.shallow_commits().map_err(|err| Error::local("the shallow file", err))?;
+    let shallow: Vec<ObjectId> = cuts.iter().flat_map(|it| it.iter().copied()).collect();
+    let guess = Guess::begin(repo, &odb, &shallow, likely);
     let mut wire = Wire::open(repo, url, options, credentials, &pulse)?;
     let remote = wire.advertisement(repo.object_hash())?;
     let chosen = choose(&remote).map_err(|source| Error::Choice { source });
@@ -69,14 +78,9 @@ fn push_as(
         }
     };
 
-    let mut odb: Odb = repo.objects.clone().into_inner();
-    odb.ignore_replacements = true;
-    let ours = repo.shallow_commits().map_err(|err| Error::local("the shallow file", err))?;
-    let shallow: Vec<ObjectId> = ours.iter().flat_map(|it| it.iter().copied()).collect();
     let mut graph = Graph::new(&odb, shallow.clone(), &remote.shallow);
     let mut outcome = Outcome {
         refs: decide(&odb, &mut graph, &remote, &updates, options.atomic)?,
-        advertised: remote.refs.clone(),
         ..Outcome::default()
     };
     let ours = |it: &RefResult| it.status == RefStatus::Unknown;
@@ -85,6 +89,7 @@ fn push_as(
         for result in outcome.refs.iter_mut().filter(|it| ours(it)) {
             result.status = RefStatus::Ok;
         }
+        outcome.advertised = remote.refs;
         return Ok(outcome);
     }
     let capabilities = capabilities(repo, &remote, options)?;
@@ -94,7 +99,11 @@ fn push_as(
     wants.retain(|it| !it.is_null());
     let mut job = Job { head, pack: None };
     if !wants.is_empty() {
-        let (wanted, counts) = walk::objects(&odb, &mut graph, &wants, &remote)?;
+        let frontier = walk::frontier(&mut graph, &wants, remote.tips())?;
+        let (wanted, counts) = match guess.found(&frontier) {
+            Some(found) => found?,
+            None => walk::objects(&odb, &mut graph, frontier, &AtomicBool::new(false))?,
+        };
         outcome.counts = counts;
         let level =
             repo.pack_compression().map_err(|err| Error::local("the configuration", err))?;
@@ -106,6 +115,7 @@ fn push_as(
         job.pack = Some((wanted, settings));
     }
     drop(graph);
+    outcome.advertised = remote.refs;
     converse(wire, &odb, job, &capabilities, options, &mut outcome)?;
     outcome.sent_bytes = head_bytes + outcome.pack.bytes;
     Ok(outcome)
@@ -435,8 +445,6 @@ fn send(
     out.write_all(&job.head)?;
     let mut counts = PackCounts::default();
     if let Some((wanted, settings)) = &job.pack {
-        // The remote can check the commands while the pack is made.
-        out.flush()?;
         let total = u32::try_from(wanted.len()).unwrap_or(u32::MAX);
         let mut report = |objects, bytes| progress(objects, total, bytes);
         counts = pack::write(odb, wanted, *settings, &mut out, &mut report)?;

@@ -6,8 +6,9 @@
 //! For each object the walk also knows its predecessor at the same path: the natural delta base.
 
 use std::{
-    cmp::Ordering,
+    cmp,
     collections::{HashMap, HashSet},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use gix::{
@@ -16,8 +17,7 @@ use gix::{
 };
 
 use super::{
-    advertisement::Advertisement,
-    delta,
+    delta::{self, Ends},
     error::Error,
     graph::{self, Graph, Odb, unreadable},
 };
@@ -36,9 +36,13 @@ pub(crate) struct Wanted {
 /// How many objects of which kind are to be sent.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
+    /// Commits to be sent.
     pub commits: usize,
+    /// Trees to be sent.
     pub trees: usize,
+    /// Blobs to be sent.
     pub blobs: usize,
+    /// Tag objects to be sent.
     pub tags: usize,
     /// Commits that were looked at to find out.
     pub commits_visited: usize,
@@ -50,53 +54,86 @@ const DELTAS_BYTES_MAX: usize = 8 << 20;
 /// The deepest a tree may go.
 const TREE_DEPTH_MAX: usize = 2048;
 
-/// Finds everything reachable from `wants` that the remote lacks.
+/// What is asked for and what is there, before any tree is looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Frontier {
+    /// Commits that the remote lacks, newest first.
+    pub(crate) commits: Vec<ObjectId>,
+    /// Wanted objects that are no commits: tags on the way, and what such tags lead to.
+    others: Vec<(ObjectId, Kind)>,
+    /// Objects at the remote's tips that are no commits.
+    held: HashSet<ObjectId>,
+}
+
+impl Frontier {
+    /// Whether commits and what they hold are all that is wanted.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.others.is_empty()
+    }
+}
+
+/// Finds the commits that lie between `wants` and `tips`.
+///
+/// # Errors
+/// [`Error::Missing`] if an object of it is not here.
+pub(crate) fn frontier(
+    graph: &mut Graph<'_>,
+    wants: &[ObjectId],
+    tips: impl IntoIterator<Item = ObjectId>,
+) -> Result<Frontier, Error> {
+    let mut out = Frontier::default();
+    let mut have_commits = Vec::new();
+    for tip in tips {
+        let peeled = graph.peel(tip)?;
+        out.held.extend(peeled.tags);
+        match peeled.end {
+            Some((id, Kind::Commit)) => have_commits.push(id),
+            Some((id, _)) => drop(out.held.insert(id)),
+            None => {}
+        }
+    }
+    let mut want_commits = Vec::new();
+    for want in wants {
+        let peeled = graph.peel(*want)?;
+        let (id, kind) = peeled.end.ok_or(Error::Missing { id: *want })?;
+        out.others.extend(peeled.tags.into_iter().map(|it| (it, Kind::Tag)));
+        match kind {
+            Kind::Commit => want_commits.push(id),
+            Kind::Tree | Kind::Blob => out.others.push((id, kind)),
+            Kind::Tag => return Err(unreadable(id, "tags of tags without an end")),
+        }
+    }
+    out.commits = graph.missing(&want_commits, &have_commits)?;
+    Ok(out)
+}
+
+/// Finds everything that lies behind a frontier and that the remote lacks. Ends with nothing soon
+/// after `stop` is set.
 ///
 /// # Errors
 /// [`Error::Missing`] if an object of it is not here.
 pub(crate) fn objects(
     odb: &Odb,
     graph: &mut Graph<'_>,
-    wants: &[ObjectId],
-    remote: &Advertisement,
+    frontier: Frontier,
+    stop: &AtomicBool,
 ) -> Result<(Vec<Wanted>, Counts), Error> {
     let mut walk = Walk {
         odb,
         hash_bytes: odb.store_ref().object_hash().len_in_bytes(),
-        seen: HashSet::new(),
+        seen: frontier.held,
         out: Vec::new(),
         counts: Counts::default(),
         deltas_bytes: 0,
+        stop,
     };
-    let mut have_commits = Vec::new();
-    for tip in remote.tips() {
-        let peeled = graph.peel(tip)?;
-        walk.seen.extend(peeled.tags);
-        match peeled.end {
-            Some((id, Kind::Commit)) => have_commits.push(id),
-            Some((id, _)) => drop(walk.seen.insert(id)),
-            None => {}
-        }
+    for (id, kind) in frontier.others.iter().filter(|it| it.1 != Kind::Tree) {
+        walk.add(*id, *kind, None);
     }
-    let (mut want_commits, mut trees) = (Vec::new(), Vec::new());
-    for want in wants {
-        let peeled = graph.peel(*want)?;
-        let (id, kind) = peeled.end.ok_or(Error::Missing { id: *want })?;
-        for tag in peeled.tags {
-            walk.add(tag, Kind::Tag, None);
-        }
-        match kind {
-            Kind::Commit => want_commits.push(id),
-            Kind::Tree => trees.push(id),
-            Kind::Blob => walk.add(id, Kind::Blob, None),
-            Kind::Tag => return Err(unreadable(id, "tags of tags without an end")),
-        }
-    }
-    let commits = graph.missing(&want_commits, &have_commits)?;
-    for id in &commits {
+    for id in &frontier.commits {
         walk.add(*id, Kind::Commit, None);
     }
-    for id in commits.iter().rev() {
+    for id in frontier.commits.iter().rev() {
         let Some(commit) = graph.get(id).cloned() else {
             continue;
         };
@@ -106,8 +143,8 @@ pub(crate) fn objects(
         }
         walk.tree(commit.tree, &bases, 0)?;
     }
-    for tree in trees {
-        walk.tree(tree, &[], 0)?;
+    for (id, _) in frontier.others.iter().filter(|it| it.1 == Kind::Tree) {
+        walk.tree(*id, &[], 0)?;
     }
     walk.counts.commits_visited = graph.visited;
     Ok((walk.out, walk.counts))
@@ -120,6 +157,7 @@ struct Walk<'a> {
     out: Vec<Wanted>,
     counts: Counts,
     deltas_bytes: usize,
+    stop: &'a AtomicBool,
 }
 
 impl Walk<'_> {
@@ -135,6 +173,16 @@ impl Walk<'_> {
         }
     }
 
+    /// Keeps the delta of the object that came last.
+    fn remember(&mut self, delta: Option<Vec<u8>>) {
+        if let (Some(delta), Some(last)) = (delta, self.out.last_mut())
+            && self.deltas_bytes + delta.len() <= DELTAS_BYTES_MAX
+        {
+            self.deltas_bytes += delta.len();
+            last.delta = Some(delta.into());
+        }
+    }
+
     fn load(&self, id: ObjectId) -> Result<Option<Vec<u8>>, Error> {
         let mut buffer = Vec::new();
         match graph::find(self.odb, id, &mut buffer)?.map(|it| it.kind) {
@@ -146,7 +194,7 @@ impl Walk<'_> {
 
     /// Adds what is below tree `id` and differs from the same path in *every* one of `bases`.
     fn tree(&mut self, id: ObjectId, bases: &[ObjectId], depth: usize) -> Result<(), Error> {
-        if bases.contains(&id) || self.seen.contains(&id) {
+        if bases.contains(&id) || self.seen.contains(&id) || self.stop.load(Ordering::Relaxed) {
             return Ok(());
         }
         if depth > TREE_DEPTH_MAX {
@@ -159,17 +207,21 @@ impl Walk<'_> {
             // A shallow or partial repository may lack a base, which then is of no use.
             base_data.extend(self.load(*base)?);
         }
+        let mut changed = None;
         if let [base] = &*base_data
             && bases.len() == 1
-            && let Some(delta) = delta::tree(base, &data, self.hash_bytes)
-            && self.deltas_bytes + delta.len() <= DELTAS_BYTES_MAX
         {
-            self.deltas_bytes += delta.len();
-            if let Some(last) = self.out.last_mut() {
-                last.delta = Some(delta.into());
-            }
+            let ends = Ends::of(base, &data, self.hash_bytes);
+            self.remember(delta::tree(base, &data, ends, self.hash_bytes));
+            changed = Some(self::changed(id, ends.middle(&data), &[ends.middle(base)])?);
         }
-        let changed = changed(id, &data, &base_data)?;
+        let changed = match changed {
+            Some(changed) => changed,
+            None => {
+                let bases: Vec<_> = base_data.iter().map(Vec::as_slice).collect();
+                self::changed(id, &data, &bases)?
+            }
+        };
         drop((data, base_data));
         for (id, is_tree, bases) in changed {
             if is_tree {
@@ -185,7 +237,7 @@ impl Walk<'_> {
 type Changed = Vec<(ObjectId, bool, Vec<ObjectId>)>;
 
 /// Entries of a tree that none of the bases has, with what stands at their path there.
-fn changed(id: ObjectId, data: &[u8], bases: &[Vec<u8>]) -> Result<Changed, Error> {
+fn changed(id: ObjectId, data: &[u8], bases: &[&[u8]]) -> Result<Changed, Error> {
     let mut cursors: Vec<_> =
         bases.iter().map(|it| TreeRefIter::from_bytes(it, id.kind()).peekable()).collect();
     let mut out = Vec::new();
@@ -203,9 +255,9 @@ fn changed(id: ObjectId, data: &[u8], bases: &[Vec<u8>]) -> Result<Changed, Erro
                         let left = (&**it.filename, it.mode.is_tree());
                         let right = (&**entry.filename, entry.mode.is_tree());
                         match delta::entry_order(left, right) {
-                            Ordering::Less => drop(cursor.next()),
-                            Ordering::Equal => break Some(*it),
-                            Ordering::Greater => break None,
+                            cmp::Ordering::Less => drop(cursor.next()),
+                            cmp::Ordering::Equal => break Some(*it),
+                            cmp::Ordering::Greater => break None,
                         }
                     }
                     Some(Err(_)) | None => break None,

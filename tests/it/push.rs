@@ -130,8 +130,12 @@ fn try_push(
             RefStatus::Unknown => panic!("{outcome:?}"),
         }
     }
-    remote.git(&["fsck", "--strict", "--no-dangling"]);
+    is_sound(remote);
     Ok(outcome)
+}
+
+fn is_sound(remote: &Remote) {
+    remote.git(&["fsck", "--strict", "--no-dangling"]);
 }
 
 fn push(local: &Local, remote: &Remote, updates: &[RefUpdate]) -> Outcome {
@@ -147,7 +151,7 @@ fn everywhere(case: impl Fn(&Local, &Remote)) {
     on_each(|remote| case(&Local::new(), remote));
 }
 
-fn on_each(case: impl Fn(&Remote)) {
+fn on_each(mut case: impl FnMut(&Remote)) {
     let remotes: [fn() -> Option<Remote>; 7] = [
         || Some(Remote::file()),
         Remote::daemon,
@@ -361,6 +365,7 @@ fn messages_and_progress_are_heard_while_it_goes_on() {
         let mut listener = Listener::default();
         let outcome = push_to_main(local, remote, first, &mut listener);
         assert_eq!(statuses(&outcome), [&RefStatus::Ok]);
+        is_sound(remote);
         let at = |text: &str| listener.lines.iter().find(|it| it.0 == text).unwrap().1;
         let between = at("two") - at("one");
         // A web server may gather what its backend says.
@@ -413,6 +418,7 @@ fn what_a_hook_made_of_a_reference_is_told() {
             .collect();
         let one = vec!["refname refs/changes/1".to_owned(), format!("new-oid {first}")];
         assert_eq!(told, [one, vec!["refname refs/changes/2".to_owned()]]);
+        is_sound(remote);
     });
 }
 
@@ -448,6 +454,7 @@ fn what_is_meant_may_be_chosen_when_it_is_known_what_is_there() {
         let mut refuse = |_: &git_intake::push::Advertisement| Err("there is nothing".into());
         let answer = git_intake::push::push_with(&repo, &url, &mut refuse, &mut options);
         assert!(matches!(answer, Err(Error::Choice { .. })), "{answer:?}");
+        is_sound(remote);
     });
 }
 
@@ -489,6 +496,7 @@ fn a_race_is_lost_to_the_remotes_own_comparison() {
         let outcome = git_intake::push::push(&local.repo(), &url, &update, &mut options).unwrap();
         assert!(matches!(outcome.refs[0].status, RefStatus::Refused(_)), "{outcome:?}");
         assert_ne!(remote.value("refs/heads/main"), Some(second.to_string()));
+        is_sound(remote);
     });
 }
 
@@ -563,8 +571,7 @@ fn what_a_remote_borrows_is_not_sent() {
 
 #[test]
 fn objects_may_be_named_by_sha256() {
-    let remotes = [Some(Remote::file()), Remote::https(Auth::Basic), Remote::ssh()];
-    for remote in remotes.iter().flatten() {
+    on_each(|remote| {
         let old = Local::new();
         let first = old.commit("a", "1");
         remote.reformat("sha256");
@@ -587,7 +594,7 @@ fn objects_may_be_named_by_sha256() {
         let outcome = push(&local, remote, &[stale]);
         let why = Rejection::Stale { expected: first, found: second };
         assert_eq!(statuses(&outcome), [&RefStatus::Rejected(why)]);
-    }
+    });
 }
 
 #[test]
@@ -678,29 +685,67 @@ fn a_cut_history_makes_an_empty_remote_shallow_only_if_it_allows_that() {
 }
 
 #[test]
-fn ten_thousand_files_and_a_large_one() {
-    let remotes = [Some(Remote::file()), Remote::https(Auth::Basic), Remote::ssh()];
-    for remote in remotes.iter().flatten() {
-        let local = &Local::new();
-        local.commit("seed", "seed");
-        for n in 0..10_000 {
-            let dir = local.path().join(format!("d{}", n % 100));
-            fs::create_dir_all(&dir).unwrap();
-            fs::write(dir.join(format!("f{n}")), format!("kind: Thing\nname: thing-{n}\n"))
-                .unwrap();
-        }
-        let mut state = 1u32;
-        let noise: Vec<u8> = std::iter::repeat_with(|| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 24) as u8
-        })
-        .take(50 << 20)
-        .collect();
-        let many = local.commit("large", noise);
+fn ten_thousand_new_files() {
+    let local = &Local::new();
+    let first = local.commit("seed", "seed");
+    let mut stream = "commit refs/heads/main\ncommitter C <c@example.com> 2 +0000\n".to_owned();
+    stream.push_str("data 1\ny\nfrom refs/heads/main^0\n");
+    for n in 0..10_000 {
+        let text = format!("kind: Thing\nname: thing-{n}\n");
+        let path = format!("d{}/f{n}", n % 100);
+        stream.push_str(&format!("M 100644 inline {path}\ndata {}\n{text}\n", text.len()));
+    }
+    import(local.path(), &stream);
+    let many = local.id("main");
+    let mut loose = false;
+    on_each(|remote| {
+        push(local, remote, &[fast_forward("refs/heads/main", first)]);
         let outcome = push(local, remote, &[fast_forward("refs/heads/main", many)]);
         assert_eq!(statuses(&outcome), [&RefStatus::Ok], "{outcome:?}");
-        assert!(outcome.pack.objects > 10_000);
+        // The commit, its tree and the folders.
+        assert_eq!(outcome.pack.objects, 10_000 + 102);
+        // From a pack to the first, from files of their own to the others.
+        if !std::mem::replace(&mut loose, true) {
+            scatter(local);
+        }
+    });
+}
+
+/// Makes a file of its own of each object.
+fn scatter(local: &Local) {
+    let dir = local.path().join(".git/objects/pack");
+    for pack in fs::read_dir(&dir).unwrap().map(|it| it.unwrap().path()) {
+        let aside = local.path().join(".git").join(pack.file_name().unwrap());
+        fs::rename(pack, &aside).unwrap();
+        if aside.extension().is_some_and(|it| it == "pack") {
+            let unpack = crate::remote::git(local.path())
+                .args(["unpack-objects", "-q"])
+                .stdin(fs::File::open(&aside).unwrap())
+                .status();
+            assert!(unpack.unwrap().success());
+        }
     }
+}
+
+#[test]
+fn a_file_of_fifty_megabytes() {
+    let local = &Local::new();
+    let mut state = 1u32;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    });
+    let first = local.commit("large", noise.take(50 << 20).collect::<Vec<_>>());
+    let mut packed = false;
+    on_each(|remote| {
+        let outcome = push(local, remote, &[fast_forward("refs/heads/main", first)]);
+        assert_eq!(statuses(&outcome), [&RefStatus::Ok], "{outcome:?}");
+        assert!(outcome.sent_bytes > 50 << 20);
+        // From a file of its own to the first, from a pack to the others.
+        if !std::mem::replace(&mut packed, true) {
+            local.git(&["repack", "-adq"]);
+        }
+    });
 }
 
 #[test]
@@ -746,6 +791,7 @@ fn there_is_room_for_other_work_while_the_remote_is_at_it() {
         assert_eq!(statuses(&pushed), [&RefStatus::Ok]);
         assert_eq!(pushed.messages, ["seen"]);
         assert_eq!(done, 1);
+        is_sound(remote);
     });
 }
 
