@@ -2,7 +2,7 @@
 
 use super::inbox::Inbox;
 use super::suspects::Suspects;
-use super::{Error, conflicts, recovery, structure, sync};
+use super::{Error, advance, conflicts, recovery, structure, sync};
 use crate::catalog::Catalog;
 use crate::config::{RepositorySettings, Settings, StateDir};
 use crate::git::{Remote, Repo};
@@ -162,7 +162,7 @@ impl Lane {
     /// Brings directories and records up to date; a fabric that is held keeps the rest from nothing.
     pub fn prepare(&mut self) -> Result<(), Error> {
         for n in 0..self.fabrics.len() {
-            sync::follow_on(self)?;
+            advance::follow_on(self)?;
             structure::ensure(self, n)?;
             let head = self.head_to_commit_on()?;
             sync::records_follow_head(self, n, head.commit)?;

@@ -1,9 +1,11 @@
 //! The will: one lane per repository, each a loop over a closed set of events.
 
+mod advance;
 pub mod conflicts;
 pub mod desk;
 mod edits;
 mod find;
+
 pub mod inbox;
 pub mod lane;
 mod lookup;

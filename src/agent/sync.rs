@@ -1,9 +1,10 @@
 //! The other way: what came in from git meets the records, and our work meets theirs.
 
+use super::advance::{follow, follow_on};
 use super::lane::Lane;
 use super::{Error, conflicts, meet, message, named, settle};
 use crate::clock;
-use crate::git::{FetchOutcome, Follow, Overlap, PushOutcome};
+use crate::git::{FetchOutcome, Overlap, PushOutcome};
 use crate::model::digest::Sha256;
 use crate::model::document::Document;
 use crate::model::fabric::FabricName;
@@ -20,8 +21,6 @@ use std::sync::Arc;
 
 /// How many commits are read for where files came from.
 const COMMITS_MAX: usize = 100_000;
-/// The largest file of others that is brought along in memory, in bytes.
-const FILE_BYTES_MAX: u64 = 256 << 20;
 
 /// Makes the record of a document as it stands in the tree.
 pub(super) fn record_of(
@@ -303,73 +302,6 @@ pub fn take_in(lane: &mut Lane) -> Result<(), Error> {
         overlaps = replay.overlaps.len(),
         "made our commits again on top of others'"
     );
-    Ok(())
-}
-
-/// Finishes what a crash or a full disk kept from being brought along; nothing else may be done in
-/// a work tree that holds half of what others pushed.
-pub(super) fn follow_on(lane: &mut Lane) -> Result<(), Error> {
-    let Some(it) = lane.repo.following()? else { return Ok(()) };
-    let standing = lane.head_to_commit_on()?;
-    if standing.branch == it.branch && standing.commit == it.from && it.from != Some(it.to) {
-        tracing::info!(commit_id = %it.to, "going on with what others pushed");
-        return follow(lane, &it.branch, it.from, it.to);
-    }
-    // The branch has moved by now, by us or by somebody else.
-    Ok(lane.repo.follows_no_more()?)
-}
-
-/// Moves the branch and brings work tree and index along, or changes nothing at all: what is cut off
-/// in between is finished before anything else is done.
-fn follow(
-    lane: &mut Lane,
-    branch: &str,
-    from: Option<CommitId>,
-    to: CommitId,
-) -> Result<(), Error> {
-    let changes = lane.repo.changes_between(from, to, &RepoPath::top())?;
-    let mut files: Vec<(BString, Option<Arc<[u8]>>)> = Vec::new();
-    let mut blocked = Vec::new();
-    let left_out = lane.repo.left_out(changes.iter().map(|it| &it.0))?;
-    for (path, old, new) in &changes {
-        let found = lane.tree.read_bytes_path(path, FILE_BYTES_MAX)?;
-        if found.is_none() && left_out.contains(path) {
-            continue;
-        }
-        let found = found.map(|it| lane.repo.blob_id_of(&it)).transpose()?;
-        // A file that is there already, as it will be, was brought along before a crash.
-        if found != *old && found != *new {
-            blocked.push(escape(path));
-            continue;
-        }
-        if found != *new {
-            let bytes = new.map(|it| lane.repo.blob(it)).transpose()?;
-            files.push((path.clone(), bytes.map(Arc::from)));
-        }
-    }
-    if !blocked.is_empty() {
-        let n = blocked.len();
-        blocked.truncate(5);
-        return Err(Error::Held {
-            reason: format!(
-                "others pushed changes to {n} files that have uncommitted changes here ({}); commit, stash or \
-                 undo them, and the agent goes on by itself",
-                blocked.join(", ")
-            ),
-        });
-    }
-    lane.repo.follows(branch, from, to)?;
-    lane.tree.write_foreign(&files)?;
-    let why = "follow the remote";
-    match lane.repo.move_branch(branch, from, to, &lane.settings.author, why)? {
-        Follow::Moved => lane.repo.follows_no_more()?,
-        Follow::Contended => return Err(Error::HeadMoved),
-    }
-    let paths: Vec<BString> = changes.into_iter().map(|it| it.0).collect();
-    lane.repo.refresh_index(&paths, from, to)?;
-    for n in 0..lane.fabrics.len() {
-        records_follow_head(lane, n, Some(to))?;
-    }
     Ok(())
 }
 

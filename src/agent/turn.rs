@@ -142,7 +142,7 @@ impl Judged {
 
 /// The five stages, with the reading between them.
 fn judge(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Judged, Error> {
-    super::sync::follow_on(lane)?;
+    super::advance::follow_on(lane)?;
     let head = lane.head_to_commit_on()?;
     lane.repo.pay_index()?;
     super::sync::records_follow_head(lane, n, head.commit)?;

@@ -3,7 +3,6 @@
 use super::locks::{Note, Taken};
 use super::{Error, Repo};
 use crate::model::ids::CommitId;
-use crate::model::path::RepoPath;
 use crate::step::Step;
 use bstr::{BString, ByteSlice};
 use gix::ObjectId;
@@ -106,6 +105,11 @@ impl Repo {
         Ok(left_out)
     }
 
+    /// Whether the work tree knows which files can be run (`core.fileMode`).
+    pub fn keeps_modes(&self) -> bool {
+        self.gix.config_snapshot().boolean("core.fileMode").unwrap_or(true)
+    }
+
     fn is_sparse(&self) -> bool {
         self.gix.config_snapshot().boolean("core.sparseCheckout").unwrap_or(false)
     }
@@ -137,10 +141,10 @@ impl Repo {
             Some((older, _)) => {
                 let known = older.is_none_or(|it| self.gix.has_object(it.0));
                 let changes = match known {
-                    true => self.changes_between(older, to, &RepoPath::top())?,
+                    true => self.entries_between(older, to)?,
                     false => Vec::new(),
                 };
-                (older, changes.into_iter().map(|it| it.0).collect())
+                (older, changes.into_iter().map(|it| it.path).collect())
             }
         };
         let paths = if owed.is_empty() { paths } else { &owed };
@@ -178,17 +182,19 @@ impl Repo {
             ),
         };
         let paths: Vec<&[u8]> = paths.iter().map(|it| it.as_slice()).collect();
-        let old = self.blobs_at(from, paths.iter().copied())?;
+        let old = from.map(|it| self.tree_of(it)).transpose()?;
+        let old = old.map(|it| super::read::entries_at(&it, paths.iter().copied())).transpose()?;
+        let old = old.unwrap_or_default();
         let new = super::read::entries_at(&self.tree_of(to)?, paths.iter().copied())?;
         let sparse = self.is_sparse();
         let mut changed = false;
         let mut added = Vec::new();
         let mut removed = BTreeSet::new();
         for path in paths {
-            let old = old.get(path).map(|it| it.0);
+            let old = old.get(path).map(|it| it.1);
             let at = index.entry_index_by_path_and_stage(path.as_bstr(), Stage::Unconflicted);
             let held = at.map(|at| index.entries()[at].id);
-            let Some((kind, id)) = new.get(path).filter(|it| it.0.is_blob()) else {
+            let Some((kind, id)) = new.get(path).filter(|it| !it.0.is_tree()) else {
                 if held.is_some() && held == old {
                     removed.insert(path.as_bstr().to_owned());
                 }
@@ -197,7 +203,9 @@ impl Repo {
             let stat = self.stat_of(path, *id).unwrap_or_default();
             let mode = match kind.kind() {
                 EntryKind::BlobExecutable => Mode::FILE_EXECUTABLE,
-                _ => Mode::FILE,
+                EntryKind::Link => Mode::SYMLINK,
+                EntryKind::Commit => Mode::COMMIT,
+                EntryKind::Blob | EntryKind::Tree => Mode::FILE,
             };
             match at {
                 Some(at) if held == old || held == Some(*id) => {

@@ -10,15 +10,17 @@ mod locks;
 mod index;
 mod keep;
 mod pack;
+mod filters;
 mod heal;
 mod read;
 mod replay;
 mod remote;
 
 pub use commit::{ArchiveDraft, CommitDraft, CommitOutcome};
+pub use filters::Filters;
 pub use heal::Cleared;
 pub use index::IndexOutcome;
-pub use read::{Busy, Head, Log};
+pub use read::{Busy, ChangedEntry, Head, Kind, Log};
 pub use remote::{FetchOutcome, PushOutcome, Remote};
 pub use replay::{Follow, Following, Meeting, Overlap, Replay, Resolution, merge_text};
 

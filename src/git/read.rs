@@ -54,6 +54,30 @@ pub struct Log {
     pub message: String,
 }
 
+/// What a path is in a tree, as far as a work tree shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A file.
+    File,
+    /// A file that can be run.
+    Executable,
+    /// A symbolic link; its blob is where it leads.
+    Link,
+    /// Another repository; its id is that of a commit there.
+    Submodule,
+}
+
+/// A path that differs between two commits, whatever it is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangedEntry {
+    /// Where.
+    pub path: BString,
+    /// What was there.
+    pub old: Option<(Kind, BlobId)>,
+    /// What is.
+    pub new: Option<(Kind, BlobId)>,
+}
+
 /// A path that differs between two commits: what was there, and what is.
 pub type Changed = (BString, Option<BlobId>, Option<BlobId>);
 
@@ -180,6 +204,30 @@ impl Repo {
         to: CommitId,
         dir: &RepoPath,
     ) -> Result<Vec<Changed>, Error> {
+        let file = |it: Option<(Kind, BlobId)>| match it {
+            Some((Kind::File | Kind::Executable, id)) => Some(id),
+            Some((Kind::Link | Kind::Submodule, _)) | None => None,
+        };
+        let mut found = Vec::new();
+        for ChangedEntry { path, old, new } in self.entries_between(from, to)? {
+            let below = dir.is_top()
+                || path
+                    .strip_prefix(dir.as_str().as_bytes())
+                    .is_some_and(|it| it.starts_with(b"/"));
+            let (old, new) = (file(old), file(new));
+            if below && (old.is_some() || new.is_some()) {
+                found.push((path, old, new));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The paths that differ between two commits, whatever they are there.
+    pub fn entries_between(
+        &self,
+        from: Option<CommitId>,
+        to: CommitId,
+    ) -> Result<Vec<ChangedEntry>, Error> {
         use gix::object::tree::diff::ChangeDetached as Change;
         let failed =
             |it: Box<dyn std::error::Error + Send + Sync>| Error::git("compare two commits", it);
@@ -191,10 +239,10 @@ impl Repo {
         for change in changes.map_err(|it| failed(it.into()))? {
             let (path, old, new) = match change {
                 Change::Addition { location, entry_mode, id, .. } => {
-                    (location, None, entry_mode.is_blob().then_some(BlobId(id)))
+                    (location, None, shown(entry_mode, id))
                 }
                 Change::Deletion { location, entry_mode, id, .. } => {
-                    (location, entry_mode.is_blob().then_some(BlobId(id)), None)
+                    (location, shown(entry_mode, id), None)
                 }
                 Change::Modification {
                     location,
@@ -202,20 +250,12 @@ impl Repo {
                     previous_id,
                     entry_mode,
                     id,
-                } => (
-                    location,
-                    previous_entry_mode.is_blob().then_some(BlobId(previous_id)),
-                    entry_mode.is_blob().then_some(BlobId(id)),
-                ),
+                } => (location, shown(previous_entry_mode, previous_id), shown(entry_mode, id)),
                 // Rewrites are not looked for.
                 Change::Rewrite { .. } => continue,
             };
-            let below = dir.is_top()
-                || path
-                    .strip_prefix(dir.as_str().as_bytes())
-                    .is_some_and(|it| it.starts_with(b"/"));
-            if below && (old.is_some() || new.is_some()) {
-                found.push((path, old, new));
+            if old.is_some() || new.is_some() {
+                found.push(ChangedEntry { path, old, new });
             }
         }
         Ok(found)
@@ -338,6 +378,17 @@ pub(super) fn entries_at<'a>(
         }
     }
     Ok(found)
+}
+
+fn shown(mode: EntryMode, id: gix::ObjectId) -> Option<(Kind, BlobId)> {
+    let kind = match mode.kind() {
+        EntryKind::Tree => return None,
+        EntryKind::Blob => Kind::File,
+        EntryKind::BlobExecutable => Kind::Executable,
+        EntryKind::Link => Kind::Link,
+        EntryKind::Commit => Kind::Submodule,
+    };
+    Some((kind, BlobId(id)))
 }
 
 fn in_progress(state: gix::state::InProgress) -> &'static str {

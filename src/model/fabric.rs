@@ -88,6 +88,14 @@ impl Fabric {
         self.dir.join_fixed("unmanaged")
     }
 
+    /// Says whether a path of git's is below one of the three directories.
+    pub fn owns(&self, path: &[u8]) -> bool {
+        [self.raw(), self.managed(), self.unmanaged()].iter().any(|dir| {
+            let below = path.strip_prefix(dir.as_str().as_bytes());
+            below.is_some_and(|it| it.first() == Some(&b'/'))
+        })
+    }
+
     /// The ref that keeps the originals of what was filed.
     pub fn archive_ref(&self) -> String {
         format!("refs/intake/archive/{}", self.name)

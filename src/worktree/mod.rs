@@ -4,6 +4,7 @@
 //! neither a hostile name nor a symlink swapped in at the wrong moment leads outside.
 //! What is written is on the disk when the call returns.
 
+mod foreign;
 mod ignore;
 mod list;
 mod lease;
@@ -13,13 +14,14 @@ mod report;
 pub mod watch;
 mod write;
 
+pub use foreign::Foreign;
 pub use ignore::Ignores;
 pub use list::Listed;
 pub use raw::{OwnMoves, ReadRaw, Removal};
 
 use crate::model::path::RepoPath;
 use crate::step::{Step, Steps};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read};
@@ -187,7 +189,7 @@ impl WorkTree {
     /// Makes way for a directory of ours: what has its name and is none, or is one that we may not
     /// write to, gets another name beside it.
     pub fn make_way(&self, path: &RepoPath) -> Result<(), Error> {
-        use rustix::fs::{Access, AtFlags, RenameFlags};
+        use rustix::fs::Access;
         let failed = |it: Errno| Error::file("make way for", path.as_str().as_bytes(), it);
         let parent = path.parent().unwrap_or_else(RepoPath::top);
         let above = match self.directory(&parent) {
@@ -212,7 +214,7 @@ impl WorkTree {
             self.steps
                 .pass(Step::Rename)
                 .map_err(|it| Error::file("make way for", path.as_str().as_bytes(), it))?;
-            match rustix::fs::renameat_with(&above, name, &above, &other, RenameFlags::NOREPLACE) {
+            match rename_new(&above, name.as_bytes(), other.as_bytes()) {
                 Ok(()) => {
                     tracing::warn!(%path, other, "something else had this name and got another");
                     return Ok(());
@@ -290,6 +292,23 @@ fn step_by_step(
         at = Some(stays(rustix::fs::openat(here, component, between, Mode::empty())?)?);
     }
     rustix::fs::openat(dir, ".", last, mode)
+}
+
+/// Renames a file within a directory, if nothing has the new name.
+///
+/// A file system that cannot do both at once (FUSE) is looked at first; there, who puts a file at the
+/// name in just that moment loses it.
+fn rename_new(dir: &OwnedFd, from: &[u8], to: &[u8]) -> rustix::io::Result<()> {
+    match rustix::fs::renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            match rustix::fs::statat(dir, to, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => rustix::fs::renameat(dir, from, dir, to),
+                Ok(_) => Err(Errno::EXIST),
+                Err(it) => Err(it),
+            }
+        }
+        other => other,
+    }
 }
 
 #[cfg(test)]

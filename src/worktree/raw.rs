@@ -1,13 +1,13 @@
 //! Reading a drop, and taking it away once it is safe elsewhere.
 
 use super::lease::{self, Leased};
-use super::{Error, TEMP_PREFIX, WorkTree, beneath, list, mounts};
+use super::{Error, TEMP_PREFIX, WorkTree, beneath, list, mounts, rename_new};
 use crate::model::digest::Sha256;
 use crate::model::document::Intake;
 use crate::model::path::{RawPath, RepoPath};
 use crate::pipeline::discovery::Fingerprint;
 use crate::step::{Mistake, Step};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::HashSet;
 use std::fs::File;
@@ -180,7 +180,7 @@ impl WorkTree {
         let claim = claim_name(path);
         self.steps.pass(Step::Rename).map_err(failed)?;
         self.own.tell(&full);
-        match rustix::fs::renameat_with(&dir, &name[..], &dir, &claim[..], RenameFlags::NOREPLACE) {
+        match rename_new(&dir, &name, &claim) {
             Ok(()) => (),
             // Nobody has the name: gone, unless an earlier try was cut off after its claim.
             Err(Errno::NOENT) if !is_there(&dir, &claim) => return Ok(Removal::Gone),
@@ -192,8 +192,7 @@ impl WorkTree {
         if settled.is_err() && self.steps.pass(Step::Rename).is_ok() {
             // Not left hidden: a drop that cannot be taken away stays where people see it. Where
             // that fails too, the next try or the next start finds the claim.
-            let back = RenameFlags::NOREPLACE;
-            let _ = rustix::fs::renameat_with(&dir, &claim[..], &dir, &name[..], back);
+            let _ = rename_new(&dir, &claim, &name);
         }
         settled.map_err(failed)
     }
@@ -227,7 +226,7 @@ impl WorkTree {
         }
         // Not what we filed: back to its name, unless yet another file has that already.
         self.steps.pass(Step::Rename)?;
-        match rustix::fs::renameat_with(dir, claim, dir, name, RenameFlags::NOREPLACE) {
+        match rename_new(dir, claim, name) {
             Ok(()) => Ok(Removal::Replaced),
             Err(Errno::EXIST) => {
                 put_beside(dir, claim, path)?;
@@ -243,7 +242,7 @@ impl WorkTree {
         self.visit_hidden(raw, &mut |dir, name| {
             let Some(original) = claimed_name(name) else { return Ok(()) };
             self.steps.pass(Step::Rename).map_err(|_| Errno::NOSPC)?;
-            match rustix::fs::renameat_with(dir, name, dir, &original[..], RenameFlags::NOREPLACE) {
+            match rename_new(dir, name, &original) {
                 Ok(()) => restored += 1,
                 // The place is taken by a newer drop; the older bytes become a drop beside it.
                 Err(Errno::EXIST) => match put_beside(dir, name, &RawPath::new(original)) {
@@ -289,7 +288,7 @@ fn put_beside(dir: &OwnedFd, claim: &[u8], path: &RawPath) -> Result<(), Errno> 
     let name = path.safe_name();
     for n in 1..=RECOVERED_MAX {
         let other = format!("recovered-{n}-{name}");
-        match rustix::fs::renameat_with(dir, claim, dir, other, RenameFlags::NOREPLACE) {
+        match rename_new(dir, claim, other.as_ref()) {
             Err(Errno::EXIST) => (),
             other => return other,
         }

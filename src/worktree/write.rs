@@ -3,8 +3,7 @@
 use super::{Error, TEMP_PREFIX, WorkTree};
 use crate::model::path::RepoPath;
 use crate::step::Step;
-use bstr::BString;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -69,74 +68,6 @@ impl WorkTree {
             dir = above;
         }
         Ok(true)
-    }
-
-    /// Writes and removes files of others that git brought: any path git takes, beneath the top.
-    ///
-    /// Paths through `.git`, in any spelling that a file system may take for it, are refused.
-    pub fn write_foreign(&self, files: &[(BString, Option<Arc<[u8]>>)]) -> Result<(), Error> {
-        for (path, bytes) in files {
-            let failed = |it: io::Error| Error::file("write", path, it);
-            if path.split(|it| *it == b'/').any(is_hostile) {
-                return Err(failed(io::Error::other("no file may have this name")));
-            }
-            let at = path.iter().rposition(|it| *it == b'/');
-            let (dir, name) = match at {
-                Some(at) => (&path[..at], &path[at + 1..]),
-                None => (&path[..0], &path[..]),
-            };
-            match bytes {
-                Some(bytes) => {
-                    let fd = self.make_foreign_dirs(dir).map_err(failed)?;
-                    let mut temp = self.temp_in(&fd).map_err(failed)?;
-                    temp.write_all(bytes).map_err(failed)?;
-                    self.keep_mode(&fd, name, &temp).map_err(failed)?;
-                    self.persist(temp, &fd, name).map_err(failed)?;
-                }
-                None => {
-                    let Ok(fd) =
-                        self.beneath(dir, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
-                    else {
-                        continue;
-                    };
-                    self.steps.pass(Step::Remove).map_err(failed)?;
-                    match rustix::fs::unlinkat(&fd, name, AtFlags::empty()) {
-                        Ok(()) | Err(Errno::NOENT) => (),
-                        Err(it) => return Err(failed(it.into())),
-                    }
-                }
-            }
-        }
-        if files.is_empty() {
-            return Ok(());
-        }
-        let failed = |it: io::Error| Error::file("sync", b"the work tree", it);
-        self.steps.pass(Step::Sync).map_err(failed)?;
-        rustix::fs::syncfs(&self.top).map_err(|it| failed(it.into()))
-    }
-
-    fn make_foreign_dirs(&self, dir: &[u8]) -> io::Result<OwnedFd> {
-        let mut fd = self.beneath(b"", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
-        for component in dir.split(|it| *it == b'/').filter(|it| !it.is_empty()) {
-            self.steps.pass(Step::MakeDir)?;
-            match rustix::fs::mkdirat(&fd, component, Mode::from_raw_mode(0o777)) {
-                Ok(()) | Err(Errno::EXIST) => (),
-                Err(it) => return Err(it.into()),
-            }
-            fd = super::beneath(&fd, component, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
-        }
-        Ok(fd)
-    }
-
-    /// A file that was executable stays so.
-    fn keep_mode(&self, dir: &OwnedFd, name: &[u8], temp: &NamedTempFile) -> io::Result<()> {
-        match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(found) => {
-                let mode = found.st_mode & 0o777;
-                temp.as_file().set_permissions(std::fs::Permissions::from_mode(mode))
-            }
-            Err(_) => Ok(()),
-        }
     }
 
     /// Forces directories to the disk, after removals.
@@ -222,26 +153,7 @@ impl WorkTree {
     }
 }
 
-/// Names that some file system takes for `.git`, or that lead elsewhere: see git's `verify_path`.
-fn is_hostile(component: &[u8]) -> bool {
-    let visible: String = String::from_utf8_lossy(component)
-        .chars()
-        // HFS+ passes over these.
-        .filter(|c| !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'))
-        .collect();
-    // NTFS passes over dots and spaces at the end, and over what stands behind a colon.
-    let lower = visible.to_lowercase();
-    let stem = lower.split(':').next().unwrap_or_default().trim_end_matches(['.', ' ']);
-    component.is_empty()
-        || component == b"."
-        || component == b".."
-        || component.contains(&0)
-        || component.contains(&b'\\')
-        || stem == ".git"
-        || stem == "git~1"
-}
-
 /// A path that leads through an open directory, so that nobody can swap it for a link meanwhile.
-fn through(dir: &OwnedFd) -> PathBuf {
+pub(super) fn through(dir: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()))
 }

@@ -10,6 +10,8 @@ mod storm;
 mod sysfault;
 mod faults;
 mod surroundings;
+mod surroundings_disks;
+mod surroundings_tree;
 mod powercut;
 mod remotes;
 mod corpus;

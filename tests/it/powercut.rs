@@ -29,10 +29,10 @@ const FILE_SYSTEMS: [(&str, &[&str], u64); 3] = [
 ];
 
 /// A mounted file system, until it is dropped.
-struct Mount(PathBuf);
+pub struct Mount(PathBuf);
 
 impl Mount {
-    fn new(kind: &str, disk: &Path, at: &Path) -> Result<Mount, String> {
+    pub fn new(kind: &str, disk: &Path, at: &Path) -> Result<Mount, String> {
         std::fs::create_dir_all(at).unwrap();
         let options = if kind == "xfs" { "loop,nouuid" } else { "loop" };
         did(Command::new("mount").args(["-t", kind, "-o", options]).arg(disk).arg(at))
@@ -52,7 +52,7 @@ impl Drop for Mount {
     }
 }
 
-fn did(command: &mut Command) -> Result<(), String> {
+pub fn did(command: &mut Command) -> Result<(), String> {
     match command.output() {
         Ok(out) if out.status.success() => Ok(()),
         Ok(out) => Err(format!("{command:?}: {}", String::from_utf8_lossy(&out.stderr))),
@@ -60,7 +60,7 @@ fn did(command: &mut Command) -> Result<(), String> {
     }
 }
 
-fn disk(kind: &str, at: &Path, bytes: u64) -> Result<(), String> {
+pub fn disk(kind: &str, at: &Path, bytes: u64) -> Result<(), String> {
     std::fs::File::create(at).unwrap().set_len(bytes).unwrap();
     let make = FILE_SYSTEMS.iter().find(|it| it.0 == kind).unwrap().1;
     did(Command::new(make[0]).args(&make[1..]).arg(at))
@@ -114,6 +114,78 @@ fn most(cuts: &[Cut]) -> usize {
 
 fn text(n: u64) -> String {
     format!("# drop {n}\n{}", vpc(&format!("vpc-{n}")))
+}
+
+/// The file system stops in the middle: nothing that is still in memory comes to its disk any more, and
+/// every call fails from then on (`xfs_io -c shutdown`).
+#[test]
+fn when_the_file_system_shuts_down_what_was_acknowledged_is_there_afterwards() {
+    let times = std::env::var("POWER_CUTS").ok().and_then(|it| it.parse().ok()).unwrap_or(CUTS) / 3;
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("mounted");
+    let mut dice = Dice::new(20_261_125);
+    for (kind, _, bytes) in &FILE_SYSTEMS[..2] {
+        let place = dir.path().join(kind);
+        let made = disk(kind, &place, *bytes).and_then(|()| Mount::new(kind, &place, &at));
+        let mut mount = match made {
+            Ok(it) => it,
+            Err(why) => {
+                eprintln!("notice: no {kind} is shut down here: {why}");
+                continue;
+            }
+        };
+        let mut world = World::alone_in(&at);
+        world.repository.push = false;
+        world.turn();
+        rustix::fs::sync();
+        let mut acknowledged = Vec::new();
+        for n in 0..times.max(1) {
+            let round = drops_until_shutdown(&world, &at, n, dice.roll(300_000));
+            let Some(round) = round else {
+                eprintln!("notice: xfs_io is not installed; no {kind} is shut down here");
+                break;
+            };
+            acknowledged.extend(round);
+            drop(mount);
+            mount = Mount::new(kind, &place, &at).unwrap();
+            let cut = Cut { disk: place.clone(), acknowledged: acknowledged.clone() };
+            check(&world, &cut, kind);
+        }
+        println!("{kind}: {} drops acknowledged over {times} shutdowns", acknowledged.len());
+        drop(mount);
+        std::mem::forget(world);
+    }
+}
+
+/// What had left `raw/` when the file system was shut down; none where that cannot be done.
+fn drops_until_shutdown(world: &World, at: &Path, round: u64, after: u64) -> Option<Vec<String>> {
+    let end = AtomicBool::new(false);
+    let dropped = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 1_000 * round.. {
+                let name = format!("drop-{n}.yaml");
+                let beside = at.join("dropping");
+                let put = std::fs::write(&beside, text(n))
+                    .and_then(|()| std::fs::rename(&beside, world.raw(&name)));
+                if end.load(Ordering::SeqCst) || put.is_err() {
+                    return;
+                }
+                dropped.lock().unwrap().push(name);
+                // sled panics where its disk is gone; the service manager starts the agent anew.
+                let turned = std::panic::AssertUnwindSafe(|| world.try_turn().is_ok());
+                if !std::panic::catch_unwind(turned).unwrap_or(false) {
+                    return;
+                }
+            }
+        });
+        std::thread::sleep(Duration::from_micros(after));
+        let mut acknowledged = dropped.lock().unwrap().clone();
+        acknowledged.retain(|it| !world.raw(it).exists());
+        let stopped = did(Command::new("xfs_io").args(["-x", "-c", "shutdown"]).arg(at));
+        end.store(true, Ordering::SeqCst);
+        stopped.ok().map(|()| acknowledged)
+    })
 }
 
 /// Drops and turns without end, somebody else who syncs, and states of the disk taken in between.

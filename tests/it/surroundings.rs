@@ -438,7 +438,7 @@ fn a_drop_that_ends_the_agent_twice_is_set_aside_by_name_and_the_agent_goes_on()
     assert!(told.contains("big.yaml") && !told.contains("ends-the-agent"), "{told}");
 }
 
-fn until(what: &str, mut so: impl FnMut() -> bool) {
+pub fn until(what: &str, mut so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !so() {
         assert!(begun.elapsed() < Duration::from_secs(60), "never came true: {what}");

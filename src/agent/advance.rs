@@ -1,0 +1,158 @@
+//! A branch goes to what others pushed, and work tree and index with it.
+
+use super::Error;
+use super::lane::Lane;
+use super::sync::records_follow_head;
+use crate::git::{Filters, Follow, Kind};
+use crate::model::ids::{BlobId, CommitId};
+use crate::model::path::escape;
+use crate::worktree::Foreign;
+use bstr::{BString, ByteSlice};
+
+/// The largest file of others that is brought along in memory, in bytes.
+const FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// Finishes what a crash or a full disk kept from being brought along; nothing else may be done in
+/// a work tree that holds half of what others pushed.
+pub(super) fn follow_on(lane: &mut Lane) -> Result<(), Error> {
+    let Some(it) = lane.repo.following()? else { return Ok(()) };
+    let standing = lane.head_to_commit_on()?;
+    if standing.branch == it.branch && standing.commit == it.from && it.from != Some(it.to) {
+        tracing::info!(commit_id = %it.to, "going on with what others pushed");
+        return follow(lane, &it.branch, it.from, it.to);
+    }
+    // The branch has moved by now, by us or by somebody else.
+    Ok(lane.repo.follows_no_more()?)
+}
+
+/// Moves the branch and brings work tree and index along, or changes nothing at all: what is cut off
+/// in between is finished before anything else is done.
+pub(super) fn follow(
+    lane: &mut Lane,
+    branch: &str,
+    from: Option<CommitId>,
+    to: CommitId,
+) -> Result<(), Error> {
+    let changes = lane.repo.entries_between(from, to)?;
+    let mut files: Vec<(BString, Option<Foreign>)> = Vec::new();
+    let mut blocked = Vec::new();
+    let left_out = lane.repo.left_out(changes.iter().map(|it| &it.path))?;
+    let mut converted = Converted { lane, filters: None };
+    for it in &changes {
+        let found = lane.tree.look(&it.path, FILE_BYTES_MAX)?;
+        if found.is_none() && left_out.contains(&it.path) {
+            continue;
+        }
+        // A file that is there already, as it will be, was brought along before a crash.
+        if converted.is(&it.path, found.as_ref(), it.new)? {
+            continue;
+        }
+        if !converted.is(&it.path, found.as_ref(), it.old)? {
+            blocked.push(escape(&it.path));
+            continue;
+        }
+        files.push((it.path.clone(), converted.of(&it.path, it.new)?));
+    }
+    if !blocked.is_empty() {
+        let n = blocked.len();
+        blocked.truncate(5);
+        return Err(Error::Held {
+            reason: format!(
+                "others pushed changes to {n} files that have uncommitted changes here ({}); commit, stash or \
+                 undo them, and the agent goes on by itself",
+                blocked.join(", ")
+            ),
+        });
+    }
+    lane.repo.follows(branch, from, to)?;
+    // What goes makes way for what comes: a file may become a directory, or the other way round.
+    files.sort_by_key(|it| it.1.is_some());
+    let fabrics = lane.fabrics.iter().map(|it| &it.fabric);
+    let keep = fabrics.flat_map(|it| [it.dir.clone(), it.raw(), it.managed(), it.unmanaged()]);
+    lane.tree.write_foreign(&files, &keep.collect::<Vec<_>>())?;
+    let why = "follow the remote";
+    match lane.repo.move_branch(branch, from, to, &lane.settings.author, why)? {
+        Follow::Moved => lane.repo.follows_no_more()?,
+        Follow::Contended => return Err(Error::HeadMoved),
+    }
+    let paths: Vec<BString> = changes.into_iter().map(|it| it.path).collect();
+    lane.repo.refresh_index(&paths, from, to)?;
+    for n in 0..lane.fabrics.len() {
+        records_follow_head(lane, n, Some(to))?;
+    }
+    Ok(())
+}
+
+/// What git keeps, as it lies in the work tree. Our own directories hold it byte for byte; elsewhere
+/// line ends and filters are git's business, and read only where they are asked for.
+struct Converted<'a> {
+    lane: &'a Lane,
+    filters: Option<Filters<'a>>,
+}
+
+impl<'a> Converted<'a> {
+    /// Says whether what was found at a path is what a tree has there.
+    fn is(
+        &mut self,
+        path: &BString,
+        found: Option<&Foreign>,
+        entry: Option<(Kind, BlobId)>,
+    ) -> Result<bool, Error> {
+        let repo = &self.lane.repo;
+        Ok(match (found, entry) {
+            (None, None) => true,
+            // The work tree of a submodule is its owner's, whether it is there or not.
+            (None | Some(Foreign::Directory), Some((Kind::Submodule, _))) => true,
+            // What is left of a submodule, or a directory in the place of a file that went.
+            (Some(Foreign::Directory), None) => true,
+            (Some(Foreign::Link { target }), Some((Kind::Link, id))) => {
+                repo.blob_id_of(target)? == id
+            }
+            (Some(Foreign::File { bytes, executable }), Some((kind, id)))
+                if matches!(kind, Kind::File | Kind::Executable) =>
+            {
+                let runs = *executable == (kind == Kind::Executable) || !repo.keeps_modes();
+                runs && (repo.blob_id_of(bytes)? == id || self.blob_id_of(path, bytes)? == Some(id))
+            }
+            _ => false,
+        })
+    }
+
+    /// What a tree has at a path, for the work tree.
+    fn of(
+        &mut self,
+        path: &BString,
+        entry: Option<(Kind, BlobId)>,
+    ) -> Result<Option<Foreign>, Error> {
+        let Some((kind, id)) = entry else { return Ok(None) };
+        Ok(Some(match kind {
+            Kind::Submodule => Foreign::Directory,
+            Kind::Link => Foreign::Link { target: self.lane.repo.blob(id)? },
+            Kind::File | Kind::Executable => {
+                let mut bytes = self.lane.repo.blob(id)?;
+                if let Some(filters) = self.filters_for(path)? {
+                    bytes = filters.work_tree_of(path.as_bstr(), &bytes)?;
+                }
+                Foreign::File { bytes: bytes.into(), executable: kind == Kind::Executable }
+            }
+        }))
+    }
+
+    fn blob_id_of(&mut self, path: &BString, bytes: &[u8]) -> Result<Option<BlobId>, Error> {
+        let lane = self.lane;
+        match self.filters_for(path)? {
+            Some(it) => Ok(Some(it.blob_id_of(&lane.repo, path.as_bstr(), bytes)?)),
+            None => Ok(None),
+        }
+    }
+
+    fn filters_for(&mut self, path: &BString) -> Result<Option<&mut Filters<'a>>, Error> {
+        if self.lane.fabrics.iter().any(|it| it.fabric.owns(path)) {
+            return Ok(None);
+        }
+        if self.filters.is_none() {
+            self.filters = Some(self.lane.repo.filters()?);
+        }
+        Ok(self.filters.as_mut())
+    }
+}

@@ -1,0 +1,199 @@
+//! What others pushed, brought into the work tree: files, links and the places of submodules, at any
+//! path that git takes.
+
+use super::write::through;
+use super::{Error, WorkTree, beneath};
+use crate::model::path::RepoPath;
+use crate::step::Step;
+use bstr::BString;
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+
+/// The longest target of a link, in bytes (`PATH_MAX`).
+const LINK_BYTES_MAX: usize = 4096;
+
+/// What stands at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Foreign {
+    /// A file.
+    File {
+        /// What it holds.
+        bytes: Arc<[u8]>,
+        /// It can be run.
+        executable: bool,
+    },
+    /// A symbolic link.
+    Link {
+        /// Where it leads.
+        target: Vec<u8>,
+    },
+    /// A directory: of a submodule, where git says so.
+    Directory,
+}
+
+impl WorkTree {
+    /// What is at a path, without following links; none where there is nothing.
+    pub fn look(&self, path: &[u8], bytes_max: u64) -> Result<Option<Foreign>, Error> {
+        let failed = |it: io::Error| Error::file("look at", path, it);
+        let fd = match self.beneath(path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(it) => return Err(failed(it.into())),
+        };
+        let found = rustix::fs::fstat(&fd).map_err(|it| failed(it.into()))?;
+        match rustix::fs::FileType::from_raw_mode(found.st_mode) {
+            rustix::fs::FileType::Directory => Ok(Some(Foreign::Directory)),
+            rustix::fs::FileType::Symlink => {
+                let target = rustix::fs::readlinkat(&fd, "", Vec::with_capacity(LINK_BYTES_MAX));
+                let target = target.map_err(|it| failed(it.into()))?.into_bytes();
+                Ok(Some(Foreign::Link { target }))
+            }
+            _ => {
+                let executable = found.st_mode & 0o100 != 0;
+                let bytes = self.read_bytes_path(path, bytes_max)?;
+                Ok(bytes.map(|it| Foreign::File { bytes: it.into(), executable }))
+            }
+        }
+    }
+
+    /// Writes and removes what git brought: any path git takes, beneath the top.
+    ///
+    /// Paths through `.git`, in any spelling that a file system may take for it, are refused.
+    /// Directories that are empty then go as well, but for those of `keep`.
+    pub fn write_foreign(
+        &self,
+        files: &[(BString, Option<Foreign>)],
+        keep: &[RepoPath],
+    ) -> Result<(), Error> {
+        for (path, content) in files {
+            let failed = |it: io::Error| Error::file("write", path, it);
+            if path.split(|it| *it == b'/').any(is_hostile) {
+                return Err(failed(io::Error::other("no file may have this name")));
+            }
+            let at = path.iter().rposition(|it| *it == b'/');
+            let (dir, name) = match at {
+                Some(at) => (&path[..at], &path[at + 1..]),
+                None => (&path[..0], &path[..]),
+            };
+            match content {
+                Some(content) => self.put_foreign(dir, name, content).map_err(failed)?,
+                None => self.remove_foreign(dir, name, keep).map_err(failed)?,
+            }
+        }
+        if files.is_empty() {
+            return Ok(());
+        }
+        let failed = |it: io::Error| Error::file("sync", b"the work tree", it);
+        self.steps.pass(Step::Sync).map_err(failed)?;
+        rustix::fs::syncfs(&self.top).map_err(|it| failed(it.into()))
+    }
+
+    fn put_foreign(&self, dir: &[u8], name: &[u8], content: &Foreign) -> io::Result<()> {
+        let fd = self.make_foreign_dirs(dir)?;
+        match content {
+            Foreign::File { bytes, executable } => {
+                let mut temp = self.temp_in(&fd)?;
+                temp.write_all(bytes)?;
+                let mode = temp.as_file().metadata()?.permissions().mode() & 0o777;
+                // As git has it: whoever may read it may run it.
+                let run = if *executable { (mode & 0o444) >> 2 } else { 0 };
+                temp.as_file().set_permissions(PermissionsExt::from_mode(mode | run))?;
+                self.persist(temp, &fd, name)
+            }
+            Foreign::Link { target } => {
+                self.steps.pass(Step::WriteFile)?;
+                // A link appears whole under a name of its own, and then takes its place.
+                let target = OsStr::from_bytes(target);
+                let temp = tempfile::Builder::new()
+                    .prefix(super::TEMP_PREFIX)
+                    .suffix(".tmp")
+                    .make_in(through(&fd), |at| std::os::unix::fs::symlink(target, at))?;
+                self.steps.pass(Step::Rename)?;
+                let place = through(&fd).join(OsStr::from_bytes(name));
+                temp.persist(place).map(drop).map_err(|it| it.error)
+            }
+            Foreign::Directory => {
+                self.steps.pass(Step::MakeDir)?;
+                match rustix::fs::mkdirat(&fd, name, Mode::from_raw_mode(0o777)) {
+                    Ok(()) | Err(Errno::EXIST) => Ok(()),
+                    Err(it) => Err(it.into()),
+                }
+            }
+        }
+    }
+
+    fn remove_foreign(&self, dir: &[u8], name: &[u8], keep: &[RepoPath]) -> io::Result<()> {
+        let Ok(fd) = self.beneath(dir, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) else {
+            return Ok(());
+        };
+        self.steps.pass(Step::Remove)?;
+        match rustix::fs::unlinkat(&fd, name, AtFlags::empty()) {
+            Ok(()) => {
+                self.remove_emptied(dir, keep);
+                Ok(())
+            }
+            Err(Errno::NOENT) => Ok(()),
+            // What is left of a submodule is its owner's.
+            Err(Errno::ISDIR) => {
+                let _ = rustix::fs::unlinkat(&fd, name, AtFlags::REMOVEDIR);
+                Ok(())
+            }
+            Err(it) => Err(it.into()),
+        }
+    }
+
+    /// What somebody put there keeps a directory, and that is well.
+    fn remove_emptied(&self, mut dir: &[u8], keep: &[RepoPath]) {
+        while !dir.is_empty() && keep.iter().all(|it| it.as_str().as_bytes() != dir) {
+            let at = dir.iter().rposition(|it| *it == b'/');
+            let (above, name) = match at {
+                Some(at) => (&dir[..at], &dir[at + 1..]),
+                None => (&dir[..0], dir),
+            };
+            let above_fd = self.beneath(above, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
+            let gone = above_fd.and_then(|fd| rustix::fs::unlinkat(&fd, name, AtFlags::REMOVEDIR));
+            if gone.is_err() {
+                return;
+            }
+            dir = above;
+        }
+    }
+
+    fn make_foreign_dirs(&self, dir: &[u8]) -> io::Result<OwnedFd> {
+        let mut fd = self.beneath(b"", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+        for component in dir.split(|it| *it == b'/').filter(|it| !it.is_empty()) {
+            self.steps.pass(Step::MakeDir)?;
+            match rustix::fs::mkdirat(&fd, component, Mode::from_raw_mode(0o777)) {
+                Ok(()) | Err(Errno::EXIST) => (),
+                Err(it) => return Err(it.into()),
+            }
+            fd = beneath(&fd, component, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+        }
+        Ok(fd)
+    }
+}
+
+/// Names that some file system takes for `.git`, or that lead elsewhere: see git's `verify_path`.
+fn is_hostile(component: &[u8]) -> bool {
+    let visible: String = String::from_utf8_lossy(component)
+        .chars()
+        // HFS+ passes over these.
+        .filter(|c| !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'))
+        .collect();
+    // NTFS passes over dots and spaces at the end, and over what stands behind a colon.
+    let lower = visible.to_lowercase();
+    let stem = lower.split(':').next().unwrap_or_default().trim_end_matches(['.', ' ']);
+    component.is_empty()
+        || component == b"."
+        || component == b".."
+        || component.contains(&0)
+        || component.contains(&b'\\')
+        || stem == ".git"
+        || stem == "git~1"
+}
