@@ -1,11 +1,13 @@
 //! A branch goes to what others pushed, and work tree and index with it.
 
-use super::Error;
 use super::lane::Lane;
 use super::sync::records_follow_head;
+use super::{Error, recovery};
 use crate::git::{Filters, Follow, Kind};
 use crate::model::ids::{BlobId, CommitId};
+use crate::model::operation::State;
 use crate::model::path::escape;
+use crate::store::Settlement;
 use crate::worktree::Foreign;
 use bstr::{BString, ByteSlice};
 
@@ -20,6 +22,9 @@ pub(super) fn follow_on(lane: &mut Lane) -> Result<(), Error> {
     if standing.branch == it.branch && standing.commit == it.from && it.from != Some(it.to) {
         tracing::info!(commit_id = %it.to, "going on with what others pushed");
         return follow(lane, &it.branch, it.from, it.to);
+    }
+    if standing.branch == it.branch && standing.commit == Some(it.to) {
+        carried_over(lane, it.from, it.to)?;
     }
     // The branch has moved by now, by us or by somebody else.
     Ok(lane.repo.follows_no_more()?)
@@ -72,13 +77,32 @@ pub(super) fn follow(
     lane.tree.write_foreign(&files, &keep.collect::<Vec<_>>())?;
     let why = "follow the remote";
     match lane.repo.move_branch(branch, from, to, &lane.settings.author, why)? {
-        Follow::Moved => lane.repo.follows_no_more()?,
+        Follow::Moved => (),
         Follow::Contended => return Err(Error::HeadMoved),
     }
     let paths: Vec<BString> = changes.into_iter().map(|it| it.path).collect();
     lane.repo.refresh_index(&paths, from, to)?;
     for n in 0..lane.fabrics.len() {
         records_follow_head(lane, n, Some(to))?;
+    }
+    carried_over(lane, from, to)?;
+    Ok(lane.repo.follows_no_more()?)
+}
+
+/// Operations whose commits were made again on top of others' work hear of it. A commit that came to
+/// nothing, because others made the same change or a person has to decide, is with the others' work.
+fn carried_over(lane: &Lane, from: Option<CommitId>, to: CommitId) -> Result<(), Error> {
+    let Some(from) = from else { return Ok(()) };
+    for mut operation in lane.store.open_operations()? {
+        let State::Committed { commit_id: old, settled } = operation.state else { continue };
+        if lane.repo.is_ancestor(old, to)? || !lane.repo.is_ancestor(old, from)? {
+            continue;
+        }
+        operation.state = match recovery::commit_of(lane, &operation)? {
+            Some(commit_id) => State::Committed { commit_id, settled },
+            None => State::Pushed { commit_id: to },
+        };
+        lane.store.settle(Settlement { operation: Some(operation), ..Settlement::default() })?;
     }
     Ok(())
 }

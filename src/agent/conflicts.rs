@@ -126,9 +126,7 @@ fn hand_back(
 ) -> Result<(), Error> {
     let raw = lane.fabrics[n].fabric.raw();
     let (intake, drop_id) = settle::returned(raw_path, bytes.clone());
-    let hint = "compare the two; to have yours, change this file and rename it, to have theirs, \
-                remove it; field by field: git-intake conflicts resolve";
-    let problems = vec![Problem::error(MERGE_CONFLICT, message).hint(hint)];
+    let problems = vec![kept_problem(message)];
     let place = raw.join(&intake.path.to_string());
     let place = place.map_err(|it| Error::NotFound { what: it.to_string() })?;
     let reject = Reject {
@@ -142,6 +140,32 @@ fn hand_back(
     lane.store.settle(Settlement { rejects: vec![reject], ..Settlement::default() })?;
     lane.tree.write_all(&[(place, Arc::from(bytes))])?;
     settle::stay(lane, n, &intake, &problems)
+}
+
+fn kept_problem(message: &str) -> Problem {
+    let hint = "compare the two; to have yours, change this file and rename it, to have theirs, \
+                remove it; field by field: git-intake conflicts resolve";
+    Problem::error(MERGE_CONFLICT, message).hint(hint)
+}
+
+/// The rejects of what lies in `raw/` for conflicts, for a store that forgot them: without them it
+/// would be filed over what others pushed.
+pub(super) fn kept_back(lane: &Lane, conflicts: &[Conflict]) -> Result<Vec<Reject>, Error> {
+    let mut rejects = Vec::new();
+    for it in conflicts {
+        let name = Conflict::ref_name(&it.fabric, &it.id);
+        let kept = lane.repo.kept(&name)?.and_then(|mut it| it.remove("record"));
+        let (Some(path), Some(bytes)) = (&it.raw_path, kept) else { continue };
+        let (intake, drop_id) = settle::returned(path.clone(), bytes);
+        rejects.push(Reject {
+            fabric: it.fabric.clone(),
+            path: intake.path,
+            drop_id,
+            problems: vec![kept_problem(&it.message)],
+            since: it.detected_at,
+        });
+    }
+    Ok(rejects)
 }
 
 /// The conflicts that the refs of a fabric keep, for a store that forgot them.

@@ -126,9 +126,8 @@ impl Lane {
             inbox.flood = (inbox.backlog.len() > files_max)
                 .then(|| inbox.flood.unwrap_or((clock::instant(), inbox.taken)));
         }
-        let careful = self.suspects.is_careful(&self.fabrics[n].fabric.name);
-        let files_max = if careful { 1 } else { self.settings.files_per_turn_max };
-        let bytes_max = self.settings.bytes_per_turn_max;
+        let (files_max, bytes_max) =
+            (self.settings.files_per_turn_max, self.settings.bytes_per_turn_max);
         let inbox = &mut self.fabrics[n].inbox;
         batch.ready = inbox.take(files_max, bytes_max);
         // What came since the last look is only found by another one.

@@ -4,8 +4,7 @@
 //! aborted, can only be judged by the next one. So the name of each drop is noted before it is read
 //! and judged, in a file that outlives the process. It need not outlive the power and is not synced.
 //! A start that finds a name there counts a death for it; from [`DEATHS_MAX`] on the drop is refused
-//! unread, until it changes or somebody asks for it to be judged again. As long as one stands under
-//! suspicion turns take one drop at a time, so that no other is blamed.
+//! unread, until it changes or somebody asks for it to be judged again.
 
 use super::lane::Lane;
 use crate::config::StateDir;
@@ -126,11 +125,6 @@ impl Suspects {
         }
     }
 
-    /// One that is suspected and not yet set aside: drops are taken one by one.
-    pub(super) fn is_careful(&self, fabric: &FabricName) -> bool {
-        self.known.iter().any(|it| it.fabric == *fabric && it.deaths < DEATHS_MAX)
-    }
-
     /// Why a drop is not to be read, if too many processes ended over it as it is.
     pub(super) fn refused(&mut self, fabric: &FabricName, it: &Ready) -> Option<Problem> {
         let at =
@@ -231,10 +225,8 @@ mod tests {
         let fabric = FabricName::parse("fabric-1").unwrap();
         let (it, other) = (ready("it.yaml", 1), ready("other.yaml", 1));
         die(&state, &fabric, &it);
-        assert!(Suspects::open(&state).is_careful(&fabric));
         die(&state, &fabric, &it);
         let mut suspects = Suspects::open(&state);
-        assert!(!suspects.is_careful(&fabric), "who it was is known");
         let why = suspects.refused(&fabric, &it).unwrap();
         assert!(why.message.starts_with("2 processes ended"), "{}", why.message);
         assert_eq!(suspects.refused(&fabric, &other), None);
@@ -253,6 +245,6 @@ mod tests {
         suspects.judging(&fabric, &RawPath::new("it.yaml"));
         suspects.judged_all();
         drop(suspects);
-        assert!(!Suspects::open(&state).is_careful(&fabric));
+        assert_eq!(Suspects::open(&state).known, vec![]);
     }
 }

@@ -103,6 +103,7 @@ pub fn records_follow_head(lane: &Lane, n: usize, head: Option<CommitId>) -> Res
     if from.is_none() {
         sources_from_archive(lane, n, &mut settlement.records)?;
         settlement.conflicts = conflicts::remembered(lane, n)?;
+        settlement.rejects = conflicts::kept_back(lane, &settlement.conflicts)?;
     }
     gone.retain(|it| !kept.contains(&it.0));
     lane.store.settle(settlement)?;
@@ -288,15 +289,6 @@ pub fn take_in(lane: &mut Lane) -> Result<(), Error> {
         keep_overlap(lane, it)?;
     }
     follow(lane, &standing.branch, Some(ours), replay.tip)?;
-    for mut operation in lane.store.open_operations()? {
-        let Some(old) = operation.state.commit_id() else { continue };
-        let Some((_, new)) = replay.mapping.iter().find(|it| it.0 == old) else { continue };
-        operation.state = match new {
-            Some(commit_id) => State::Committed { commit_id: *commit_id, settled: true },
-            None => State::Pushed { commit_id: replay.tip },
-        };
-        lane.store.settle(Settlement { operation: Some(operation), ..Settlement::default() })?;
-    }
     tracing::info!(
         commits = replay.mapping.len(),
         overlaps = replay.overlaps.len(),

@@ -160,6 +160,7 @@ fn judge(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Judged, Error> {
             Err(it) => rejected.push(it),
         }
     }
+    lane.suspects.judged_all();
     let (good, bad) = (valid.len(), rejected.len());
     let mut classified: Vec<Classified> = valid
         .into_iter()

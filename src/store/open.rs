@@ -217,6 +217,7 @@ fn put_aside(dir: &Path, path: &Path) -> io::Result<PathBuf> {
             continue;
         }
         if path.exists() {
+            sweep(path, |name| name.ends_with(".generating"))?;
             fs::rename(path, &aside)?;
         }
         match fs::remove_file(dir.join(WITNESS)) {

@@ -218,6 +218,8 @@ fn a_conflict_outlives_the_store_and_git_gc() {
     std::fs::remove_dir_all(world.work().join(".git/intake/state")).unwrap();
     world.git(&["reflog", "expire", "--expire=now", "--all"]);
     world.git(&["gc", "-q", "--prune=now"]);
+    world.turn();
+    assert_eq!(in_clone(&world), edited(&[("vlan: 1001", "vlan: 7")]), "theirs is not filed over");
     assert_eq!(conflicts(&world), before);
     assert_eq!(view(&world, &[]).record.as_deref(), Some(edited(&[OURS]).as_str()));
     let strategy = Some(ConflictStrategy::RecordWins);

@@ -427,7 +427,7 @@ impl Storm {
         for (path, text) in self.world.clone_of_remote() {
             let Some(name) = path.strip_prefix("managed/vpcs/") else { continue };
             let name = name.strip_suffix(".yaml").unwrap();
-            assert!(self.texts[name].contains(&text), "{path} is nobody's: {text}");
+            assert!(is_somebodys(&self.texts[name], &text), "{path} is nobody's: {text}");
         }
         // No commit of ours without a change, and none that says again what another said.
         let log =
@@ -453,6 +453,20 @@ impl Storm {
             }
         }
     }
+}
+
+/// A text that one hand wrote, whole; or what several wrote, with the comments of more than one of
+/// them, as a merge leaves it.
+fn is_somebodys(texts: &BTreeSet<String>, text: &str) -> bool {
+    let parts = |text: &str| -> (Vec<String>, String) {
+        let (comments, rest): (Vec<&str>, Vec<&str>) =
+            text.lines().partition(|it| it.starts_with('#'));
+        (comments.iter().map(|it| (*it).to_owned()).collect(), rest.join("\n"))
+    };
+    let (comments, rest) = parts(text);
+    let known: Vec<_> = texts.iter().map(|it| parts(it)).collect();
+    known.iter().any(|it| it.1 == rest)
+        && comments.iter().all(|it| known.iter().any(|known| known.0.contains(it)))
 }
 
 /// The agent's binary over a world, quick to look again.

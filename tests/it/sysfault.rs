@@ -58,7 +58,7 @@ enum Named {
 }
 
 /// What changes something: its number, its name, and how to say to what.
-const CALLS: [(libc::c_long, &str, Named); 26] = [
+const CALLS: [(libc::c_long, &str, Named); 27] = [
     (libc::SYS_write, "write", Named::File),
     (libc::SYS_pwrite64, "pwrite64", Named::File),
     (libc::SYS_writev, "writev", Named::File),
@@ -68,6 +68,7 @@ const CALLS: [(libc::c_long, &str, Named); 26] = [
     (libc::SYS_renameat2, "renameat2", Named::Path(3)),
     (libc::SYS_link, "link", Named::Path(1)),
     (libc::SYS_linkat, "linkat", Named::Path(3)),
+    (libc::SYS_symlink, "symlink", Named::Path(1)),
     (libc::SYS_symlinkat, "symlinkat", Named::Path(2)),
     (libc::SYS_unlink, "unlink", Named::Path(0)),
     (libc::SYS_unlinkat, "unlinkat", Named::Path(1)),
