@@ -23,7 +23,7 @@ fn main() {
     let catalog = Catalog::hedgehog();
     let limits = Limits::default();
     let judge = |name: &str, bytes: &[u8], schema| {
-        let rules = Rules { limits, catalog: &catalog, schema };
+        let rules = Rules { limits, catalog: &catalog, schema, partial: false };
         let valid = validate(Intake::new(RawPath::new(name), bytes), &rules);
         black_box(valid.expect("these documents are as they should be").documents.len())
     };

@@ -12,7 +12,7 @@ static CATALOG: LazyLock<Catalog> = LazyLock::new(Catalog::hedgehog);
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let limits = Limits::default();
-    let rules = Rules { limits, catalog: &CATALOG, schema: SchemaStrategy::Warn };
+    let rules = Rules { limits, catalog: &CATALOG, schema: SchemaStrategy::Warn, partial: false };
     for name in ["a.yaml", "a.json"] {
         let Ok(valid) = validate(Intake::new(RawPath::new(name), bytes), &rules) else { continue };
         for it in valid.documents {

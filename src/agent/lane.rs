@@ -156,7 +156,8 @@ impl Lane {
 
     /// What drops are judged by.
     pub fn rules(&self) -> Rules<'_> {
-        Rules { limits: self.settings.limits, catalog: &self.catalog, schema: self.settings.schema }
+        let LaneSettings { limits, schema, .. } = self.settings;
+        Rules { limits, catalog: &self.catalog, schema, partial: false }
     }
 
     /// Brings directories and records up to date; a fabric that is held keeps the rest from nothing.

@@ -30,7 +30,7 @@ pub fn commit_message(
     let subject = plan.subject.clone().unwrap_or_else(|| subject(plan));
     let mut text = format!("{fabric}: {subject}\n\n");
     for disposal in &plan.disposals {
-        if let Fate::Leaves { filed, .. } = &disposal.fate {
+        if let Fate::Leaves { filed, .. } | Fate::Parted { filed, .. } = &disposal.fate {
             let changed = filed.iter().filter(|it| it.action != Action::Unchanged).count();
             let _ = writeln!(
                 text,
@@ -115,7 +115,11 @@ fn subject(plan: &Plan) -> String {
     let mut counts: BTreeMap<Action, Vec<String>> = BTreeMap::new();
     let mut aside = 0;
     for disposal in &plan.disposals {
-        let Fate::Leaves { filed, ending, .. } = &disposal.fate else { continue };
+        let (filed, ending) = match &disposal.fate {
+            Fate::Leaves { filed, ending, .. } => (filed, *ending),
+            Fate::Parted { filed, .. } => (filed, Ending::Parted),
+            Fate::Stays { .. } | Fate::Quarantined { .. } => continue,
+        };
         for it in filed.iter().filter(|it| it.action != Action::Unchanged) {
             counts.entry(it.action).or_default().push(format!("{} {}", it.kind, it.name));
         }

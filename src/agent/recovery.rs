@@ -66,15 +66,17 @@ fn recover_one(lane: &mut Lane, mut operation: Operation) -> Result<(), Error> {
             tracing::info!(operation.id = %operation.id, %commit_id, "finishing an operation that was cut off");
             // The crash may have come between the branch's move and its sync.
             lane.repo.make_durable(commit_id)?;
+            finish_parting(lane, &operation)?;
             let fabric = lane.fabrics.iter().find(|it| it.fabric.name == operation.fabric);
             let mut settlement = Settlement::default();
             if let Some(fabric) = fabric.map(|it| &it.fabric) {
                 let raw = fabric.raw();
-                // What was rejected is not in the commit: it is judged again where it lies.
+                // What was rejected is not in the commit: it is judged again where it lies. So is
+                // what was to be taken apart, as long as it lies there whole.
                 let filed = operation.taken.iter().filter(|taken| {
                     let same = |it: &&FileReport| it.path == taken.path;
                     let report = operation.files.iter().find(same);
-                    report.is_none_or(|it| it.ending != Ending::Rejected)
+                    taken.rest.is_none() && report.is_none_or(|it| it.ending != Ending::Rejected)
                 });
                 for it in filed {
                     lane.tree.remove_raw(&raw, &it.path, &it.drop_id, lane.settings.bytes_max)?;
@@ -95,10 +97,28 @@ fn recover_one(lane: &mut Lane, mut operation: Operation) -> Result<(), Error> {
         }
         None => {
             tracing::info!(operation.id = %operation.id, "undoing an operation that was cut off before its commit");
+            if operation.changes.is_empty() {
+                // There was nothing to commit: all that was good is in git.
+                finish_parting(lane, &operation)?;
+            }
             put_back(lane, &operation)?;
             close(lane, operation, "it was cut off before its commit; its drops are taken again")
         }
     }
+}
+
+/// Takes the whole of a drop away that was taken apart, if the rest of it has its place already:
+/// it got that only when the rest of the operation was safe.
+fn finish_parting(lane: &Lane, operation: &Operation) -> Result<(), Error> {
+    let Some(it) = lane.fabrics.iter().find(|it| it.fabric.name == operation.fabric) else {
+        return Ok(());
+    };
+    let raw = it.fabric.raw();
+    for it in &operation.taken {
+        let Some(rest) = &it.rest else { continue };
+        lane.tree.finish_replacing(&raw, &it.path, &it.drop_id, rest, lane.settings.bytes_max)?;
+    }
+    Ok(())
 }
 
 /// The commit that carries out an operation, if the branch has one.

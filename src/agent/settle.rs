@@ -107,6 +107,14 @@ fn dispose(
             take_away(lane, &fabric, &it.intake, settlement, emptied)?;
             lane.fabrics[n].inbox.left(&it.intake.path);
         }
+        Fate::Parted { rest, .. } => {
+            let path = &it.intake.path;
+            let bytes_max = lane.settings.bytes_max;
+            lane.tree.replace_raw(&fabric.raw(), path, &it.intake.drop_id, rest, bytes_max)?;
+            lane.tree.remove_report(&tracked::report_path(&fabric, path))?;
+            settlement.cleared.push((fabric.name, path.clone()));
+            lane.fabrics[n].inbox.left(path);
+        }
         Fate::Stays { problems } => {
             stay(lane, n, &it.intake, problems)?;
             settlement.rejects.push(Reject {

@@ -10,6 +10,7 @@ use super::lane::{FabricLane, Lane};
 use super::{Error, lookup, message, named, settle};
 use crate::clock;
 use crate::git::{ArchiveDraft, CommitDraft, CommitOutcome};
+use crate::model::digest::Sha256;
 use crate::model::document::{Classified, Intake, Rejected, Validated};
 use crate::model::ids::{CommitId, OperationId};
 use crate::model::operation::{Operation, Purpose, State, Trigger};
@@ -18,6 +19,7 @@ use crate::model::plan::{Change, Disposal, Fate, Plan, Planned, Taken};
 use crate::model::problem::Problem;
 use crate::model::report::{Ending, FileReport, StageReport};
 use crate::pipeline::processing::Processed;
+use crate::pipeline::validation::Rules;
 use crate::pipeline::{archive, classification, processing, tracked, validation};
 use crate::step::Mistake;
 use crate::worktree::ReadRaw;
@@ -96,7 +98,7 @@ pub(super) fn carry_out(
             lane.tree.remove_raw(&raw, &it.path, &it.drop_id, lane.settings.bytes_max)?;
         }
     }
-    let done = apply(lane, plan, operation).and_then(|()| commit(lane, n, plan, operation));
+    let done = apply(lane, n, plan, operation).and_then(|()| commit(lane, n, plan, operation));
     if let Err(error) = done {
         return Err(super::recovery::undo(lane, operation.clone(), error));
     }
@@ -155,7 +157,7 @@ fn judge(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Judged, Error> {
     let mut rejected: Vec<Rejected> = found.unreadable;
     for intake in intakes {
         lane.suspects.judging(&fabric.fabric.name, &intake.path);
-        match validate(intake, lane) {
+        match validate(intake, lane, fabric.strategies.partial.is_some()) {
             Ok(it) => valid.push(it),
             Err(it) => rejected.push(it),
         }
@@ -180,6 +182,7 @@ fn judge(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Judged, Error> {
     let mut plan = plan;
     let files: Vec<FileReport> = plan.disposals.iter().map(report).collect();
     let stayed = files.iter().filter(|it| it.ending == Ending::Rejected).count();
+    let parted = files.iter().any(|it| it.ending == Ending::Parted);
     let stages = vec![
         stage("discovery", processed_total, 0),
         stage("validation", processed_total, bad),
@@ -197,14 +200,15 @@ fn judge(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Judged, Error> {
         files,
         stages,
         next_look: found.next_look,
-        more: found.more,
+        // What is left of a drop is a drop of its own.
+        more: found.more || parted,
         looked: found.looked,
     })
 }
 
 /// Row 4. A file that makes the stage itself fail is set apart by name, and the agent goes on.
-fn validate(intake: Intake, lane: &Lane) -> Result<Validated, Rejected> {
-    let (copy, rules) = (intake.clone(), lane.rules());
+fn validate(intake: Intake, lane: &Lane, partial: bool) -> Result<Validated, Rejected> {
+    let (copy, rules) = (intake.clone(), Rules { partial, ..lane.rules() });
     let judged = std::panic::AssertUnwindSafe(|| validation::validate(copy, &rules));
     std::panic::catch_unwind(judged).unwrap_or_else(|_| {
         tracing::error!(path = %intake.path, "judging this drop failed; it stays in raw/");
@@ -226,7 +230,7 @@ fn forget_known(lane: &mut Lane, n: usize, plan: &mut Plan) -> Result<(), Error>
                 .store
                 .reject(&fabric, &it.intake.path)?
                 .is_some_and(|old| old.drop_id == it.intake.drop_id && old.problems == *problems),
-            Fate::Leaves { .. } | Fate::Quarantined { .. } => false,
+            Fate::Leaves { .. } | Fate::Parted { .. } | Fate::Quarantined { .. } => false,
         };
         match (&it.fate, known) {
             (Fate::Stays { problems }, true) => settle::stay(lane, n, &it.intake, problems)?,
@@ -316,12 +320,14 @@ fn discover_and_read(
 fn operation(lane: &Lane, n: usize, judged: &Judged, cause: &Cause) -> Operation {
     let now = clock::now();
     let leaves = |it: &&Disposal| !matches!(it.fate, Fate::Stays { .. });
-    let taken = judged
-        .plan
-        .disposals
-        .iter()
-        .filter(leaves)
-        .map(|it| Taken { path: it.intake.path.clone(), drop_id: it.intake.drop_id });
+    let taken = judged.plan.disposals.iter().filter(leaves).map(|it| Taken {
+        path: it.intake.path.clone(),
+        drop_id: it.intake.drop_id,
+        rest: match &it.fate {
+            Fate::Parted { rest, .. } => Some(Sha256::of_drop(it.intake.path.as_bytes(), rest)),
+            Fate::Leaves { .. } | Fate::Stays { .. } | Fate::Quarantined { .. } => None,
+        },
+    });
     Operation {
         id: OperationId::new(now),
         fabric: lane.fabrics[n].fabric.name.clone(),
@@ -341,11 +347,17 @@ fn operation(lane: &Lane, n: usize, judged: &Judged, cause: &Cause) -> Operation
 }
 
 /// Row 9: files in place, each whole or not at all, and on the disk.
-fn apply(lane: &Lane, plan: &Plan, operation: &mut Operation) -> Result<(), Error> {
+fn apply(lane: &Lane, n: usize, plan: &Plan, operation: &mut Operation) -> Result<(), Error> {
     let mut writes: Vec<(RepoPath, Arc<[u8]>)> = Vec::new();
+    let fabric = &lane.fabrics[n].fabric;
+    let parted = plan.disposals.iter().filter(|it| matches!(it.fate, Fate::Parted { .. }));
+    let parted: HashSet<RepoPath> =
+        parted.filter_map(|it| tracked::drop_place(fabric, &it.intake.path)).collect();
     for change in &plan.changes {
-        // What leaves raw/ does so in the last step, when the branch is safe.
-        if let Change::Write { path, bytes, .. } = change {
+        // What leaves raw/, in whole or in part, does so in the last step, when the branch is safe.
+        if let Change::Write { path, bytes, .. } = change
+            && !parted.contains(path)
+        {
             writes.push((path.clone(), bytes.clone()));
         }
     }
@@ -412,6 +424,7 @@ fn planned(change: &Change) -> Planned {
 fn report(it: &Disposal) -> FileReport {
     let (ending, documents, problems) = match &it.fate {
         Fate::Leaves { ending, filed, notes } => (*ending, filed.clone(), notes.clone()),
+        Fate::Parted { filed, problems, .. } => (Ending::Parted, filed.clone(), problems.clone()),
         Fate::Stays { problems } | Fate::Quarantined { problems } => {
             (Ending::Rejected, Vec::new(), problems.clone())
         }

@@ -47,7 +47,13 @@ pub(super) fn check(it: &args::check::Check, context: &Context) -> Result<u8, Fa
     }
     let catalog = settings.kinds();
     let judge = Judge {
-        rules: Rules { limits: settings.yaml.limits(), catalog: &catalog, schema: settings.schema },
+        rules: Rules {
+            limits: settings.yaml.limits(),
+            catalog: &catalog,
+            schema: settings.schema,
+            // A mistake is a mistake here, whatever would be taken of its file.
+            partial: false,
+        },
         bytes_max: settings.intake.bytes_max,
         fabric: Fabric {
             name: FabricName::parse("fabric").map_err(|it| Failure::said(1, it))?,
@@ -329,7 +335,7 @@ impl CheckSummary {
             Ending::Managed => &mut self.managed,
             Ending::Unmanaged => &mut self.unmanaged,
             Ending::NoDocuments => &mut self.no_documents,
-            Ending::Rejected => &mut self.rejected,
+            Ending::Rejected | Ending::Parted => &mut self.rejected,
         } += 1;
         self.documents += it.documents.len() as u64;
         let errors = it.problems.iter().filter(|it| it.is_error()).count() as u64;

@@ -102,7 +102,8 @@ pub(super) fn ingest(it: &args::Ingest, context: &Context) -> Result<u8, Failure
 
 /// The exit code that an `ingest` ends with.
 pub(super) fn code(reports: &[IngestReport]) -> u8 {
-    let rejected = reports.iter().flat_map(|it| &it.files).any(|it| it.ending == Ending::Rejected);
+    let mut files = reports.iter().flat_map(|it| &it.files);
+    let rejected = files.any(|it| matches!(it.ending, Ending::Rejected | Ending::Parted));
     let held = reports.iter().any(|it| matches!(it.delivery, Delivery::Held { .. }));
     let waiting = reports.iter().any(|it| matches!(it.delivery, Delivery::Waiting { .. }));
     match (rejected || held, waiting) {

@@ -56,7 +56,7 @@ fn file(it: &FileReport, left: &mut usize, paint: Paint) -> String {
         }
         Ending::Unmanaged => (Style::Warning, "would go to unmanaged/, unchanged".to_owned()),
         Ending::NoDocuments => (Style::Warning, "there is no document in it".to_owned()),
-        Ending::Rejected => (Style::Bad, "would be rejected".to_owned()),
+        Ending::Rejected | Ending::Parted => (Style::Bad, "would be rejected".to_owned()),
     };
     let path = paint.dress(Style::Bold, &printable(&it.path.to_string()));
     let mut out = format!("{path}: {}\n", paint.dress(style, &words));

@@ -90,7 +90,7 @@ pub(super) fn put(it: &args::Put, context: &Context) -> Result<u8, Failure> {
         true => print(&render::json(&told).map_err(|it| Failure::of(1, &it))?)?,
         false => print(&words(&told, &fabric, context))?,
     }
-    let held = told.iter().any(|it| it.state == "rejected");
+    let held = told.iter().any(|it| matches!(it.state, "rejected" | "parted"));
     let late =
         |it: &Told| it.state == "waiting" || (it.state == "committed" && reach.repository.push);
     Ok(if held { HELD } else { u8::from(it.wait && told.iter().any(late)) })
@@ -134,10 +134,9 @@ fn wait(reach: &Reach, fabric: &FabricName, all: &[Put]) -> Result<Vec<Told>, Fa
     let mut found: Vec<Option<Told>> = all.iter().map(|_| None).collect();
     for _ in 0..ASKED_MAX {
         for (it, slot) in all.iter().zip(&mut found) {
-            if slot
-                .as_ref()
-                .is_some_and(|it| matches!(it.state, "pushed" | "rejected" | "unchanged"))
-            {
+            if slot.as_ref().is_some_and(|it| {
+                matches!(it.state, "pushed" | "rejected" | "unchanged" | "parted")
+            }) {
                 continue;
             }
             let answer = reach.ask_running(&question(it))?.ok_or_else(|| {
@@ -148,7 +147,7 @@ fn wait(reach: &Reach, fabric: &FabricName, all: &[Put]) -> Result<Vec<Told>, Fa
         }
         let done = |it: &Option<Told>| {
             it.as_ref().is_some_and(|it| {
-                matches!(it.state, "pushed" | "rejected" | "unchanged")
+                matches!(it.state, "pushed" | "rejected" | "unchanged" | "parted")
                     || (it.state == "committed" && !reach.repository.push)
             })
         };
@@ -176,6 +175,8 @@ fn answer_of(it: &Put, answer: Answer) -> Result<Told, Failure> {
                 it.path.clone(),
                 match (report.ending, commit_id) {
                     (Ending::Rejected, _) => "rejected",
+                    // Only the rest of it was left to look at.
+                    (Ending::Parted, None) => "parted",
                     (_, None) => "unchanged",
                     (_, Some(_)) => "committed",
                 },
@@ -187,7 +188,11 @@ fn answer_of(it: &Put, answer: Answer) -> Result<Told, Failure> {
             problems: report.problems,
             ..told(
                 it.path.clone(),
-                if report.ending == Ending::Rejected { "rejected" } else { "pushed" },
+                match report.ending {
+                    Ending::Rejected => "rejected",
+                    Ending::Parted => "parted",
+                    Ending::Managed | Ending::Unmanaged | Ending::NoDocuments => "pushed",
+                },
             )
         },
         Answer::Refused { message, .. } => return Err(Failure::said(1, message)),
@@ -207,6 +212,7 @@ fn words(all: &[Told], fabric: &Fabric, context: &Context) -> String {
             ),
             "unchanged" => "already there, nothing changed".to_owned(),
             "rejected" => "rejected; it stays in raw/".to_owned(),
+            "parted" => "filed in part; the rest stays in raw/ until it is mended".to_owned(),
             _ => "not taken yet (git-intake status says why)".to_owned(),
         };
         out.push_str(&format!("{}: {line}\n", it.path));

@@ -112,6 +112,7 @@ fn file(it: &FileReport, left: &mut usize, paint: Paint) -> String {
         Ending::Managed => (Style::Good, format!("{documents} filed")),
         Ending::Unmanaged => (Style::Warning, "moved to unmanaged/, unchanged".to_owned()),
         Ending::NoDocuments => (Style::Warning, "nothing in it".to_owned()),
+        Ending::Parted => (Style::Bad, format!("{documents} filed, the rest stays in raw/")),
         Ending::Rejected => (Style::Bad, "rejected".to_owned()),
     };
     let path = paint.dress(Style::Bold, &printable(&it.path.to_string()));

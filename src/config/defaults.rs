@@ -21,6 +21,7 @@ impl Default for Settings {
             archive: ArchiveStrategy::Ref,
             on_invalid: OnInvalid::Keep,
             on_unsupported: OnUnsupported::Unmanaged,
+            partial: false,
             conflict: ConflictStrategy::Merge,
             catalog: Breadth::Hedgehog,
             kinds_dir: None,

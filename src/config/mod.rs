@@ -72,6 +72,8 @@ pub struct Settings {
     pub on_invalid: OnInvalid,
     /// What becomes of a file of foreign kinds.
     pub on_unsupported: OnUnsupported,
+    /// The good documents of a file with a mistake go through.
+    pub partial: bool,
     /// What happens where two sides changed one resource.
     pub conflict: ConflictStrategy,
     /// How many kinds are taken.
@@ -139,6 +141,9 @@ pub struct FabricSettings {
     /// Instead of the general setting.
     #[serde(default)]
     pub on_unsupported: Option<OnUnsupported>,
+    /// Instead of the general setting.
+    #[serde(default)]
+    pub partial: Option<bool>,
     /// Beside the general ones.
     #[serde(default, deserialize_with = "units::patterns")]
     pub ignore: Vec<String>,
@@ -253,6 +258,7 @@ impl FabricSettings {
             archive: None,
             on_invalid: None,
             on_unsupported: None,
+            partial: None,
             ignore: Vec::new(),
             conflict: None,
             resources: Vec::new(),
@@ -277,6 +283,7 @@ impl FabricSettings {
         let strategies = Strategies {
             on_invalid: self.on_invalid.unwrap_or(settings.on_invalid),
             on_unsupported: self.on_unsupported.unwrap_or(settings.on_unsupported),
+            partial: self.partial.unwrap_or(settings.partial).then(|| settings.yaml.limits()),
         };
         (strategies, self.archive.unwrap_or(settings.archive))
     }

@@ -4,7 +4,7 @@ use super::digest::{Sha256, Xxh3};
 use super::key::Key;
 use super::path::{RawPath, RepoPath};
 use super::problem::Problem;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// One file found in `raw/`, as it was when read.
@@ -91,7 +91,16 @@ pub struct Naming {
     pub part: Option<String>,
 }
 
-/// An intake whose every document says what it is. Only validation makes one.
+/// What keeps some documents of an intake behind, where a file may go through in parts; else empty.
+#[derive(Debug, Clone, Default)]
+pub struct Faults {
+    /// Why.
+    pub problems: Vec<Problem>,
+    /// Their numbers.
+    pub stays: BTreeSet<u32>,
+}
+
+/// An intake whose every document says what it is, but for its faults. Only validation makes one.
 #[derive(Debug, Clone)]
 pub struct Validated {
     /// The file.
@@ -100,6 +109,8 @@ pub struct Validated {
     pub documents: Vec<Document>,
     /// What a person may want to know.
     pub warnings: Vec<Problem>,
+    /// What stays behind.
+    pub faults: Faults,
 }
 
 /// An intake that cannot be filed as it is.
@@ -149,4 +160,6 @@ pub struct Classified {
     pub judged: Vec<Judged>,
     /// What a person may want to know.
     pub warnings: Vec<Problem>,
+    /// What stays behind.
+    pub faults: Faults,
 }

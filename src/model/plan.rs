@@ -64,6 +64,15 @@ pub enum Fate {
         /// What a person may want to know.
         notes: Vec<Problem>,
     },
+    /// Its good documents are filed, and what is left of it takes its place: a drop of its own.
+    Parted {
+        /// What became of each document that goes.
+        filed: Vec<Filed>,
+        /// The file that the rest stays in.
+        rest: Arc<[u8]>,
+        /// Every reason, with its place in the whole.
+        problems: Vec<Problem>,
+    },
     /// It stays in `raw/` with a report beside it, until somebody mends or removes it.
     Stays {
         /// Every reason, with its place.
@@ -140,4 +149,7 @@ pub struct Taken {
     pub path: RawPath,
     /// The digest of where it lay and what it held: a file replaced meanwhile is another drop.
     pub drop_id: Sha256,
+    /// What takes its place, where it is taken apart: the digest of the same path and the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rest: Option<Sha256>,
 }

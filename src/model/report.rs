@@ -55,6 +55,8 @@ pub enum Ending {
     Unmanaged,
     /// There is no document in it; it is archived.
     NoDocuments,
+    /// Its good documents are in `managed/`, the rest stays in `raw/`.
+    Parted,
     /// It stays in `raw/`.
     Rejected,
 }

@@ -58,9 +58,11 @@ fn needs_archive(disposal: &Disposal) -> bool {
     use crate::model::report::Ending;
     match &disposal.fate {
         Fate::Leaves { ending, .. } => match ending {
-            Ending::Managed | Ending::NoDocuments => true,
+            Ending::Managed | Ending::NoDocuments | Ending::Parted => true,
             Ending::Unmanaged | Ending::Rejected => false,
         },
+        // What goes of it does so in pieces, so all of it is kept.
+        Fate::Parted { .. } => true,
         Fate::Stays { .. } | Fate::Quarantined { .. } => false,
     }
 }

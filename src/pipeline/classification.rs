@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 /// Judges every document of an intake.
 pub fn classify(validated: Validated, fabric: &Fabric, catalog: &Catalog) -> Classified {
-    let Validated { intake, documents, mut warnings } = validated;
+    let Validated { intake, documents, mut warnings, faults } = validated;
     let shown = Shown::of(&intake);
     let mut judged = Vec::with_capacity(documents.len());
     for document in documents {
@@ -32,7 +32,7 @@ pub fn classify(validated: Validated, fabric: &Fabric, catalog: &Catalog) -> Cla
         };
         judged.push(Judged { document, verdict });
     }
-    Classified { intake, judged, warnings }
+    Classified { intake, judged, warnings, faults }
 }
 
 /// What the catalog says of a document's kind.
@@ -140,8 +140,12 @@ mod tests {
 
     fn check(text: &str, expect: &str) {
         let catalog = Catalog::hedgehog();
-        let rules =
-            Rules { limits: Limits::default(), catalog: &catalog, schema: SchemaStrategy::Warn };
+        let rules = Rules {
+            limits: Limits::default(),
+            catalog: &catalog,
+            schema: SchemaStrategy::Warn,
+            partial: false,
+        };
         let intake = Intake::new(RawPath::new("a.yaml"), text.as_bytes());
         let valid = validate(intake, &rules).unwrap();
         let fabric =

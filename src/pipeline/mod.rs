@@ -7,6 +7,7 @@ pub mod discovery;
 pub mod validation;
 mod envelope;
 mod place;
+mod parting;
 pub mod classification;
 pub mod references;
 pub mod processing;

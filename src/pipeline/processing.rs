@@ -1,22 +1,25 @@
 //! The fourth stage: judged documents meet what git holds, and become changes.
 //!
-//! A drop goes through as a whole or stays as a whole.
+//! A drop goes through as a whole or stays as a whole, unless its fabric takes drops in parts.
 //! Nothing is decided by the order in which drops came: two that disagree about one resource both
 //! stay, and each names the other.
 
+use super::parting::{self, Parting};
+use super::tracked::{drop_place, leftover_paths};
 use crate::model::digest::Xxh3;
-use crate::model::document::{Classified, Document, Intake, Judged, Rejected, Verdict};
+use crate::model::document::{Classified, Document, Faults, Intake, Judged, Rejected, Verdict};
 use crate::model::fabric::Fabric;
 use crate::model::ids::BlobId;
 use crate::model::key::Key;
 use crate::model::path::{PathError, RawPath, RepoPath};
 use crate::model::plan::{Change, Disposal, Fate, Recorded};
-use crate::model::problem::Problem;
+use crate::model::problem::{Problem, Severity};
 use crate::model::record::ConflictKind;
 use crate::model::report::{Action, Ending, Filed};
 use crate::model::rules::Direction;
+use crate::yaml::Limits;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Rules of drops whose bytes were never read.
@@ -44,13 +47,16 @@ pub enum OnUnsupported {
     Keep,
 }
 
-/// The two choices that an operator makes for a fabric.
+/// The choices that an operator makes for a fabric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Strategies {
     /// For drops with a mistake.
     pub on_invalid: OnInvalid,
     /// For drops of foreign kinds.
     pub on_unsupported: OnUnsupported,
+    /// The good documents of a drop with a mistake go through, and it is taken apart under these
+    /// limits.
+    pub partial: Option<Limits>,
 }
 
 /// What the work tree holds at a path, compared with HEAD.
@@ -167,6 +173,9 @@ struct Candidate {
     intake: Intake,
     documents: Vec<(Document, RepoPath)>,
     notes: Vec<Problem>,
+    /// What stays behind, and the file that it stays in.
+    faults: Faults,
+    rest: Option<Arc<[u8]>>,
 }
 
 struct Stage<'a> {
@@ -181,40 +190,74 @@ struct Stage<'a> {
 impl Stage<'_> {
     /// Looks at one drop alone: it is refused, goes to `unmanaged/`, or is a candidate.
     fn judge(&mut self, it: Classified) -> Option<Candidate> {
-        let mut problems = Vec::new();
+        let Faults { mut problems, mut stays } = it.faults;
         let mut foreign = Vec::new();
         let mut documents = Vec::new();
         for Judged { document, verdict } in it.judged {
             match verdict {
-                Verdict::Rejected { why } => problems.push(why),
-                Verdict::Unmanaged { why } => foreign.push(why),
+                Verdict::Rejected { why } => {
+                    stays.insert(document.index);
+                    problems.push(why);
+                }
+                Verdict::Unmanaged { why } => foreign.push((document.index, why)),
                 Verdict::Managed { target } => {
                     let path = place(&self.holdings.places, &document.key, &target);
                     match self.in_the_way(&it.intake.path, &document, &path) {
-                        Some(problem) => problems.push(problem),
+                        Some(problem) => {
+                            stays.insert(document.index);
+                            problems.push(problem);
+                        }
                         None => documents.push((document, path)),
                     }
                 }
             }
         }
         if problems.is_empty() && !foreign.is_empty() && documents.is_empty() {
-            self.set_aside(it.intake, foreign);
+            self.set_aside(it.intake, foreign.into_iter().map(|it| it.1).collect());
             return None;
         }
-        if !foreign.is_empty() {
+        let hint = match self.strategies.partial {
             // All or nothing: filing half of a drop would leave a person to find out which half.
-            problems.extend(foreign.into_iter().map(|why| {
-                let hint =
-                    "a file goes through as a whole: move this document to a file of its own";
-                Problem { severity: crate::model::problem::Severity::Error, ..why }.hint(hint)
-            }));
+            None => "a file goes through as a whole: move this document to a file of its own",
+            Some(_) => "it stays behind and is judged by itself, as a file of foreign kinds",
+        };
+        for (index, why) in foreign {
+            stays.insert(index);
+            problems.push(Problem { severity: Severity::Error, ..why }.hint(hint));
         }
-        if !problems.is_empty() {
-            problems.extend(it.warnings);
-            self.refuse(it.intake, problems);
+        let faults = Faults { problems, stays };
+        let (intake, notes) = (it.intake, it.warnings);
+        let candidate = Candidate { intake, documents, notes, faults, rest: None };
+        if candidate.faults.problems.is_empty() {
+            return Some(candidate);
+        }
+        self.take_apart(candidate)
+    }
+
+    /// A drop with faults is taken apart, if that is wanted and can be done; else it is refused.
+    fn take_apart(&mut self, mut it: Candidate) -> Option<Candidate> {
+        if let Some(Parting { stays, rest }) = self.part(&it.intake, &it.faults.stays) {
+            it.documents.retain(|(document, _)| !stays.contains(&document.index));
+            it.faults.stays = stays;
+            it.rest = Some(rest.into());
+            if !it.documents.is_empty() {
+                return Some(it);
+            }
+        }
+        let mut problems = it.faults.problems;
+        problems.extend(it.notes);
+        self.refuse(it.intake, problems);
+        None
+    }
+
+    fn part(&self, intake: &Intake, bad: &BTreeSet<u32>) -> Option<Parting> {
+        let limits = self.strategies.partial?;
+        // What came by git is changed by git, so its name must be one that we may write.
+        let tracked = self.holdings.tracked.drops.contains_key(&intake.path);
+        if tracked && drop_place(self.fabric, &intake.path).is_none() {
             return None;
         }
-        Some(Candidate { intake: it.intake, documents, notes: it.warnings })
+        parting::part(&intake.bytes, bad, limits)
     }
 
     /// Says what keeps `document` from its file, if anything does.
@@ -291,18 +334,21 @@ impl Stage<'_> {
             }
         }
         let mut kept = Vec::new();
-        for (n, it) in candidates.into_iter().enumerate() {
-            match against.remove(&n) {
-                Some(problems) => self.refuse(it.intake, problems),
-                None => kept.push(it),
-            }
+        for (n, mut it) in candidates.into_iter().enumerate() {
+            let Some(problems) = against.remove(&n) else {
+                kept.push(it);
+                continue;
+            };
+            it.faults.stays.extend(problems.iter().filter_map(|it| it.document));
+            it.faults.problems.extend(problems);
+            kept.extend(self.take_apart(it));
         }
         kept
     }
 
     /// The drop goes through: each document gets its file.
     fn file(&mut self, it: Candidate) {
-        let Candidate { intake, documents, notes } = it;
+        let Candidate { intake, documents, notes, faults, rest } = it;
         let mut filed = Vec::new();
         for (document, path) in documents {
             let action = self.write(&path, Arc::from(document.text.as_bytes()));
@@ -319,6 +365,13 @@ impl Stage<'_> {
                     self.done.recorded.push(new);
                 }
             }
+        }
+        if let Some(rest) = rest {
+            let mut problems = faults.problems;
+            problems.extend(notes);
+            let fate = Fate::Parted { filed, rest, problems };
+            self.done.disposals.push(Disposal { intake, fate });
+            return;
         }
         let ending = if filed.is_empty() { Ending::NoDocuments } else { Ending::Managed };
         self.leave(intake, Fate::Leaves { ending, filed, notes });
@@ -423,26 +476,6 @@ impl Stage<'_> {
 /// The file of a resource: where it lives already, else where it belongs.
 fn place(places: &HashMap<Key, RepoPath>, key: &Key, target: &RepoPath) -> RepoPath {
     places.get(key).unwrap_or(target).clone()
-}
-
-/// Where a drop goes below `unmanaged/`: by its own name, and by name and digest where that is taken.
-fn leftover_paths(fabric: &Fabric, intake: &Intake) -> [Result<RepoPath, PathError>; 2] {
-    let unmanaged = fabric.unmanaged();
-    let components: Vec<String> = intake
-        .path
-        .as_bytes()
-        .split(|b| *b == b'/')
-        .map(|it| RawPath::new(it).safe_name())
-        .collect();
-    let plain = components.join("/");
-    let digest = intake.drop_id.short();
-    let numbered = match plain.rsplit_once('.') {
-        Some((stem, extension)) if !extension.contains('/') && !stem.is_empty() => {
-            format!("{stem}.{digest}.{extension}")
-        }
-        _ => format!("{plain}.{digest}"),
-    };
-    [unmanaged.join(&plain), unmanaged.join(&numbered)]
 }
 
 fn no_place(why: &PathError) -> Problem {

@@ -7,7 +7,7 @@ use super::{REPORT_SUFFIX, explain};
 use crate::model::document::Intake;
 use crate::model::fabric::Fabric;
 use crate::model::ids::BlobId;
-use crate::model::path::{COMPONENT_BYTES_MAX, RawPath, RepoPath};
+use crate::model::path::{COMPONENT_BYTES_MAX, PathError, RawPath, RepoPath};
 use crate::model::plan::{Change, Fate};
 use crate::model::problem::Problem;
 use std::collections::{HashMap, HashSet};
@@ -40,12 +40,37 @@ pub fn report_path(fabric: &Fabric, drop: &RawPath) -> RepoPath {
     })
 }
 
+/// Where a drop lies in the repository, if its name is one that we may write.
+pub fn drop_place(fabric: &Fabric, drop: &RawPath) -> Option<RepoPath> {
+    fabric.raw().join(std::str::from_utf8(drop.as_bytes()).ok()?).ok()
+}
+
 /// Where a drop and its report go when they are put aside.
 pub fn aside(fabric: &Fabric, intake: &Intake) -> [RepoPath; 2] {
     let name = format!("errors/{}.{}", intake.drop_id.short(), intake.path.safe_name());
     let path =
         |name: &str| fabric.raw().join(name).expect("a safe name and a digest keep the grammar");
     [path(&name), path(&format!("{name}{REPORT_SUFFIX}"))]
+}
+
+/// Where a drop goes below `unmanaged/`: by its own name, and by name and digest where that is taken.
+pub(super) fn leftover_paths(fabric: &Fabric, intake: &Intake) -> [Result<RepoPath, PathError>; 2] {
+    let unmanaged = fabric.unmanaged();
+    let components: Vec<String> = intake
+        .path
+        .as_bytes()
+        .split(|b| *b == b'/')
+        .map(|it| RawPath::new(it).safe_name())
+        .collect();
+    let plain = components.join("/");
+    let digest = intake.drop_id.short();
+    let numbered = match plain.rsplit_once('.') {
+        Some((stem, extension)) if !extension.contains('/') && !stem.is_empty() => {
+            format!("{stem}.{digest}.{extension}")
+        }
+        _ => format!("{plain}.{digest}"),
+    };
+    [unmanaged.join(&plain), unmanaged.join(&numbered)]
 }
 
 /// Adds to what was decided what the tree has to say of drops that came by git, and what it still
@@ -72,6 +97,14 @@ pub fn answer(processed: &mut Processed, tracked: &Tracked, fabric: &Fabric, gon
                 changes.push(write(place, intake.bytes.clone(), None));
                 changes.push(write(report, text(intake, problems), None));
                 over.push(&intake.path);
+            }
+            Fate::Parted { rest, .. } => {
+                over.push(&intake.path);
+                if let Some(was) = tracked.drops.get(&intake.path)
+                    && let Some(path) = drop_place(fabric, &intake.path)
+                {
+                    changes.push(write(path, rest.clone(), Some(*was)));
+                }
             }
             Fate::Leaves { .. } | Fate::Quarantined { .. } => over.push(&intake.path),
         }

@@ -23,18 +23,20 @@ use super::envelope::{self, Envelope};
 use super::place::{self, excerpt};
 use crate::catalog::{self, Catalog, Weight, references};
 use crate::model::digest::Xxh3;
-use crate::model::document::{Document, Intake, Mark, Marks, Rejected, Validated};
+use crate::model::document::{Document, Faults, Intake, Mark, Marks, Rejected, Validated};
 use crate::model::key::Key;
 use crate::model::problem::{Problem, Severity};
 use crate::yaml::parse::{Parsed, parse, parse_on};
 use crate::yaml::value::{self, Value, resolve};
 use crate::yaml::{Fault, Limits, Lines, Node, cut, decode};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
 /// More problems than this in one file help nobody.
 const PROBLEMS_MAX: usize = 100;
+/// Faults that throw doubt on all of their file: what stands beside them may be meant otherwise.
+const OF_THE_FILE: [&str; 4] = ["template", "merge-conflict", "too-many-documents", "unreadable"];
 
 /// What a drop is judged by.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +47,8 @@ pub struct Rules<'a> {
     pub catalog: &'a Catalog,
     /// What a breach of a kind's schema is taken for.
     pub schema: SchemaStrategy,
+    /// Good documents go through though others of their file stay.
+    pub partial: bool,
 }
 
 /// What is done about fields that the API server would refuse or drop.
@@ -67,10 +71,18 @@ pub fn validate(intake: Intake, rules: &Rules) -> Result<Validated, Rejected> {
         read.problems.into_iter().partition(Problem::is_error);
     // As a person reads the file: from its beginning to its end.
     warnings.sort_by_key(|it| (it.line, it.column));
-    if errors.is_empty() {
-        return Ok(Validated { intake, documents: read.documents, warnings });
-    }
     errors.sort_by_key(|it| (it.line, it.column));
+    let apart = |it: &Problem| it.document.filter(|_| !OF_THE_FILE.contains(&it.rule.as_str()));
+    let stays: Option<BTreeSet<u32>> = errors.iter().map(apart).collect();
+    if let Some(mut stays) = stays.filter(|it| it.is_empty() || (rules.partial && untold == 0)) {
+        stays.extend(read.twins);
+        let mut documents = read.documents;
+        documents.retain(|it| !stays.contains(&it.index));
+        if errors.is_empty() || !documents.is_empty() {
+            let faults = Faults { problems: errors, stays };
+            return Ok(Validated { intake, documents, warnings, faults });
+        }
+    }
     if untold > 0 {
         let message = format!("and {untold} more problems");
         let hint = "mend these first; the rest is told then";
@@ -107,6 +119,8 @@ struct Read<'a> {
     problems: Vec<Problem>,
     /// Problems beyond [`PROBLEMS_MAX`], only counted.
     untold: u32,
+    /// Documents whose resource stands in the file once more.
+    twins: BTreeSet<u32>,
 }
 
 fn read<'a>(bytes: &[u8], json: bool, limits: Limits, rules: Option<&'a Rules<'a>>) -> Read<'a> {
@@ -133,9 +147,9 @@ fn read<'a>(bytes: &[u8], json: bool, limits: Limits, rules: Option<&'a Rules<'a
     for it in parse_on(&text, limits) {
         match it {
             Ok(parsed) => read.document(&text, &lines, &parsed, limits),
-            Err(fault) => {
+            Err(broken) => {
                 let index = read.next_index();
-                read.tell(&lines, fault, Some(index));
+                read.tell(&lines, broken.fault, Some(index));
                 read.documents.push(placeholder(index));
             }
         }
@@ -342,14 +356,15 @@ impl Read<'_> {
 
     /// One resource twice in one file: nobody can say which is meant.
     fn name_twins(&mut self, lines: &Lines) {
-        let mut seen: HashMap<&Key, u32> = HashMap::new();
+        let mut seen: HashMap<&Key, (u32, u32)> = HashMap::new();
         let mut twins = Vec::new();
         for it in self.documents.iter().filter(|it| !it.key.name.is_empty()) {
             match seen.get(&it.key) {
                 None => {
-                    seen.insert(&it.key, it.line);
+                    seen.insert(&it.key, (it.line, it.index));
                 }
-                Some(first) => {
+                Some((first, index)) => {
+                    self.twins.extend([*index, it.index]);
                     let message =
                         format!("{} stands in this file twice, first at line {first}", it.key);
                     let problem = Problem::error("duplicate-resource", message);
@@ -364,7 +379,7 @@ impl Read<'_> {
 }
 
 /// The items, where this is a `List` or a `<Kind>List`.
-fn list_items(root: &Node) -> Option<&[Node]> {
+pub(super) fn list_items(root: &Node) -> Option<&[Node]> {
     let kind = root.get("kind")?.text()?;
     let unnamed = root.get("metadata").is_none_or(|it| it.get("name").is_none());
     let items = cut::as_list(root.get("items")?)?;

@@ -11,9 +11,12 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex, PoisonError};
+use tempfile::NamedTempFile;
 
 /// How many drops of one name may lie beside each other after crashes.
 const RECOVERED_MAX: u32 = 1000;
@@ -106,7 +109,6 @@ impl WorkTree {
         let full = path.in_repository(raw);
         let failed = |it: std::io::Error| Error::file("read", &full, it);
         if Mistake::LookThenOpen.is_made() {
-            use std::os::unix::ffi::OsStrExt as _;
             let place = self.path.join(std::ffi::OsStr::from_bytes(&full));
             if std::fs::symlink_metadata(&place).is_ok_and(|it| it.is_file()) {
                 let bytes = std::fs::read(&place).map_err(failed)?;
@@ -177,63 +179,139 @@ impl WorkTree {
         let Some((dir, name)) = self.parent_of(&full).map_err(|it| failed(it.into()))? else {
             return Ok(Removal::Gone);
         };
-        let claim = claim_name(path);
-        self.steps.pass(Step::Rename).map_err(failed)?;
+        let claim = Claim::new(&dir, &name, path, drop_id, bytes_max);
         self.own.tell(&full);
-        match rename_new(&dir, &name, &claim) {
+        self.leave_raw(&claim, None).map_err(failed)
+    }
+
+    /// Puts `rest` in the place of a drop, if its bytes still are those of `drop_id`.
+    ///
+    /// The rest is on the disk before the drop is claimed, and has its name before the claim goes: a
+    /// crash leaves the whole, or both, which [`WorkTree::finish_replacing`] tells apart.
+    pub fn replace_raw(
+        &self,
+        raw: &RepoPath,
+        path: &RawPath,
+        drop_id: &Sha256,
+        rest: &[u8],
+        bytes_max: u64,
+    ) -> Result<Removal, Error> {
+        let full = path.in_repository(raw);
+        let failed = |it: std::io::Error| Error::file("replace", &full, it);
+        let Some((dir, name)) = self.parent_of(&full).map_err(|it| failed(it.into()))? else {
+            return Ok(Removal::Gone);
+        };
+        let claim = Claim::new(&dir, &name, path, drop_id, bytes_max);
+        let mut temp = self.temp_in(&dir).map_err(failed)?;
+        temp.write_all(rest).map_err(failed)?;
+        if let Ok(found) = rustix::fs::statat(&dir, &name[..], AtFlags::SYMLINK_NOFOLLOW) {
+            // Whoever may mend the drop may mend what is left of it.
+            let mode = std::fs::Permissions::from_mode(found.st_mode & 0o777);
+            temp.as_file().set_permissions(mode).map_err(failed)?;
+        }
+        self.steps.pass(Step::Sync).map_err(failed)?;
+        temp.as_file().sync_all().map_err(failed)?;
+        self.leave_raw(&claim, Some((temp, Sha256::of_drop(path.as_bytes(), rest)))).map_err(failed)
+    }
+
+    /// Takes away what a crash left of a drop whose rest has its place already.
+    pub fn finish_replacing(
+        &self,
+        raw: &RepoPath,
+        path: &RawPath,
+        drop_id: &Sha256,
+        rest: &Sha256,
+        bytes_max: u64,
+    ) -> Result<(), Error> {
+        let full = path.in_repository(raw);
+        let failed = |it: std::io::Error| Error::file("read", &full, it);
+        let Some((dir, name)) = self.parent_of(&full).map_err(|it| failed(it.into()))? else {
+            return Ok(());
+        };
+        let claim = Claim::new(&dir, &name, path, rest, bytes_max);
+        if is_there(&dir, &claim.hidden) && claim.is_whole(&name, rest).map_err(failed)? {
+            self.remove_raw(raw, path, drop_id, bytes_max)?;
+        }
+        Ok(())
+    }
+
+    /// Claims a drop, and lets it go if it is the one that is meant.
+    fn leave_raw(
+        &self,
+        it: &Claim,
+        rest: Option<(NamedTempFile, Sha256)>,
+    ) -> std::io::Result<Removal> {
+        self.steps.pass(Step::Rename)?;
+        match it.rename(it.name, &it.hidden) {
             Ok(()) => (),
             // Nobody has the name: gone, unless an earlier try was cut off after its claim.
-            Err(Errno::NOENT) if !is_there(&dir, &claim) => return Ok(Removal::Gone),
+            Err(Errno::NOENT) if !is_there(it.dir, &it.hidden) => return Ok(Removal::Gone),
             // An earlier claim, with a newer file beside it or without: its own bytes decide, below.
             Err(Errno::NOENT | Errno::EXIST) => (),
-            Err(it) => return Err(failed(it.into())),
+            Err(it) => return Err(it.into()),
         }
-        let settled = self.settle_claim(&dir, &claim, &name, path, drop_id, bytes_max);
+        let settled = match it.is_whole(&it.hidden, it.drop_id) {
+            Ok(true) => self.drop_claim(it, rest),
+            // Not what we filed: back to its name, unless yet another file has that already.
+            Ok(false) => self.give_back(it),
+            Err(error) => Err(error),
+        };
         if settled.is_err() && self.steps.pass(Step::Rename).is_ok() {
             // Not left hidden: a drop that cannot be taken away stays where people see it. Where
             // that fails too, the next try or the next start finds the claim.
-            let _ = rename_new(&dir, &claim, &name);
+            let _ = it.rename(&it.hidden, it.name);
         }
-        settled.map_err(failed)
+        settled
     }
 
-    fn settle_claim(
+    /// The claim goes; what is left of it gets its name first.
+    fn drop_claim(
         &self,
-        dir: &OwnedFd,
-        claim: &[u8],
-        name: &[u8],
-        path: &RawPath,
-        drop_id: &Sha256,
-        bytes_max: u64,
+        it: &Claim,
+        rest: Option<(NamedTempFile, Sha256)>,
     ) -> std::io::Result<Removal> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW;
-        let mut bytes = Vec::new();
-        let mut whole = false;
-        match beneath(dir, claim, flags, Mode::empty()).map(File::from) {
-            Ok(file) if file.metadata()?.is_file() && lease::take(&file) != Leased::Busy => {
-                (&file).take(bytes_max + 1).read_to_end(&mut bytes)?;
-                lease::release(&file);
-                whole = true;
-            }
-            // No file, or one that somebody writes, or that we may not read: not what we filed.
-            Ok(_) | Err(Errno::LOOP | Errno::NXIO | Errno::ACCESS | Errno::PERM) => (),
-            Err(it) => return Err(it.into()),
-        }
-        if whole && Sha256::of_drop(path.as_bytes(), &bytes) == *drop_id {
+        let remove = || {
             self.steps.pass(Step::Remove)?;
-            rustix::fs::unlinkat(dir, claim, AtFlags::empty())?;
-            return Ok(Removal::Removed);
-        }
-        // Not what we filed: back to its name, unless yet another file has that already.
+            Ok(rustix::fs::unlinkat(it.dir, &it.hidden[..], AtFlags::empty())?)
+        };
+        let Some((temp, rest)) = rest else { return remove().map(|()| Removal::Removed) };
         self.steps.pass(Step::Rename)?;
-        match rename_new(dir, claim, name) {
-            Ok(()) => Ok(Removal::Replaced),
-            Err(Errno::EXIST) => {
-                put_beside(dir, claim, path)?;
-                Ok(Removal::Replaced)
+        let (_, temp) = temp.keep()?;
+        let temp = temp.file_name().unwrap_or_default().as_bytes().to_vec();
+        match it.rename(&temp, it.name) {
+            Ok(()) => (),
+            // Somebody put another drop there meanwhile.
+            Err(Errno::EXIST) => put_beside(it.dir, &temp, it.path)?,
+            Err(error) => {
+                let _ = rustix::fs::unlinkat(it.dir, &temp[..], AtFlags::empty());
+                return Err(error.into());
             }
-            Err(it) => Err(it.into()),
         }
+        let sync = || {
+            self.steps.pass(Step::Sync)?;
+            rustix::fs::fsync(it.dir).map_err(std::io::Error::from)
+        };
+        let Err(error) = sync().and_then(|()| remove()) else { return Ok(Removal::Removed) };
+        // The whole back to its name. Of what had it, only the rest may go: all of that is in the
+        // whole.
+        self.steps.pass(Step::Rename)?;
+        let (dir, swap) = (it.dir, rustix::fs::RenameFlags::EXCHANGE);
+        rustix::fs::renameat_with(dir, &it.hidden[..], dir, it.name, swap)?;
+        match it.is_whole(&it.hidden, &rest)? {
+            true => remove()?,
+            false => put_beside(dir, &it.hidden, it.path)?,
+        }
+        Err(error)
+    }
+
+    fn give_back(&self, it: &Claim) -> std::io::Result<Removal> {
+        self.steps.pass(Step::Rename)?;
+        match it.rename(&it.hidden, it.name) {
+            Ok(()) => (),
+            Err(Errno::EXIST) => put_beside(it.dir, &it.hidden, it.path)?,
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Removal::Replaced)
     }
 
     /// Puts claims that a crash left behind back to their names, so that they are drops again.
@@ -270,6 +348,49 @@ impl WorkTree {
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(it) => Err(it),
         }
+    }
+}
+
+/// A drop on its way out, which has a hidden name meanwhile.
+struct Claim<'a> {
+    dir: &'a OwnedFd,
+    name: &'a [u8],
+    hidden: Vec<u8>,
+    path: &'a RawPath,
+    drop_id: &'a Sha256,
+    bytes_max: u64,
+}
+
+impl<'a> Claim<'a> {
+    fn new(
+        dir: &'a OwnedFd,
+        name: &'a [u8],
+        path: &'a RawPath,
+        drop_id: &'a Sha256,
+        bytes_max: u64,
+    ) -> Claim<'a> {
+        Claim { dir, name, hidden: claim_name(path), path, drop_id, bytes_max }
+    }
+
+    fn rename(&self, from: &[u8], to: &[u8]) -> Result<(), Errno> {
+        rename_new(self.dir, from, to)
+    }
+
+    /// Says whether a file holds the bytes of a drop, all of them, and nobody is writing it.
+    fn is_whole(&self, name: &[u8], drop_id: &Sha256) -> std::io::Result<bool> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+        let file = match beneath(self.dir, name, flags, Mode::empty()).map(File::from) {
+            Ok(file) if file.metadata()?.is_file() && lease::take(&file) != Leased::Busy => file,
+            // No file, or one that somebody writes, or that we may not read: not what we filed.
+            Ok(_) | Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::ACCESS | Errno::PERM) => {
+                return Ok(false);
+            }
+            Err(it) => return Err(it.into()),
+        };
+        let mut bytes = Vec::new();
+        (&file).take(self.bytes_max + 1).read_to_end(&mut bytes)?;
+        lease::release(&file);
+        Ok(Sha256::of_drop(self.path.as_bytes(), &bytes) == *drop_id)
     }
 }
 

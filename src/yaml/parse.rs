@@ -24,13 +24,23 @@ pub struct Parsed {
     pub alone: bool,
 }
 
+/// A document that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// Why.
+    pub fault: Fault,
+    /// Where it stands: up to the next `---`, from the one it began with. What was read before it
+    /// without a `---` between is part of it.
+    pub region: Range<usize>,
+}
+
 /// Splits `text` into documents, up to the first fault.
 pub fn parse(text: &str, limits: Limits) -> (Vec<Parsed>, Option<Fault>) {
     let mut documents = Vec::new();
     for it in parse_all(text, limits, 1) {
         match it {
             Ok(document) => documents.push(document),
-            Err(fault) => return (documents, Some(fault)),
+            Err(broken) => return (documents, Some(broken.fault)),
         }
     }
     (documents, None)
@@ -38,20 +48,20 @@ pub fn parse(text: &str, limits: Limits) -> (Vec<Parsed>, Option<Fault>) {
 
 /// Splits `text` into documents, and reads on behind a document with a fault: a `---` at the
 /// beginning of a line ends whatever stands before it, so the next document can be judged.
-pub fn parse_on(text: &str, limits: Limits) -> Vec<Result<Parsed, Fault>> {
+pub fn parse_on(text: &str, limits: Limits) -> Vec<Result<Parsed, Broken>> {
     parse_all(text, limits, FAULTS_MAX)
 }
 
-fn parse_all(text: &str, limits: Limits, faults_max: usize) -> Vec<Result<Parsed, Fault>> {
+fn parse_all(text: &str, limits: Limits, faults_max: usize) -> Vec<Result<Parsed, Broken>> {
     // The scanner panics where a block scalar ends in the middle of the last line.
     let whole = match text.is_empty() || text.ends_with('\n') {
         true => Cow::Borrowed(text),
         false => Cow::Owned(format!("{text}\n")),
     };
     if let Some(fault) = fault::flooded(&whole) {
-        return vec![Err(fault)];
+        return vec![Err(Broken { fault, region: 0..text.len() })];
     }
-    let mut found: Vec<Result<Parsed, Fault>> = Vec::new();
+    let mut found: Vec<Result<Parsed, Broken>> = Vec::new();
     let (mut from, mut faults) = (0, 0);
     loop {
         let mut documents = Vec::new();
@@ -64,16 +74,23 @@ fn parse_all(text: &str, limits: Limits, faults_max: usize) -> Vec<Result<Parsed
             // The parser has sharp corners of its own; a file that finds one is that file's affair.
             Err(_) => Some(Stop { fault: fault::unreadable(&whole, from), next: None }),
         };
+        let end = stop.as_ref().and_then(|it| it.next).filter(|_| faults + 1 < faults_max);
+        let mut begin = from;
         for mut it in documents {
-            it.region.end = it.region.end.min(text.len().max(it.region.start));
+            // Whatever stands behind it without a `---` belongs to it, and so does a fault there.
+            let open = it.region.end == usize::MAX;
+            let bound = if open { end.unwrap_or(text.len()) } else { text.len() };
+            it.region.end = it.region.end.min(bound.max(it.region.start));
+            begin = if open { it.preface.start } else { it.region.end };
             found.push(Ok(it));
         }
         let Some(stop) = stop else { return found };
-        found.push(Err(stop.fault));
+        let region = begin..end.unwrap_or(text.len()).max(begin);
+        found.push(Err(Broken { fault: stop.fault, region }));
         faults += 1;
-        match stop.next {
-            Some(next) if faults < faults_max => from = next,
-            _ => return found,
+        match end {
+            Some(next) => from = next,
+            None => return found,
         }
     }
 }

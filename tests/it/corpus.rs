@@ -40,6 +40,7 @@ fn every_real_document_gets_a_verdict_with_a_way_out() {
         limits: Limits::default(),
         catalog: &catalog,
         schema: validation::SchemaStrategy::Warn,
+        partial: false,
     };
     let mut counts: BTreeMap<String, u32> = BTreeMap::new();
     let mut count = |it: String| *counts.entry(it).or_default() += 1;
@@ -114,6 +115,7 @@ fn every_real_file_at_once_goes_through_and_again_makes_no_commit() {
         limits: Limits::default(),
         catalog: &catalog,
         schema: validation::SchemaStrategy::Warn,
+        partial: false,
     };
     let mut endings: BTreeMap<String, u32> = BTreeMap::new();
     for it in &report.files {

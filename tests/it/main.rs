@@ -3,6 +3,7 @@
 
 mod world;
 mod walk;
+mod partial;
 mod merge;
 mod edits;
 mod crash;

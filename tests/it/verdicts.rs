@@ -39,8 +39,12 @@ fn every_document_gets_the_verdict_that_the_table_says() {
 /// What is said, by the document it is said of.
 fn verdicts(name: &str, bytes: &[u8]) -> Vec<(String, String)> {
     let catalog = Catalog::hedgehog();
-    let rules =
-        Rules { limits: Limits::default(), catalog: &catalog, schema: SchemaStrategy::Warn };
+    let rules = Rules {
+        limits: Limits::default(),
+        catalog: &catalog,
+        schema: SchemaStrategy::Warn,
+        partial: false,
+    };
     let fabric =
         Fabric { name: FabricName::parse("f").unwrap(), dir: RepoPath::parse("f").unwrap() };
     let valid = match validate(Intake::new(RawPath::new(name), bytes), &rules) {

@@ -82,7 +82,12 @@ fn write(out: &mut String, indent: usize, key: &str, comment: Option<&str>, tree
 
 fn judge(text: &str) -> Result<Validated, Rejected> {
     let catalog = Catalog::hedgehog();
-    let rules = Rules { limits: Limits::default(), catalog: &catalog, schema: SchemaStrategy::Off };
+    let rules = Rules {
+        limits: Limits::default(),
+        catalog: &catalog,
+        schema: SchemaStrategy::Off,
+        partial: false,
+    };
     validate(Intake::new(RawPath::new("a.yaml"), text.as_bytes()), &rules)
 }
 

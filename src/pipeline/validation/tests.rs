@@ -8,8 +8,12 @@ const VPC: &str = "apiVersion: vpc.githedgehog.com/v1beta1\nkind: VPC\nmetadata:
 
 fn judge(name: &str, bytes: &[u8]) -> Result<Validated, Rejected> {
     let catalog = Catalog::hedgehog();
-    let rules =
-        Rules { limits: Limits::default(), catalog: &catalog, schema: SchemaStrategy::Warn };
+    let rules = Rules {
+        limits: Limits::default(),
+        catalog: &catalog,
+        schema: SchemaStrategy::Warn,
+        partial: false,
+    };
     validate(Intake::new(RawPath::new(name), bytes), &rules)
 }
 
@@ -301,7 +305,7 @@ fn a_word_that_kubernetes_takes_for_a_truth_value_is_told() {
 fn a_breach_of_the_schema_is_told_or_keeps_the_file_out() {
     let catalog = Catalog::hedgehog();
     let with = |schema, text: &str| {
-        let rules = Rules { limits: Limits::default(), catalog: &catalog, schema };
+        let rules = Rules { limits: Limits::default(), catalog: &catalog, schema, partial: false };
         validate(Intake::new(RawPath::new("a.yaml"), text.as_bytes()), &rules)
     };
     let text = with_subnets("      vlna: 7\n");
