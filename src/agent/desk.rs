@@ -9,30 +9,24 @@ use super::lane::Lane;
 use super::records::{self, Edit};
 use super::sync::{self, Sent};
 use super::turn::{self, Cause, Turned};
-use super::{Error, verify};
+use super::{Because, Error, standing, verify};
 use crate::git;
 use crate::model::digest::Sha256;
 use crate::model::fabric::FabricName;
 use crate::model::ids::CommitId;
-use crate::model::operation::{Operation, State, Trigger};
+use crate::model::operation::{Operation, Trigger};
 use crate::model::path::RawPath;
 use crate::model::problem::Problem;
 use crate::model::record::{Conflict, Record, Reject};
 use crate::model::report::{
-    ConflictView, Delivery, EditReport, FabricStatus, FileReport, IgnoredList, IngestReport,
-    RecordText, RejectedFile, RepositoryStatus, ResolveReport, VerifyReport,
+    ConflictView, Delivery, EditReport, FileReport, IgnoredList, IngestReport, RecordText,
+    RepositoryStatus, ResolveReport, VerifyReport,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
 /// How many entries an answer lists at most.
 pub(super) const LISTED_MAX: usize = 100_000;
-/// How many rejected drops `status` names.
-const REJECTED_NAMED_MAX: usize = 1_000;
-/// How many commits ahead of the remote are counted.
-const AHEAD_MAX: usize = 10_000;
-/// How many operations are searched for a drop.
-const SEARCHED_MAX: usize = 1_000;
 /// How many turns one `ingest` makes at most; what is left is named.
 const TURNS_MAX: usize = 1_000;
 
@@ -176,6 +170,12 @@ pub enum Answer {
         message: String,
         /// Trying again by itself can help.
         later: bool,
+        /// What kind of no it is.
+        #[serde(default)]
+        because: Because,
+        /// The mistakes of a text, with their places.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        problems: Vec<Problem>,
     },
 }
 
@@ -219,22 +219,44 @@ pub struct Live {
     pub polled: Option<String>,
     /// Turns since the start, those without work included.
     pub turns: u64,
+    /// Who asks; none is a person at the command line.
+    pub asker: Option<Asker>,
+}
+
+/// Who asks, and by which door.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asker {
+    /// The name that goes into commits.
+    pub actor: String,
+    /// The door.
+    pub trigger: Trigger,
+}
+
+impl Live {
+    fn trigger(&self) -> Trigger {
+        self.asker.as_ref().map_or(Trigger::Cli, |it| it.trigger)
+    }
 }
 
 /// Answers a question, or does what is asked.
 pub fn answer(lane: &mut Lane, request: &Request, live: &Live) -> Answer {
     match try_answer(lane, request, live) {
         Ok(it) => it,
-        Err(error) => {
-            Answer::Refused { message: error.chain(), later: error.retry() == git::Retry::Later }
-        }
+        Err(error) => Answer::Refused {
+            message: error.chain(),
+            later: error.retry() == git::Retry::Later,
+            because: error.because(),
+            problems: error.problems().to_vec(),
+        },
     }
 }
 
 fn try_answer(lane: &mut Lane, request: &Request, live: &Live) -> Result<Answer, Error> {
     Ok(match request {
-        Request::Status => Answer::Status(Box::new(status(lane, live)?)),
-        Request::Ingest { dry_run } => Answer::Ingest(ingest(lane, *dry_run)?),
+        Request::Status => Answer::Status(Box::new(standing::status(lane, live)?)),
+        Request::Ingest { dry_run } => {
+            Answer::Ingest(ingest_for(lane, *dry_run, live.asker.as_ref())?)
+        }
         Request::Records { kind } => Answer::Records(listed(lane, kind.as_deref())?),
         Request::Record { name } => Answer::Record(Box::new(record(lane, name)?)),
         Request::Text { name } => {
@@ -243,7 +265,7 @@ fn try_answer(lane: &mut Lane, request: &Request, live: &Live) -> Result<Answer,
             Answer::Text(Box::new(RecordText { record, text }))
         }
         Request::Edit(it) => {
-            let mut report = records::edit(lane, it, Trigger::Cli)?;
+            let mut report = records::edit(lane, it, live.trigger())?;
             if report.commit_id.is_some() {
                 report.delivery = delivery(lane);
             }
@@ -254,12 +276,12 @@ fn try_answer(lane: &mut Lane, request: &Request, live: &Live) -> Result<Answer,
         }
         Request::Operation { id } => Answer::Operation(Box::new(operation(lane, id)?)),
         Request::Conflicts => Answer::Conflicts(lane.store.conflicts()?),
-        Request::Rejects => Answer::Rejects(rejects(lane)?),
+        Request::Rejects => Answer::Rejects(standing::rejects(lane)?),
         Request::Retry { paths } => {
             lane.judge_again(paths)?;
-            Answer::Ingest(ingest(lane, false)?)
+            Answer::Ingest(ingest_for(lane, false, live.asker.as_ref())?)
         }
-        Request::Ignored => Answer::Ignored(ignored(lane)?),
+        Request::Ignored => Answer::Ignored(standing::ignored(lane)?),
         Request::Conflict { name, decided } => {
             Answer::Conflict(Box::new(conflicts::view(lane, name, &decided.rule())?))
         }
@@ -269,7 +291,7 @@ fn try_answer(lane: &mut Lane, request: &Request, live: &Live) -> Result<Answer,
                 rule: decided.rule(),
                 text: text.clone(),
                 actor: actor.clone(),
-                trigger: Trigger::Cli,
+                trigger: live.trigger(),
                 dry_run: *dry_run,
             };
             let conflicts = conflicts::resolve(lane, &decision)?;
@@ -279,16 +301,24 @@ fn try_answer(lane: &mut Lane, request: &Request, live: &Live) -> Result<Answer,
         Request::Verify => Answer::Verify(verify::verify(lane, lane.settings.remote.is_some())?),
         Request::Rebuild => Answer::Rebuilt(verify::rebuild(lane)?),
         Request::Whereabouts { path, drop_id, fabric } => {
-            Answer::Whereabouts(whereabouts(lane, path, drop_id, fabric)?)
+            Answer::Whereabouts(standing::whereabouts(lane, path, drop_id, fabric)?)
         }
     })
 }
 
 /// Takes what is in `raw/` of every fabric, and sends it.
 pub fn ingest(lane: &mut Lane, dry_run: bool) -> Result<Vec<IngestReport>, Error> {
+    ingest_for(lane, dry_run, None)
+}
+
+fn ingest_for(
+    lane: &mut Lane,
+    dry_run: bool,
+    asker: Option<&Asker>,
+) -> Result<Vec<IngestReport>, Error> {
     let cause = Cause {
-        trigger: Trigger::Cli,
-        actor: lane.settings.author.name.clone(),
+        trigger: asker.map_or(Trigger::Cli, |it| it.trigger),
+        actor: asker.map_or_else(|| lane.settings.author.name.clone(), |it| it.actor.clone()),
         hints: HashSet::new(),
         patient: true,
     };
@@ -361,126 +391,4 @@ fn report(lane: &Lane, n: usize, turned: Turned, dry_run: bool) -> IngestReport 
         delivery: Delivery::Nothing,
         dry_run,
     }
-}
-
-/// How things stand.
-pub fn status(lane: &Lane, live: &Live) -> Result<RepositoryStatus, Error> {
-    let head = lane.repo.head()?;
-    let held = match lane.head_to_commit_on() {
-        Err(Error::Held { reason }) => Some(reason),
-        Err(error) => return Err(error),
-        Ok(_) => live.held.clone(),
-    };
-    let mut fabrics = Vec::new();
-    for (n, it) in lane.fabrics.iter().enumerate() {
-        let fabric = &it.fabric;
-        let (drops, mut there) = lane.drops(n)?;
-        let rejected_count = there.len() as u64;
-        there.sort();
-        let mut rejected = Vec::new();
-        for path in there.into_iter().take(REJECTED_NAMED_MAX) {
-            let problem = lane.store.reject(&fabric.name, &path)?;
-            let problem = problem.and_then(|it| it.problems.into_iter().next());
-            rejected.push(RejectedFile { path, problem });
-        }
-        fabrics.push(FabricStatus {
-            name: fabric.name.clone(),
-            dir: fabric.dir.clone(),
-            records: lane.store.records_count(&fabric.name),
-            pending: (drops as u64).saturating_sub(rejected_count),
-            progress: it.inbox.progress(),
-            rejected,
-            rejected_count,
-            conflicts: lane
-                .store
-                .conflicts()?
-                .into_iter()
-                .filter(|it| it.fabric == fabric.name)
-                .collect(),
-        });
-    }
-    let (mut remote_shown, mut remote_head, mut unpushed) = (None, None, 0);
-    if let (Some(remote), Some(branch)) = (&lane.settings.remote, &head.branch) {
-        let url = lane.repo.remote_shown(&remote.name);
-        remote_shown = Some(match url {
-            Some(url) => format!("{} ({url})", remote.name),
-            None => format!("{} (not configured)", remote.name),
-        });
-        remote_head = lane.repo.tracking(&remote.name, branch)?;
-        if let Some(tip) = head.commit {
-            unpushed = lane.repo.ahead(tip, remote_head, AHEAD_MAX)?;
-        }
-    }
-    Ok(RepositoryStatus {
-        work_tree: lane.repo.work_tree().display().to_string(),
-        running: live.running,
-        branch: head.branch,
-        head: head.commit,
-        remote: remote_shown,
-        remote_head,
-        unpushed,
-        held,
-        waiting: live.waiting.clone(),
-        polled: live.polled.clone(),
-        turns: live.turns,
-        fabrics,
-    })
-}
-
-fn rejects(lane: &Lane) -> Result<Vec<Reject>, Error> {
-    let mut found = Vec::new();
-    for (n, it) in lane.fabrics.iter().enumerate() {
-        let (_, mut there) = lane.drops(n)?;
-        there.sort();
-        for path in there.into_iter().take(LISTED_MAX - found.len()) {
-            found.extend(lane.store.reject(&it.fabric.name, &path)?);
-        }
-    }
-    Ok(found)
-}
-
-fn ignored(lane: &Lane) -> Result<Vec<IgnoredList>, Error> {
-    let fabrics = lane.fabrics.iter().enumerate();
-    let lists = fabrics.map(|(n, it)| {
-        let (entries, count) = lane.ignored(n)?;
-        Ok(IgnoredList { fabric: it.fabric.name.clone(), entries, count: count as u64 })
-    });
-    lists.collect()
-}
-
-fn whereabouts(
-    lane: &Lane,
-    path: &RawPath,
-    drop_id: &Sha256,
-    fabric: &FabricName,
-) -> Result<Whereabouts, Error> {
-    if let Some(it) = lane.store.reject(fabric, path)?.filter(|it| it.drop_id == *drop_id) {
-        return Ok(Whereabouts::Rejected { problems: it.problems });
-    }
-    // While the drop lies there, an older operation that took the same bytes says nothing of it.
-    let raw = lane.fabrics.iter().find(|it| it.fabric.name == *fabric).map(|it| it.fabric.raw());
-    if let Some(place) = raw.and_then(|it| it.join(&path.to_string()).ok())
-        && let Ok(Some(bytes)) = lane.tree.read(&place, lane.settings.bytes_max)
-        && Sha256::of_drop(path.as_bytes(), &bytes) == *drop_id
-    {
-        return Ok(Whereabouts::Waiting);
-    }
-    let newest = lane.store.operations(SEARCHED_MAX)?;
-    let took = |it: &&Operation| it.taken.iter().any(|it| it.drop_id == *drop_id);
-    let Some(operation) = newest.iter().find(took) else { return Ok(Whereabouts::Waiting) };
-    let report = operation.files.iter().find(|it| it.path == *path);
-    let Some(report) = report.cloned().map(Box::new) else { return Ok(Whereabouts::Waiting) };
-    Ok(match &operation.state {
-        State::Pushed { commit_id } => Whereabouts::Pushed { commit_id: *commit_id, report },
-        State::Committed { commit_id, .. } => {
-            Whereabouts::Committed { commit_id: Some(*commit_id), report }
-        }
-        State::Local { commit_id } => {
-            Whereabouts::Committed { commit_id: Some(*commit_id), report }
-        }
-        State::Done => Whereabouts::Committed { commit_id: None, report },
-        State::Planned | State::Applied | State::Undone { .. } | State::Held { .. } => {
-            Whereabouts::Waiting
-        }
-    })
 }

@@ -12,9 +12,6 @@ use crate::model::problem::{Problem, Severity};
 use crate::pipeline::{classification, validation};
 use std::sync::Arc;
 
-/// So many mistakes of an edit are told.
-const PROBLEMS_TOLD_MAX: usize = 10;
-
 /// What is to be changed, and what the commit says.
 #[derive(Debug, Clone)]
 pub(super) struct Edits {
@@ -107,27 +104,18 @@ fn change(
 /// belongs.
 ///
 /// # Errors
-/// [`Error::Refused`] with every mistake and its place.
+/// [`Error::Invalid`] with every mistake and its place.
 pub(super) fn judge(lane: &Lane, n: usize, text: &str) -> Result<(Document, RepoPath), Error> {
     let intake = Intake::new(RawPath::new("edit.yaml"), text.as_bytes().to_vec());
-    let refused = |problems: &[Problem]| {
-        let told = problems.iter().filter(|it| it.is_error()).take(PROBLEMS_TOLD_MAX);
-        let told: Vec<String> = told
-            .map(|it| match &it.hint {
-                Some(hint) => format!("{it}: {hint}"),
-                None => it.to_string(),
-            })
-            .collect();
-        Error::Refused { what: format!("this is no resource to be filed: {}", told.join("; ")) }
-    };
-    let valid = validation::validate(intake, &lane.rules()).map_err(|it| refused(&it.problems))?;
+    let invalid = |problems: Vec<Problem>| Error::Invalid { problems };
+    let valid = validation::validate(intake, &lane.rules()).map_err(|it| invalid(it.problems))?;
     let fabric = &lane.fabrics[n].fabric;
     let mut judged = classification::classify(valid, fabric, &lane.catalog).judged;
     match (judged.pop(), judged.is_empty()) {
         (Some(it), true) => match it.verdict {
             Verdict::Managed { target } => Ok((it.document, target)),
             Verdict::Unmanaged { why } | Verdict::Rejected { why } => {
-                Err(refused(&[Problem { severity: Severity::Error, ..why }]))
+                Err(invalid(vec![Problem { severity: Severity::Error, ..why }]))
             }
         },
         _ => Err(Error::Refused { what: "an edit is of exactly one resource".to_owned() }),

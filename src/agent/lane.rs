@@ -89,7 +89,7 @@ pub struct Lane {
     /// The hand on the files.
     pub tree: WorkTree,
     /// The memory.
-    pub store: Store,
+    pub store: Arc<Store>,
     /// The kinds.
     pub catalog: Catalog,
     /// What it needs of the settings.
@@ -145,7 +145,7 @@ impl Lane {
             catalog: settings.kinds(),
             repo,
             tree,
-            store,
+            store: Arc::new(store),
             suspects: Suspects::open(&state),
             state,
             _lock: lock,

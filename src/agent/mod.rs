@@ -1,6 +1,7 @@
 //! The will: one lane per repository, each a loop over a closed set of events.
 
 mod advance;
+pub mod board;
 pub mod conflicts;
 pub mod desk;
 mod edits;
@@ -17,14 +18,54 @@ pub mod recovery;
 pub mod run;
 pub mod schedule;
 mod settle;
+mod standing;
 pub mod structure;
 mod suspects;
 pub mod sync;
 pub mod turn;
 pub mod verify;
 
+use crate::model::problem::Problem;
 use crate::{git, store, worktree};
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+
+/// So many mistakes of a text are told in one line.
+const PROBLEMS_TOLD_MAX: usize = 10;
+
+/// What kind of no an answer is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Because {
+    /// The world failed us.
+    #[default]
+    Failed,
+    /// There is no such thing.
+    Absent,
+    /// It cannot be done as things stand.
+    Refused,
+    /// A text has mistakes.
+    Invalid,
+    /// There is such a thing already.
+    Exists,
+    /// The thing is not what the asker saw any more.
+    Stale,
+    /// A person must act first.
+    Held,
+    /// Somebody else is at work.
+    Busy,
+}
+
+fn told(problems: &[Problem]) -> String {
+    let told = problems.iter().filter(|it| it.is_error()).take(PROBLEMS_TOLD_MAX);
+    let told: Vec<String> = told
+        .map(|it| match &it.hint {
+            Some(hint) => format!("{it}: {hint}"),
+            None => it.to_string(),
+        })
+        .collect();
+    told.join("; ")
+}
 
 /// What the agent could not do.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +121,24 @@ pub enum Error {
         /// What, why, and the way out.
         what: String,
     },
+    /// A text that is no resource to be filed, with every mistake and its place.
+    #[error("this is no resource to be filed: {}", told(.problems))]
+    Invalid {
+        /// Every mistake.
+        problems: Vec<Problem>,
+    },
+    /// There is such a thing already.
+    #[error("{what}")]
+    Exists {
+        /// What, and where.
+        what: String,
+    },
+    /// It is not what the asker saw any more.
+    #[error("{what} has changed since; look at it again, and decide anew")]
+    Stale {
+        /// What.
+        what: String,
+    },
     /// The store refused a write in the middle, and must be opened again.
     #[error("the store has to be opened again after a write that failed")]
     StoreLost,
@@ -101,7 +160,36 @@ impl Error {
             Error::Busy { .. }
             | Error::NoFabric { .. }
             | Error::NotFound { .. }
+            | Error::Invalid { .. }
+            | Error::Exists { .. }
+            | Error::Stale { .. }
             | Error::Refused { .. } => git::Retry::Never,
+        }
+    }
+
+    /// What kind of no it is, for programs.
+    pub fn because(&self) -> Because {
+        match self {
+            Error::NotFound { .. } | Error::NoFabric { .. } => Because::Absent,
+            Error::Refused { .. } => Because::Refused,
+            Error::Invalid { .. } => Because::Invalid,
+            Error::Exists { .. } => Because::Exists,
+            Error::Stale { .. } => Because::Stale,
+            Error::Held { .. } => Because::Held,
+            Error::Busy { .. } | Error::HeadMoved | Error::Locked { .. } => Because::Busy,
+            Error::WorkTree(_)
+            | Error::Git(_)
+            | Error::Store(_)
+            | Error::State(_)
+            | Error::StoreLost => Because::Failed,
+        }
+    }
+
+    /// The mistakes of a text, with their places.
+    pub fn problems(&self) -> &[Problem] {
+        match self {
+            Error::Invalid { problems } => problems,
+            _ => &[],
         }
     }
 

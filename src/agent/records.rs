@@ -35,6 +35,9 @@ pub struct Edit {
     pub change: EditChange,
     /// Who is behind it.
     pub actor: String,
+    /// What its file holds, or nothing is done; none asks for nothing.
+    #[serde(default)]
+    pub expected: Option<BlobId>,
     /// Where git has changed it since; none is what the settings say.
     #[serde(default)]
     pub strategy: Option<ConflictStrategy>,
@@ -142,6 +145,9 @@ fn draft(lane: &Lane, it: &Edit) -> Result<(Draft, Option<Met>), Error> {
     let record = find::record(lane, name)?;
     let n = lane.fabrics.iter().position(|it| it.fabric.name == record.fabric);
     let n = n.ok_or_else(|| Error::NotFound { what: format!("fabric {}", record.fabric) })?;
+    if it.expected.is_some_and(|it| it != record.blob_id) {
+        return Err(Error::Stale { what: record.path.to_string() });
+    }
     let before = text_of(lane, record.blob_id, &record.path)?;
     let mut met = None;
     let after = match &it.change {
@@ -195,7 +201,8 @@ fn new_one(lane: &Lane, it: &Edit) -> Result<Draft, Error> {
     let (document, path) = edits::judge(lane, n, text)?;
     let id = ResourceId::of(&lane.fabrics[n].fabric.name, &document.key);
     if let Some(old) = lane.store.record(&id)? {
-        return Err(refused(format!("{} exists already, in {}; edit it", old.key, old.path)));
+        let what = format!("{} exists already, in {}; edit it", old.key, old.path);
+        return Err(Error::Exists { what });
     }
     Ok(Draft { n, key: document.key, path, before: None, after: Some(document.text) })
 }

@@ -4,7 +4,8 @@
 //! being pushed, what arrives gathers and becomes the next commit: an idle agent answers at once, a
 //! flooded one commits in groups, and there is no timer to tune.
 
-use super::desk::{self, Answer, Live, Request};
+use super::board::{Board, Shown};
+use super::desk::{self, Answer, Asker, Live, Request};
 use super::lane::Lane;
 use super::sync::{self, Sent};
 use super::turn::{self, Cause};
@@ -33,6 +34,8 @@ const PULSE_MAX: Duration = Duration::from_secs(5);
 pub struct Asked {
     /// The question.
     pub request: Request,
+    /// Who asks; none is a person at the command line.
+    pub asker: Option<Asker>,
     /// Where the answer goes; nobody may be there any more.
     pub reply: Box<dyn FnOnce(Answer) + Send>,
 }
@@ -45,6 +48,8 @@ pub struct Ends {
     pub stop: Sender<()>,
     /// Goes up with every pass of the loop.
     pub pulse: Arc<AtomicU64>,
+    /// How the lane stands, for those who cannot wait for it.
+    pub board: Arc<Board>,
 }
 
 /// The other ends, which the loop takes.
@@ -52,6 +57,7 @@ pub struct Inside {
     asked: Receiver<Asked>,
     stop: Receiver<()>,
     pulse: Arc<AtomicU64>,
+    board: Arc<Board>,
 }
 
 /// Makes the channels of a lane.
@@ -59,8 +65,9 @@ pub fn channels() -> (Ends, Inside) {
     let (ask, asked) = crossbeam_channel::bounded(ASKED_MAX);
     let (stop, stopped) = crossbeam_channel::bounded(1);
     let pulse = Arc::new(AtomicU64::new(0));
-    let ends = Ends { asked: ask, stop, pulse: pulse.clone() };
-    (ends, Inside { asked, stop: stopped, pulse })
+    let board = Arc::new(Board::default());
+    let ends = Ends { asked: ask, stop, pulse: pulse.clone(), board: board.clone() };
+    (ends, Inside { asked, stop: stopped, pulse, board })
 }
 
 /// What the loop remembers between two passes.
@@ -110,6 +117,7 @@ pub fn work(lane: &mut Lane, inside: &Inside, ready: impl FnOnce()) -> Result<()
     let raws = raws.map(|it| Watched { raw: it.fabric.raw(), ignores: it.inbox.ignores.clone() });
     let mut watcher = Watcher::new(&top, raws.collect(), lane.tree.own_moves(), sender);
     it.tell_blind(&watcher, lane.settings.poll);
+    inside.board.show(Shown::of(lane, &it.live));
     ready();
     loop {
         inside.pulse.fetch_add(1, Ordering::Relaxed);
@@ -137,6 +145,7 @@ pub fn work(lane: &mut Lane, inside: &Inside, ready: impl FnOnce()) -> Result<()
             it.tell_blind(&watcher, lane.settings.poll);
         }
         it.pass(lane);
+        inside.board.show(Shown::of(lane, &it.live));
         if !watcher.stands() {
             // A turn makes directories that are missing; what came into them meanwhile was not told.
             watcher.catch_up();
@@ -296,7 +305,8 @@ impl Loop {
     }
 
     fn serve(&mut self, lane: &mut Lane, asked: Asked) {
-        (asked.reply)(desk::answer(lane, &asked.request, &self.live));
+        let live = Live { asker: asked.asker, ..self.live.clone() };
+        (asked.reply)(desk::answer(lane, &asked.request, &live));
         // It looked at drops that nobody has taken yet.
         self.due |= matches!(asked.request, Request::Ingest { dry_run: true });
         self.unsent |= asked.request.may_commit();

@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod decide;
+pub mod token;
 
 use crate::model::fabric::FabricName;
 use crate::model::path::RepoPath;
@@ -154,6 +155,9 @@ pub enum Command {
     /// Compare store, work tree, HEAD and remote, and change nothing
     #[command(long_about = VERIFY, after_long_help = EXIT_CODES)]
     Verify(OneRepository),
+    /// Say who may come in by the API: make, list and end tokens
+    #[command(subcommand)]
+    Token(token::Token),
     /// Throw the store away and make it again from git
     #[command(long_about = REBUILD, after_long_help = EXIT_CODES)]
     Rebuild(Rebuild),

@@ -92,6 +92,7 @@ pub(super) fn edit(it: &args::Edit, context: &Context) -> Result<u8, Failure> {
 
 fn draft(name: Option<&str>, change: EditChange, it: &args::Doing) -> Edit {
     Edit {
+        expected: None,
         name: name.map(str::to_owned),
         fabric: None,
         change,

@@ -5,6 +5,7 @@ mod check;
 mod commands;
 mod decide;
 pub mod decisions;
+mod door;
 mod formats;
 mod put;
 mod quickstart;
@@ -13,6 +14,7 @@ pub mod render;
 pub mod listing;
 pub mod serve;
 mod table;
+mod token;
 
 use crate::{agent, config};
 use args::{Cli, Command};
@@ -67,7 +69,11 @@ impl From<agent::Error> for Failure {
             E::Busy { .. } => "stop the other one, or ask it: git-intake status",
             E::Held { .. } => return Failure::of(HELD, &error),
             E::NoFabric { .. } => "make one: git-intake init --fabric fabric-1",
-            E::NotFound { .. } | E::Refused { .. } => return Failure::of(1, &error),
+            E::NotFound { .. }
+            | E::Refused { .. }
+            | E::Invalid { .. }
+            | E::Exists { .. }
+            | E::Stale { .. } => return Failure::of(1, &error),
             E::WorkTree(_) => "look at the path that is named, and at the rights of this user",
             E::Store(_) => {
                 "free the disk or the store; git-intake rebuild makes the store again from git"
@@ -142,6 +148,7 @@ fn run(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Operations(it) => commands::operations(&it, context),
         Command::Conflicts(it) => commands::conflicts(&it, context),
         Command::Verify(it) => commands::verify(&it, context),
+        Command::Token(it) => token::token(&it, context),
         Command::Rebuild(it) => commands::rebuild(&it, context),
         Command::Man(it) => args::write_man(&it.dir).map(|()| 0).map_err(Failure::from),
         Command::Completions(it) => {

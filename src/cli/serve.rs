@@ -1,12 +1,13 @@
 //! `run`: the agent. One thread a repository, one for the socket of each, signals here.
 
+use super::door::{self, Door};
 use super::reach::{self, Reach};
 use super::{Context, Failure};
 use crate::agent::lane::Lane;
 use crate::agent::run::{self, Ends};
 use crate::config::{self, RepositorySettings, Settings};
 use crate::step::Steps;
-use crate::{api, telemetry};
+use crate::telemetry;
 use crossbeam_channel::Receiver;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::path::{Path, PathBuf};
@@ -40,7 +41,6 @@ struct Working {
     name: String,
     ends: Ends,
     thread: JoinHandle<Result<(), String>>,
-    _server: api::Server,
     beats: u64,
     silent_since: std::time::Instant,
 }
@@ -73,7 +73,7 @@ pub(super) fn serve_one(reach: &Reach) -> Result<(), Failure> {
     serve(&reach.settings, std::slice::from_ref(&reach.repository), &signals).map(drop)
 }
 
-fn settings_of(
+pub(super) fn settings_of(
     repo: Option<&Path>,
     context: &Context,
 ) -> Result<(Settings, Vec<RepositorySettings>), Failure> {
@@ -145,9 +145,13 @@ fn serve(
     interrupt().store(false, Ordering::Relaxed);
     let (ready, is_ready) = crossbeam_channel::bounded(repositories.len().max(1));
     let mut lanes = Vec::new();
+    let mut doors = Vec::new();
     for it in repositories {
         match start(settings, it, ready.clone()) {
-            Ok(it) => lanes.push(it),
+            Ok((working, door)) => {
+                lanes.push(working);
+                doors.push(door);
+            }
             Err(failure) if repositories.len() == 1 => return Err(failure),
             // One repository in trouble must not keep the others from working.
             Err(failure) => {
@@ -160,6 +164,30 @@ fn serve(
             Failure::said(1, "no repository can be served").hint("the log says why for each")
         );
     }
+    let server = match door::open(settings, doors) {
+        Ok(it) => it,
+        Err(failure) => {
+            stop(lanes);
+            return Err(failure);
+        }
+    };
+    let told = supervise(settings, &mut lanes, signals, &is_ready);
+    if matches!(told, Ok(Told::Stop)) {
+        telemetry::stopping();
+    }
+    // No more questions first, so that the lanes end with what they have.
+    drop(server);
+    stop(lanes);
+    told
+}
+
+/// Looks after the lanes until the process is told something.
+fn supervise(
+    settings: &Settings,
+    lanes: &mut [Working],
+    signals: &Receiver<Told>,
+    is_ready: &Receiver<()>,
+) -> Result<Told, Failure> {
     let mut told = None;
     let mut waiting = lanes.len();
     let every = telemetry::watchdog().unwrap_or(LOOK_EVERY).min(LOOK_EVERY);
@@ -177,17 +205,11 @@ fn serve(
             default(every) => (),
         }
         let silence_max = settings.push.wall_timeout + SILENCE_MARGIN;
-        if let Some(failure) = look_after(&mut lanes, silence_max) {
-            stop(lanes);
+        if let Some(failure) = look_after(lanes, silence_max) {
             return Err(failure);
         }
     }
-    let told = told.unwrap_or(Told::Stop);
-    if told == Told::Stop {
-        telemetry::stopping();
-    }
-    stop(lanes);
-    Ok(told)
+    Ok(told.unwrap_or(Told::Stop))
 }
 
 /// Feeds the watchdog while every lane moves, and notices one that ended.
@@ -217,18 +239,17 @@ fn start(
     settings: &Settings,
     repository: &RepositorySettings,
     ready: crossbeam_channel::Sender<()>,
-) -> Result<Working, Failure> {
+) -> Result<(Working, Door), Failure> {
     let mut lane = Lane::open(settings, repository, interrupt(), Steps::default())?;
     let (ends, inside) = run::channels();
-    let socket = lane.state.socket();
-    let server = api::Server::start(&socket, ends.asked.clone()).map_err(|it| {
-        Failure::of(1, &it).hint(format!("cannot serve the socket {}", socket.display()))
-    })?;
+    let door = Door::of(&lane, &ends);
+    let is_ready = door.ready.clone();
     let name = repository.path.display().to_string();
     let label = name.clone();
     let thread = std::thread::Builder::new().name("lane".to_owned()).spawn(move || {
         let work = std::panic::AssertUnwindSafe(|| {
             run::work(&mut lane, &inside, || {
+                is_ready.store(true, Ordering::Relaxed);
                 // The supervisor may be stopping already.
                 let _ = ready.try_send(());
             })
@@ -240,7 +261,7 @@ fn start(
         .inspect_err(|reason| tracing::error!(repository = %label, reason, "the lane ended"))
     })?;
     let silent_since = crate::clock::instant();
-    Ok(Working { name, ends, thread, _server: server, beats: 0, silent_since })
+    Ok((Working { name, ends, thread, beats: 0, silent_since }, door))
 }
 
 /// Lets every lane finish its turn, and waits for it.

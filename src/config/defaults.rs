@@ -2,8 +2,8 @@
 //! test keeps it so.
 
 use super::{
-    FetchSettings, IntakeSettings, LogFormat, LogSettings, PushSettings, RepositorySettings,
-    Settings, YamlSettings,
+    ApiSettings, FetchSettings, IntakeSettings, LogFormat, LogSettings, PushSettings,
+    RepositorySettings, Settings, YamlSettings,
 };
 use crate::catalog::Breadth;
 use crate::model::conflict::ConflictStrategy;
@@ -31,6 +31,7 @@ impl Default for Settings {
             yaml: YamlSettings::default(),
             push: PushSettings::default(),
             fetch: FetchSettings::default(),
+            api: ApiSettings::default(),
             state_dir: None,
             log: LogSettings::default(),
         }

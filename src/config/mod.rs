@@ -3,13 +3,17 @@
 //! `packaging/config.yaml` is the default, the documentation and the installed example at once; a
 //! test keeps it equal to what is built in. Layers: default, file, environment, flags.
 
+mod api;
 mod defaults;
 mod kinds;
+mod log;
 mod state;
 pub mod units;
 
+pub use api::{ApiSettings, PeerScope};
 pub use kinds::read as read_kinds;
-pub use state::StateDir;
+pub use log::{LogFormat, LogSettings};
+pub use state::{StateDir, agent_dir};
 
 use crate::catalog::{Breadth, Catalog, Definition};
 use crate::model::conflict::ConflictStrategy;
@@ -93,6 +97,8 @@ pub struct Settings {
     pub push: PushSettings,
     /// Hearing of what others pushed.
     pub fetch: FetchSettings,
+    /// The door for programs.
+    pub api: ApiSettings,
     /// Where the store, the lock and the socket live.
     pub state_dir: Option<PathBuf>,
     /// What the agent says.
@@ -227,28 +233,6 @@ pub struct FetchSettings {
     pub every: Option<Duration>,
 }
 
-/// What the agent says while it runs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LogSettings {
-    /// In which form.
-    pub format: LogFormat,
-    /// How much.
-    pub level: String,
-}
-
-/// The form of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// Text on a terminal, else JSON.
-    Auto,
-    /// For people.
-    Text,
-    /// For machines.
-    Json,
-}
-
 impl FabricSettings {
     /// A fabric in the directory of its name, with the general settings.
     pub fn new(name: FabricName, dir: Option<RepoPath>) -> FabricSettings {
@@ -334,6 +318,7 @@ pub fn load(file: Option<&Path>) -> Result<Settings, Error> {
         it.ca_file = it.ca_file.as_ref().map(|path| base.join(path));
     }
     settings.kinds_dir = settings.kinds_dir.map(|dir| base.join(dir));
+    settings.api.lie_below(base);
     let ours = std::env::vars().filter(|(name, _)| name.starts_with(PREFIX));
     let mut settings = with_environment(settings, ours.collect())?;
     check(&settings, file)?;
@@ -421,6 +406,7 @@ fn leaves(tree: &serde_json::Value) -> BTreeMap<String, String> {
 fn check(settings: &Settings, file: Option<&Path>) -> Result<(), Error> {
     let place = file.map_or("the settings".to_owned(), |it| it.display().to_string());
     let invalid = |message| Err(Error::Invalid { place: place.clone(), message });
+    settings.api.check(&place)?;
     for (n, it) in settings.repositories.iter().enumerate() {
         if it.path.as_os_str().is_empty() {
             return invalid(format!("entry {} of `repositories` has no `path`", n + 1));

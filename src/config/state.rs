@@ -47,6 +47,28 @@ impl StateDir {
         temp.persist(pointer(git_dir)).map(drop).map_err(|it| it.error)
     }
 
+    /// Where the agent that works here keeps what belongs to no lane, as it said itself.
+    fn home(&self) -> Option<PathBuf> {
+        let text = std::fs::read_to_string(self.dir.join("home")).ok()?;
+        Some(PathBuf::from(text.trim())).filter(|it| it.is_absolute())
+    }
+
+    /// Tells commands where the agent keeps what belongs to no lane.
+    pub fn tell_home(&self, home: &Path) -> io::Result<()> {
+        use io::Write as _;
+        if self.home().as_deref() == Some(home) {
+            return Ok(());
+        }
+        let mut temp = tempfile::NamedTempFile::new_in(&self.dir)?;
+        temp.write_all(home.as_os_str().as_bytes())?;
+        temp.persist(self.dir.join("home")).map(drop).map_err(|it| it.error)
+    }
+
+    /// The last part of its path, which names the repository among others.
+    pub fn name(work_tree: &Path) -> String {
+        name(work_tree)
+    }
+
     /// The sled store.
     pub fn store(&self) -> PathBuf {
         self.dir.join("store")
@@ -78,6 +100,15 @@ impl StateDir {
             "/tmp/git-intake-{}-{digest}/agent.sock",
             rustix::process::getuid().as_raw()
         ))
+    }
+}
+
+/// Where an agent keeps what belongs to no lane (its tokens, its audit): the state directory that was
+/// configured, else what an agent said, else the first lane's own.
+pub fn agent_dir(configured: Option<&Path>, first: &StateDir) -> PathBuf {
+    match configured {
+        Some(dir) => dir.to_owned(),
+        None => first.home().unwrap_or_else(|| first.dir.clone()),
     }
 }
 

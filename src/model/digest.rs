@@ -26,6 +26,11 @@ impl Sha256 {
         Sha256(hasher.finalize().into())
     }
 
+    /// Its 32 bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The first twelve hexadecimal digits, for names of files.
     pub fn short(&self) -> String {
         self.to_string().chars().take(12).collect()

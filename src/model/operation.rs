@@ -122,6 +122,10 @@ pub enum Trigger {
     Schedule,
     /// A person at the command line.
     Cli,
+    /// A program, through the API.
+    Api,
+    /// Somebody's server told of a push.
+    Webhook,
 }
 
 macro_rules! serde_word {

@@ -15,6 +15,7 @@ pub fn edit(name: &str, change: EditChange) -> Edit {
         fabric: None,
         change,
         actor: "Ada <ada@example.com>".into(),
+        expected: None,
         strategy: None,
         dry_run: false,
     }

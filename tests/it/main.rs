@@ -20,6 +20,7 @@ mod check;
 mod suite;
 mod verdicts;
 mod agent;
+mod api;
 mod raw;
 mod raw_watch;
 mod raw_programs;

@@ -1,0 +1,140 @@
+//! How a lane stands, for whoever asks: what waits, what is rejected, where one drop is.
+
+use super::Error;
+use super::desk::{LISTED_MAX, Live, Whereabouts};
+use super::lane::Lane;
+use crate::model::digest::Sha256;
+use crate::model::fabric::FabricName;
+use crate::model::operation::{Operation, State};
+use crate::model::path::RawPath;
+use crate::model::record::Reject;
+use crate::model::report::{FabricStatus, IgnoredList, RejectedFile, RepositoryStatus};
+
+/// How many rejected drops `status` names.
+const REJECTED_NAMED_MAX: usize = 1_000;
+/// How many commits ahead of the remote are counted.
+const AHEAD_MAX: usize = 10_000;
+/// How many operations are searched for a drop.
+const SEARCHED_MAX: usize = 1_000;
+
+/// How things stand.
+pub(super) fn status(lane: &Lane, live: &Live) -> Result<RepositoryStatus, Error> {
+    let head = lane.repo.head()?;
+    let held = match lane.head_to_commit_on() {
+        Err(Error::Held { reason }) => Some(reason),
+        Err(error) => return Err(error),
+        Ok(_) => live.held.clone(),
+    };
+    let mut fabrics = Vec::new();
+    for (n, it) in lane.fabrics.iter().enumerate() {
+        let fabric = &it.fabric;
+        let (drops, mut there) = lane.drops(n)?;
+        let rejected_count = there.len() as u64;
+        there.sort();
+        let mut rejected = Vec::new();
+        for path in there.into_iter().take(REJECTED_NAMED_MAX) {
+            let problem = lane.store.reject(&fabric.name, &path)?;
+            let problem = problem.and_then(|it| it.problems.into_iter().next());
+            rejected.push(RejectedFile { path, problem });
+        }
+        fabrics.push(FabricStatus {
+            name: fabric.name.clone(),
+            dir: fabric.dir.clone(),
+            records: lane.store.records_count(&fabric.name),
+            pending: (drops as u64).saturating_sub(rejected_count),
+            progress: it.inbox.progress(),
+            rejected,
+            rejected_count,
+            conflicts: lane
+                .store
+                .conflicts()?
+                .into_iter()
+                .filter(|it| it.fabric == fabric.name)
+                .collect(),
+        });
+    }
+    let (mut remote_shown, mut remote_head, mut unpushed) = (None, None, 0);
+    if let (Some(remote), Some(branch)) = (&lane.settings.remote, &head.branch) {
+        let url = lane.repo.remote_shown(&remote.name);
+        remote_shown = Some(match url {
+            Some(url) => format!("{} ({url})", remote.name),
+            None => format!("{} (not configured)", remote.name),
+        });
+        remote_head = lane.repo.tracking(&remote.name, branch)?;
+        if let Some(tip) = head.commit {
+            unpushed = lane.repo.ahead(tip, remote_head, AHEAD_MAX)?;
+        }
+    }
+    Ok(RepositoryStatus {
+        work_tree: lane.repo.work_tree().display().to_string(),
+        running: live.running,
+        branch: head.branch,
+        head: head.commit,
+        remote: remote_shown,
+        remote_head,
+        unpushed,
+        held,
+        waiting: live.waiting.clone(),
+        polled: live.polled.clone(),
+        turns: live.turns,
+        fabrics,
+    })
+}
+
+pub(super) fn rejects(lane: &Lane) -> Result<Vec<Reject>, Error> {
+    let mut found = Vec::new();
+    for (n, it) in lane.fabrics.iter().enumerate() {
+        let (_, mut there) = lane.drops(n)?;
+        there.sort();
+        for path in there.into_iter().take(LISTED_MAX - found.len()) {
+            found.extend(lane.store.reject(&it.fabric.name, &path)?);
+        }
+    }
+    Ok(found)
+}
+
+pub(super) fn ignored(lane: &Lane) -> Result<Vec<IgnoredList>, Error> {
+    let fabrics = lane.fabrics.iter().enumerate();
+    let lists = fabrics.map(|(n, it)| {
+        let (entries, count) = lane.ignored(n)?;
+        Ok(IgnoredList { fabric: it.fabric.name.clone(), entries, count: count as u64 })
+    });
+    lists.collect()
+}
+
+pub(super) fn whereabouts(
+    lane: &Lane,
+    path: &RawPath,
+    drop_id: &Sha256,
+    fabric: &FabricName,
+) -> Result<Whereabouts, Error> {
+    if let Some(it) = lane.store.reject(fabric, path)?.filter(|it| it.drop_id == *drop_id) {
+        return Ok(Whereabouts::Rejected { problems: it.problems });
+    }
+    // While the drop lies there, an older operation that took the same bytes says nothing of it.
+    let raw = lane.fabrics.iter().find(|it| it.fabric.name == *fabric).map(|it| it.fabric.raw());
+    if let Some(place) = raw.and_then(|it| it.join(&path.to_string()).ok())
+        && let Ok(Some(bytes)) = lane.tree.read(&place, lane.settings.bytes_max)
+        && Sha256::of_drop(path.as_bytes(), &bytes) == *drop_id
+    {
+        return Ok(Whereabouts::Waiting);
+    }
+    let newest = lane.store.operations(SEARCHED_MAX)?;
+    let took = |it: &&Operation| it.taken.iter().any(|it| it.drop_id == *drop_id);
+    let Some(operation) = newest.iter().find(took) else { return Ok(Whereabouts::Waiting) };
+    let report = operation.files.iter().find(|it| it.path == *path);
+    let Some(report) = report.cloned().map(Box::new) else { return Ok(Whereabouts::Waiting) };
+    Ok(match &operation.state {
+        State::Pushed { commit_id } => Whereabouts::Pushed { commit_id: *commit_id, report },
+        State::Committed { commit_id, .. } => {
+            Whereabouts::Committed { commit_id: Some(*commit_id), report }
+        }
+        State::Local { commit_id } => {
+            Whereabouts::Committed { commit_id: Some(*commit_id), report }
+        }
+        State::Done => Whereabouts::Committed { commit_id: None, report },
+        State::Planned | State::Applied | State::Undone { .. } | State::Held { .. } => {
+            Whereabouts::Waiting
+        }
+    })
+}

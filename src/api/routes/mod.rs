@@ -1,0 +1,61 @@
+//! The routes: which path leads to which answer, and what stands before all of them.
+
+mod audit;
+mod conflicts;
+mod edits;
+mod fabrics;
+mod health;
+mod operations;
+mod repositories;
+mod resources;
+
+use super::house::House;
+use super::{ask, auth, dress, openapi, writes};
+use axum::{Router, middleware};
+use std::sync::Arc;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// All routes that the document describes.
+pub(super) fn described() -> OpenApiRouter<Arc<House>> {
+    OpenApiRouter::with_openapi(openapi::frame())
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
+        .routes(routes!(health::openapi))
+        .routes(routes!(repositories::list))
+        .routes(routes!(repositories::show))
+        .routes(routes!(fabrics::list))
+        .routes(routes!(fabrics::show))
+        .routes(routes!(resources::list, edits::create))
+        .routes(routes!(resources::show, edits::replace, edits::change, edits::remove))
+        .routes(routes!(operations::list))
+        .routes(routes!(operations::show))
+        .routes(routes!(conflicts::list))
+        .routes(routes!(audit::list))
+}
+
+/// The whole door: routes, and around them who may come in, and the shape of every answer.
+pub(super) fn router(house: Arc<House>) -> Router {
+    Router::from(described())
+        .route(ask::ROUTE, ask::route())
+        .layer(CatchPanicLayer::new())
+        .layer(middleware::from_fn_with_state(house.clone(), writes::once))
+        .layer(middleware::from_fn_with_state(house.clone(), auth::admit))
+        .layer(middleware::from_fn_with_state(house.clone(), dress::dress))
+        .layer(CompressionLayer::new())
+        .with_state(house)
+}
+
+/// Runs what reads a disk beside the thread that serves everybody.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, super::refusal::Refusal> + Send + 'static,
+) -> Result<T, super::refusal::Refusal> {
+    use super::refusal::{ErrorCode, Refusal};
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a read went wrong");
+        Err(Refusal::new(ErrorCode::InternalError, "a mistake of the agent's own"))
+    })
+}

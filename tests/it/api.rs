@@ -1,0 +1,449 @@
+//! The door for programs, from outside: the real agent, over TCP and over its socket.
+
+use crate::agent::{Agent, intake, on_remote, output, text, until};
+use crate::world::{World, vpc};
+use reqwest::blocking::{Client, Response};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use std::net::TcpListener;
+use std::process::Stdio;
+
+/// A world with an agent at work and its API on a port of its own.
+pub struct Api {
+    pub world: World,
+    pub agent: Agent,
+    pub base: String,
+    pub client: Client,
+    pub admin: String,
+}
+
+/// The answer of the API, read.
+#[derive(Debug)]
+pub struct Got {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: Value,
+}
+
+impl Api {
+    pub fn new() -> Api {
+        Api::with("", &["fabric-1"])
+    }
+
+    /// With more settings, indented below `api:`, and with these fabrics.
+    pub fn with(more: &str, fabrics: &[&str]) -> Api {
+        let world = World::in_memory();
+        for fabric in fabrics {
+            let out = output(&world, &["init", "--fabric", fabric]);
+            assert!(out.status.success(), "{}", text(&out));
+        }
+        let out = output(&world, &["token", "add", "boss", "--scope", "admin"]);
+        assert!(out.status.success(), "{}", text(&out));
+        let admin = String::from_utf8(out.stdout).unwrap().trim().to_owned();
+        // Free for a moment at least; who else takes it makes the agent say so and the test fail.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = world.dir.path().join("config.yaml");
+        let settings = format!("api:\n  listen: [\"127.0.0.1:{port}\"]\n{more}\n");
+        std::fs::write(&config, settings).unwrap();
+        let work = world.work();
+        let args = ["run", "--config", config.to_str().unwrap(), work.to_str().unwrap()];
+        let log = std::fs::File::create(world.dir.path().join("agent.log")).unwrap();
+        let child = intake(&world, &args).stderr(log).stdout(Stdio::null()).spawn().unwrap();
+        let agent = Agent(child);
+        // Whoever comes second finds the provider in place.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder().no_proxy().build().unwrap();
+        let base = format!("http://127.0.0.1:{port}");
+        let ready =
+            || client.get(format!("{base}/readyz")).send().is_ok_and(|it| it.status().is_success());
+        until("the API is ready", ready);
+        Api { world, agent, base, client, admin }
+    }
+
+    pub fn token(&self, args: &[&str]) -> String {
+        let mut all = vec!["token", "add"];
+        all.extend(args);
+        let out = output(&self.world, &all);
+        assert!(out.status.success(), "{}", text(&out));
+        String::from_utf8(out.stdout).unwrap().trim().to_owned()
+    }
+
+    pub fn send(&self, method: &str, path: &str, token: &str, body: Option<&Value>) -> Got {
+        self.send_with(method, path, token, body, &[])
+    }
+
+    pub fn send_with(
+        &self,
+        method: &str,
+        path: &str,
+        token: &str,
+        body: Option<&Value>,
+        headers: &[(&str, &str)],
+    ) -> Got {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let mut request = self.client.request(method, format!("{}{path}", self.base));
+        if !token.is_empty() {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        read(request.send().unwrap())
+    }
+
+    pub fn get(&self, path: &str) -> Value {
+        let got = self.send("GET", path, &self.admin, None);
+        assert_eq!(got.status, 200, "{path}: {}", got.body);
+        got.body
+    }
+
+    pub fn post(&self, path: &str, body: Value) -> Got {
+        self.send("POST", path, &self.admin, Some(&body))
+    }
+
+    /// Makes a VPC and gives its id.
+    pub fn made(&self, name: &str) -> String {
+        let body = json!({"fabric": "fabric-1", "content": vpc(name)});
+        let got = self.post("/api/v1/resources", body);
+        assert_eq!(got.status, 201, "{}", got.body);
+        got.body["id"].as_str().unwrap().to_owned()
+    }
+}
+
+fn read(response: Response) -> Got {
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let text = response.text().unwrap();
+    let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    Got { status, headers, body }
+}
+
+impl Got {
+    /// It is a no in the one shape, of this kind.
+    #[track_caller]
+    pub fn refused(&self, status: u16, code: &str) -> &Got {
+        assert_eq!(
+            (self.status, self.body["error_code"].as_str()),
+            (status, Some(code)),
+            "{self:?}"
+        );
+        self.in_shape()
+    }
+
+    #[track_caller]
+    pub fn in_shape(&self) -> &Got {
+        let keys: Vec<&String> = self.body.as_object().map(|it| it.keys().collect()).unwrap();
+        assert_eq!(keys, ["error", "error_code", "details", "request_id", "timestamp"], "{self:?}");
+        assert_eq!(self.headers["x-request-id"], self.body["request_id"].as_str().unwrap());
+        self
+    }
+}
+
+const UNKNOWN: &str = "00000000-0000-5000-8000-000000000000";
+
+/// What one route is asked in the contract test.
+struct Row {
+    route: &'static str,
+    /// `open`, `read`, `write` or `admin`.
+    scope: &'static str,
+    /// What the parts in braces are, and are not.
+    known: String,
+    unknown: String,
+    /// What is sent, and answered.
+    body: Option<Value>,
+    status: u16,
+    /// It is about one fabric, which a token for another does not reach.
+    of_fabric: bool,
+}
+
+fn row(route: &'static str, scope: &'static str, known: &str, unknown: &str, status: u16) -> Row {
+    let (known, unknown) = (known.to_owned(), unknown.to_owned());
+    Row { route, scope, known, unknown, body: None, status, of_fabric: false }
+}
+
+impl Row {
+    fn sends(mut self, body: Value) -> Row {
+        self.body = Some(body);
+        self
+    }
+
+    fn of_fabric(mut self) -> Row {
+        self.of_fabric = true;
+        self
+    }
+}
+
+/// One row a route; a route that is described and not here fails the test.
+fn rows(api: &Api) -> Vec<Row> {
+    let vpc_1 = api.made("vpc-1");
+    let gone = api.made("vpc-2");
+    let operations = api.get("/api/v1/fabrics/fabric-1/sync-operations");
+    let operation = operations["results"][0]["id"].as_str().unwrap().to_owned();
+    let repository =
+        api.get("/api/v1/repositories")["results"][0]["id"].as_str().unwrap().to_owned();
+    let text = json!({"content": vpc("vpc-1")});
+    vec![
+        row("GET /healthz", "open", "", "", 200),
+        row("GET /readyz", "open", "", "", 200),
+        row("GET /metrics", "read", "", "", 200),
+        row("GET /api/v1/openapi.json", "open", "", "", 200),
+        row("GET /api/v1/audit", "admin", "", "", 200),
+        row("GET /api/v1/repositories", "read", "", "", 200),
+        row("GET /api/v1/repositories/{id}", "read", &repository, "none", 200).of_fabric(),
+        row("GET /api/v1/fabrics", "read", "", "", 200),
+        row("GET /api/v1/fabrics/{id}", "read", "fabric-1", "none", 200).of_fabric(),
+        row("GET /api/v1/resources", "read", "", "", 200),
+        row("POST /api/v1/resources", "write", "", "", 201)
+            .sends(json!({"fabric": "fabric-1", "content": vpc("vpc-9")}))
+            .of_fabric(),
+        row("GET /api/v1/resources/{id}", "read", &vpc_1, UNKNOWN, 200).of_fabric(),
+        row("PUT /api/v1/resources/{id}", "write", &vpc_1, UNKNOWN, 200).sends(text).of_fabric(),
+        row("PATCH /api/v1/resources/{id}", "write", &vpc_1, UNKNOWN, 200)
+            .sends(json!({"set": {"spec.mode": "l3flat"}}))
+            .of_fabric(),
+        row("DELETE /api/v1/resources/{id}", "write", &gone, UNKNOWN, 200)
+            .sends(json!({"dry_run": false}))
+            .of_fabric(),
+        row("GET /api/v1/fabrics/{id}/sync-operations", "read", "fabric-1", "none", 200)
+            .of_fabric(),
+        row("GET /api/v1/sync-operations/{id}", "read", &operation, UNKNOWN, 200).of_fabric(),
+        row("GET /api/v1/fabrics/{id}/conflicts", "read", "fabric-1", "none", 200).of_fabric(),
+    ]
+}
+
+#[test]
+fn every_route_keeps_the_contract() {
+    let api = Api::new();
+    let read = api.token(&["reader", "--scope", "read"]);
+    let write = api.token(&["writer", "--scope", "write"]);
+    let other = api.token(&["other", "--scope", "admin", "--fabric", "fabric-2"]);
+    let document = api.get("/api/v1/openapi.json");
+    let rows = rows(&api);
+    let methods = |path: &str| -> Vec<String> {
+        let item = document["paths"][path].as_object().unwrap();
+        item.keys().map(|it| it.to_uppercase()).collect()
+    };
+    let mut described: Vec<String> = Vec::new();
+    for path in document["paths"].as_object().unwrap().keys() {
+        described.extend(methods(path).iter().map(|it| format!("{it} {path}")));
+    }
+    let named: Vec<&str> = rows.iter().map(|it| it.route).collect();
+    for route in &described {
+        assert!(named.contains(&route.as_str()), "{route} has no row in the table");
+    }
+    assert_eq!(named.len(), described.len(), "a row is of no route");
+    for row in &rows {
+        let (method, template) = row.route.split_once(' ').unwrap();
+        let path = filled(template, &row.known);
+        let ask = |path: &str, token: &str| api.send(method, path, token, row.body.as_ref());
+        println!("{}", row.route);
+        if row.scope != "open" {
+            ask(&path, "").refused(401, "AUTHENTICATION_REQUIRED");
+            let wrong = format!("{}0", api.admin);
+            ask(&path, &wrong).refused(401, "AUTHENTICATION_REQUIRED");
+        }
+        match row.scope {
+            "write" => drop(ask(&path, &read).refused(403, "PERMISSION_DENIED")),
+            "admin" => drop(ask(&path, &write).refused(403, "PERMISSION_DENIED")),
+            _ => (),
+        }
+        if row.of_fabric {
+            let got = ask(&path, &other);
+            assert_eq!(got.in_shape().status, 403, "{got:?}");
+        }
+        if !row.unknown.is_empty() {
+            let got = ask(&filled(template, &row.unknown), &api.admin);
+            assert_eq!(got.in_shape().status, 404, "{got:?}");
+        }
+        if row.body.is_some() {
+            let nonsense = json!({"nonsense": 1});
+            api.send(method, &path, &api.admin, Some(&nonsense)).refused(400, "VALIDATION_FAILED");
+            let large = Value::String("x".repeat(12 << 20));
+            api.send(method, &path, &api.admin, Some(&large)).refused(413, "PAYLOAD_TOO_LARGE");
+        } else {
+            let long = "x".repeat(70_000);
+            let long = [("X-Long", long.as_str())];
+            assert_eq!(api.send_with(method, &path, &api.admin, None, &long).status, 431);
+        }
+        let others = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+        let verb = others.iter().find(|it| !methods(template).contains(&(**it).to_owned()));
+        if let Some(verb) = verb {
+            let got = api.send(verb, &path, &api.admin, None);
+            let allow = got.refused(405, "METHOD_NOT_ALLOWED").headers["allow"].to_str().unwrap();
+            for it in methods(template) {
+                assert!(allow.contains(&it), "{allow} lacks {it}");
+            }
+        }
+        // By the plugin's prefix and with a slash at the end, as its clients ask.
+        let path = match path.strip_prefix("/api/v1") {
+            Some(tail) => format!("/api/plugins/hedgehog{tail}/"),
+            None => path,
+        };
+        let token = if row.scope == "open" { "" } else { &api.admin };
+        let got = ask(&path, token);
+        assert_eq!(got.status, row.status, "{}: {got:?}", row.route);
+    }
+}
+
+fn filled(template: &str, with: &str) -> String {
+    match (template.find('{'), template.find('}')) {
+        (Some(from), Some(to)) => format!("{}{with}{}", &template[..from], &template[to + 1..]),
+        _ => template.to_owned(),
+    }
+}
+
+#[test]
+fn the_description_is_what_it_was() {
+    let document = git_intake::api::document().to_pretty_json().unwrap();
+    insta::assert_snapshot!("openapi", document);
+}
+
+#[test]
+fn a_resource_is_made_read_changed_and_removed_by_commits_with_a_name() {
+    let api = Api::new();
+    let writer = api.token(&["Ada <ada@example.com>", "--scope", "write"]);
+    let body = json!({"fabric": "fabric-1", "content": vpc("vpc-1")});
+    let made = api.send("POST", "/api/v1/resources", &writer, Some(&body));
+    assert_eq!(made.status, 201, "{made:?}");
+    assert_eq!(made.body["delivery"]["state"], "pushed");
+    let at = made.headers["location"].to_str().unwrap().to_owned();
+    assert!(on_remote(&api.world, "managed/vpcs/vpc-1.yaml"));
+    let trailer = ["log", "-1", "--format=%(trailers:key=Intake-Actor,valueonly)"];
+    assert_eq!(api.world.git(&trailer).trim(), "Ada <ada@example.com>");
+    let operations =
+        api.get("/api/v1/fabrics/fabric-1/sync-operations?operation_type=record_to_git");
+    assert_eq!(operations["count"], 1);
+    assert_eq!(operations["results"][0]["trigger"], "api");
+    assert_eq!(operations["results"][0]["actor"], "Ada <ada@example.com>");
+    assert_eq!(operations["results"][0]["id"], made.body["operation_id"]);
+    // Twice the same is told apart from the first time.
+    api.send("POST", "/api/v1/resources", &writer, Some(&body)).refused(409, "ALREADY_EXISTS");
+
+    let seen = api.send("GET", &at, &writer, None);
+    assert_eq!(seen.body["desired"]["content"], vpc("vpc-1"));
+    let etag = seen.headers["etag"].to_str().unwrap();
+    let change = json!({"set": {"spec.subnets.default.vlan": 1005}});
+    let with = |etag| api.send_with("PATCH", &at, &writer, Some(&change), &[("If-Match", etag)]);
+    let changed = with(etag);
+    assert_eq!(changed.status, 200, "{changed:?}");
+    assert!(changed.body["after"].as_str().unwrap().contains("vlan: 1005}"));
+    // A lost update is refused.
+    with(etag).refused(412, "PRECONDITION_FAILED");
+    let wrong = json!({"content": "apiVersion: v1\nkind: [\n"});
+    let got = api.send("PUT", &at, &writer, Some(&wrong));
+    got.refused(422, "VALIDATION_FAILED");
+    let place = &got.body["details"]["validation_errors"][0];
+    assert!(place["line"].is_u64() && place["column"].is_u64(), "{got:?}");
+    let gone = api.send("DELETE", &at, &writer, None);
+    assert_eq!(gone.status, 200, "{gone:?}");
+    assert!(!on_remote(&api.world, "managed/vpcs/vpc-1.yaml"));
+    api.send("GET", &at, &writer, None).refused(404, "RESOURCE_NOT_FOUND");
+
+    let audit = api.get("/api/v1/audit");
+    let lines = audit["results"].as_array().unwrap();
+    let statuses: Vec<u64> = lines.iter().map(|it| it["status"].as_u64().unwrap()).collect();
+    assert_eq!(statuses, [200, 422, 412, 200, 409, 201], "{audit}");
+    assert_eq!(lines[5]["commit_id"], made.body["commit_id"]);
+    assert_eq!(lines[5]["actor"], "Ada <ada@example.com>");
+    assert!(lines[5]["from"].as_str().unwrap().starts_with("127.0.0.1:"));
+    assert!(api.world.git(&["fsck", "--strict", "--no-dangling"]).is_empty());
+}
+
+#[test]
+fn a_post_with_a_key_is_done_once_and_its_answer_outlives_the_agent() {
+    let api = Api::new();
+    let body = json!({"fabric": "fabric-1", "content": vpc("vpc-1")});
+    let send = |api: &Api, body: &Value| {
+        let key = [("Idempotency-Key", "k-1")];
+        api.send_with("POST", "/api/v1/resources", &api.admin, Some(body), &key)
+    };
+    let first = send(&api, &body);
+    assert_eq!(first.status, 201, "{first:?}");
+    let commits = api.world.commits();
+    let second = send(&api, &body);
+    assert_eq!((second.status, &second.body), (201, &first.body));
+    assert_eq!(second.headers["idempotency-replayed"], "true");
+    let other = json!({"fabric": "fabric-1", "content": vpc("vpc-2")});
+    send(&api, &other).refused(422, "IDEMPOTENCY_KEY_REUSED");
+    // Read again with the settings, as after a restart.
+    crate::agent::signal(&api.agent, rustix::process::Signal::HUP);
+    until("the answer is given again", || {
+        let key = [("Idempotency-Key", "k-1")];
+        let url = format!("{}/api/v1/resources", api.base);
+        let request = api.client.post(url).bearer_auth(&api.admin).json(&body);
+        let answer = request.header(key[0].0, key[0].1).send();
+        answer.is_ok_and(|it| {
+            it.status() == StatusCode::CREATED && it.headers().contains_key("idempotency-replayed")
+        })
+    });
+    assert_eq!(api.world.commits(), commits);
+}
+
+#[test]
+fn tokens_are_known_and_forgotten_at_once_in_both_spellings() {
+    let api = Api::new();
+    let token = api.token(&["plugin"]);
+    let spelled = |how: &str| {
+        let url = format!("{}/api/v1/fabrics", api.base);
+        api.client
+            .get(url)
+            .header("Authorization", format!("{how} {token}"))
+            .send()
+            .unwrap()
+            .status()
+    };
+    for how in ["Bearer", "Token", "bearer"] {
+        assert_eq!(spelled(how), 200, "{how}");
+    }
+    assert_eq!(spelled("Basic"), 401);
+    let listed = text(&output(&api.world, &["token", "list"]));
+    assert!(listed.contains("plugin") && !listed.contains(&token), "{listed}");
+    assert!(output(&api.world, &["token", "revoke", "plugin"]).status.success());
+    assert_eq!(spelled("Bearer"), 401);
+}
+
+#[test]
+fn who_asks_too_often_is_told_when_to_come_back() {
+    let api = Api::with("  requests_per_second: 1\n", &["fabric-1"]);
+    let mut last = None;
+    for _ in 0..5 {
+        let got = api.send("GET", "/api/v1/fabrics", &api.admin, None);
+        if got.status != 200 {
+            last = Some(got);
+            break;
+        }
+    }
+    let got = last.expect("nobody was told");
+    let wait: u64 =
+        got.refused(429, "RATE_LIMITED").headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=3).contains(&wait));
+    // Somebody else is not in their way.
+    let other = api.token(&["other"]);
+    assert_eq!(api.send("GET", "/api/v1/fabrics", &other, None).status, 200);
+}
+
+#[test]
+fn long_lists_come_in_pieces() {
+    let api = Api::new();
+    let many: Vec<String> = (0..25).map(|n| vpc(&format!("vpc-{n:02}"))).collect();
+    api.world.drop("many.yaml", many.join("---\n"));
+    until("all are there", || api.get("/api/v1/resources")["count"] == 25);
+    let mut seen = Vec::new();
+    let mut next = Some("/api/v1/resources?kind=vpc&limit=10".to_owned());
+    while let Some(path) = next {
+        let page = api.get(&path);
+        assert_eq!(page["count"], 25);
+        for it in page["results"].as_array().unwrap() {
+            seen.push(it["name"].as_str().unwrap().to_owned());
+        }
+        next = page["next"].as_str().map(str::to_owned);
+    }
+    assert_eq!(seen, (0..25).map(|n| format!("vpc-{n:02}")).collect::<Vec<_>>());
+    assert_eq!(api.get("/api/v1/resources?name=vpc-07")["count"], 1);
+    for wrong in ["limit=0", "limit=x", "offset=-1", "colour=red", "limit=99999"] {
+        let path = format!("/api/v1/resources?{wrong}");
+        api.send("GET", &path, &api.admin, None).refused(400, "VALIDATION_FAILED");
+    }
+}
