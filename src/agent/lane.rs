@@ -139,6 +139,7 @@ impl Lane {
             let (fabric, rules) = (it.fabric(), it.rules(settings));
             FabricLane { fabric, strategies, archive, rules, inbox }
         });
+        settings.unjudged().iter().for_each(|it| tracing::warn!("{it}"));
         let mut lane = Lane {
             fabrics: fabrics.collect(),
             settings: lane_settings(settings, repository, interrupt),

@@ -30,7 +30,10 @@ impl Row {
             plural: self.plural.to_owned(),
             versions: self.served.iter().map(version).collect(),
             owner: self.owner,
-            scope: Scope::Only(self.namespace),
+            scope: match self.namespace {
+                ANYWHERE => Scope::Namespaced,
+                namespace => Scope::Only(namespace),
+            },
             qualified: false,
         }
     }
@@ -58,6 +61,8 @@ const fn controlled(
 
 const BETA: &[&str] = &["v1beta1"];
 const ALPHA: &[&str] = &["v1alpha1"];
+/// Instead of a namespace, where more than one will do.
+const ANYWHERE: &str = "";
 
 pub(super) const ROWS: &[Row] = &[
     user(WIRING, "Switch", "switches", BETA, "default"),
@@ -81,7 +86,8 @@ pub(super) const ROWS: &[Row] = &[
     user(VPC, "ExternalAttachment", "externalattachments", BETA, "default"),
     user(VPC, "ExternalPeering", "externalpeerings", BETA, "default"),
     user(VPC, "IPv4Namespace", "ipv4namespaces", BETA, "default"),
-    user(GATEWAY, "Gateway", "gateways", ALPHA, "default"),
+    // The installer seeds it, and the fabric's own documentation keeps it in fab.
+    user(GATEWAY, "Gateway", "gateways", ALPHA, ANYWHERE),
     user(GATEWAY, "GatewayGroup", "gatewaygroups", ALPHA, "default"),
     user(GATEWAY, "GatewayPeering", "gatewaypeerings", ALPHA, "default"),
     controlled(

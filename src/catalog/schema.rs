@@ -186,6 +186,18 @@ impl Schema {
         self.sort = Sort::Object;
     }
 
+    /// How many rules there are in it, at any depth.
+    pub fn rules_within(&self) -> usize {
+        let inner = self.fields.values().chain(self.rest.as_deref()).chain(self.items.as_deref());
+        let junctors = self.all_of.iter().chain(&self.any_of).chain(&self.one_of);
+        self.rules.len()
+            + inner
+                .chain(junctors)
+                .chain(self.not.as_deref())
+                .map(Schema::rules_within)
+                .sum::<usize>()
+    }
+
     /// The schema of a field, by the keys from here down; `*` is any item of a list.
     pub fn at(&self, path: &[&str]) -> Option<&Schema> {
         path.iter().try_fold(self, |it, key| match (*key, &it.items) {

@@ -41,6 +41,7 @@ pub(super) fn check(it: &args::check::Check, context: &Context) -> Result<u8, Fa
         Some(args::check::SchemaArg::Warn) => SchemaStrategy::Warn,
         Some(args::check::SchemaArg::Enforce) => SchemaStrategy::Enforce,
     };
+    settings.unjudged().iter().for_each(|it| tracing::warn!("{it}"));
     let mut found = Found::default();
     for path in &it.paths {
         found.gather(path, 0)?;

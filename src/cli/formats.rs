@@ -30,6 +30,7 @@ pub fn human(report: &CheckReport, named: &HashSet<RawPath>, colored: bool) -> S
     let it = &report.summary;
     let number = |n: u64, thing: &str| count(usize::try_from(n).unwrap_or(usize::MAX), thing);
     let (style, words) = match it.rejected {
+        0 if it.files == 1 => (Style::Good, "1 file as it should be".to_owned()),
         0 => (Style::Good, format!("{} as they should be", number(it.files, "file"))),
         bad => (Style::Bad, format!("{bad} of {} to be mended", number(it.files, "file"))),
     };

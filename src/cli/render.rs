@@ -87,11 +87,13 @@ fn excerpt_lines(excerpt: &str, line: Option<u32>, column: Option<u32>, paint: P
     // Escapes widen the text, so the caret follows what stands before it, not the column alone.
     let column = usize::try_from(column.unwrap_or(0)).unwrap_or(0);
     let start = column.saturating_sub(EXCERPT_CHARS_MAX);
+    let start = if start < excerpt.chars().count() { start } else { 0 };
     let shown: String = excerpt.chars().skip(start).take(EXCERPT_CHARS_MAX).collect();
     let margin = line.map(|it| it.to_string()).unwrap_or_default();
     let bar = paint.dress(Style::Dim, &format!("{margin} |"));
     let mut out = format!("    {bar} {}\n", printable(&shown));
-    if column > 0 {
+    // Of a very long line only the beginning is known.
+    if column > 0 && column <= excerpt.chars().count() + 1 {
         let before: String = shown.chars().take(column - start - 1).collect();
         let blank = " ".repeat(printable(&before).chars().count());
         let bar = paint.dress(Style::Dim, &format!("{} |", " ".repeat(margin.len())));

@@ -286,6 +286,23 @@ impl Settings {
     pub fn kinds(&self) -> Catalog {
         Catalog::new(self.catalog, &self.definitions)
     }
+
+    /// What the definitions ask for and nobody here looks at, a sentence for each kind.
+    pub fn unjudged(&self) -> Vec<String> {
+        let mut told = Vec::new();
+        for it in &self.definitions {
+            let served = it.entry.versions.iter().filter(|it| it.served);
+            let rules: usize =
+                served.filter_map(|it| it.schema.as_ref()).map(|it| it.rules_within()).sum();
+            if rules > 0 {
+                let (kind, group) = (&it.entry.kind, &it.entry.group);
+                told.push(format!(
+                    "the definition of {kind} ({group}) has {rules} CEL rules (x-kubernetes-validations), which are not judged here: the API server may refuse what is taken"
+                ));
+            }
+        }
+        told
+    }
 }
 
 impl YamlSettings {

@@ -103,7 +103,11 @@ fn unknown<'a>(document: &Document, catalog: &Catalog) -> Kind<'a> {
     let message = format!("there is no {} in {}", key.kind, group_of(&key.group));
     let hint = match nearest {
         Some(it) => format!("did you mean {}, apiVersion {}?", it.kind, it.api_version()),
-        None => "compare kind and apiVersion with the fabric's documentation".to_owned(),
+        None => {
+            "compare kind and apiVersion with the fabric's documentation; a kind that is newer than \
+             this program needs its definition in `kinds_dir`"
+        }
+        .to_owned(),
     };
     let problem = Problem::error("unknown-kind", message).hint(hint);
     let mark = if nearest.is_some_and(|it| it.kind == key.kind) {
@@ -123,7 +127,7 @@ fn unserved(entry: &Entry, version: &str) -> Problem {
     let message = format!("{} is not served in version {version}", entry.kind);
     let hint = format!(
         "write apiVersion: {}, and check the fields: they changed between the versions, so nothing \
-         is rewritten for you",
+         is rewritten for you; a version that is newer needs its definition in `kinds_dir`",
         entry.api_version()
     );
     Problem::error("unserved-version", message).hint(hint)

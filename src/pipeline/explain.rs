@@ -51,7 +51,9 @@ pub fn render(name: &str, problems: &[Problem], colour: bool) -> String {
             let margin = " ".repeat(number.len());
             let bar = paint("34", "|");
             let _ = writeln!(out, "{} {bar} {excerpt}", paint("34", &number));
-            if let Some(column) = it.column {
+            // Of a very long line only the beginning is shown.
+            let shown = u32::try_from(excerpt.chars().count()).unwrap_or(u32::MAX);
+            if let Some(column) = it.column.filter(|it| *it <= shown.saturating_add(1)) {
                 let _ = writeln!(
                     out,
                     "{margin} {bar} {}{}",
@@ -87,6 +89,14 @@ fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_caret_stands_under_what_is_not_shown() {
+        let mut it = Problem::error("syntax", "far right").at(1, 5000);
+        it.excerpt = Some("a".repeat(200));
+        let told = render("a.yaml", &[it], false);
+        assert!(told.contains("a.yaml:1:5000") && !told.contains('^'), "{told}");
+    }
 
     #[test]
     fn a_finding_reads_like_a_compiler_s() {

@@ -39,10 +39,17 @@ pub(super) fn problem(lines: &Lines, fault: Fault) -> Problem {
 /// The text of a file, as far as it can be shown.
 pub(super) fn text(bytes: &[u8]) -> String {
     decode::decode(bytes).unwrap_or_else(|_| match bytes {
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => String::new(),
+        [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
         [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8_lossy(rest).into_owned(),
         _ => String::from_utf8_lossy(bytes).into_owned(),
     })
+}
+
+fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> String {
+    let units = bytes.chunks_exact(2).map(|it| unit([it[0], it[1]]));
+    let lossy = |it: Result<char, _>| it.unwrap_or(char::REPLACEMENT_CHARACTER);
+    char::decode_utf16(units).map(lossy).collect()
 }
 
 /// One line of the file (counted from 1), safe to show.

@@ -7,10 +7,15 @@ use super::Fault;
 /// lines and columns are those of the file.
 pub fn decode(bytes: &[u8]) -> Result<String, Fault> {
     let text = match bytes {
-        [0xef, 0xbb, 0xbf, rest @ ..] => utf8(rest)?,
+        [0xef, 0xbb, 0xbf, rest @ ..] => utf8(rest, 3)?,
         [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes)?,
         [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes)?,
-        _ => utf8(bytes)?,
+        _ if is_bare_utf16(bytes) => {
+            let message = "this looks like UTF-16 without a byte order mark";
+            let hint = "save the file as UTF-8, or as UTF-16 with a byte order mark";
+            return Err(Fault::new("not-utf-8", message, 0).hint(hint));
+        }
+        _ => utf8(bytes, 0)?,
     };
     let text = match text.contains('\r') {
         true => text.replace("\r\n", "\n").replace('\r', "\n"),
@@ -52,14 +57,26 @@ fn is_odd_break(c: char) -> bool {
     matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}')
 }
 
-fn utf8(bytes: &[u8]) -> Result<String, Fault> {
+/// Says whether every other byte at the beginning is zero, and no other.
+fn is_bare_utf16(bytes: &[u8]) -> bool {
+    const SEEN: usize = 64;
+    let begin = &bytes[..bytes.len().min(SEEN) & !1];
+    let zeros = |first: usize| {
+        begin.chunks_exact(2).all(|it| it[first] == 0 && it[1 - first] != 0 && it[1 - first] < 0x80)
+    };
+    begin.len() >= 4 && (zeros(0) || zeros(1))
+}
+
+/// `before` is how many bytes of the file stand before these.
+fn utf8(bytes: &[u8], before: usize) -> Result<String, Fault> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(text.to_owned()),
         Err(error) => {
             let at = error.valid_up_to();
             let byte = bytes.get(at).copied().unwrap_or_default();
             // Lines are counted in the text before, which is all that can be shown.
-            let message = format!("byte {at} of the file (0x{byte:02x}) is not UTF-8");
+            let place = before + at;
+            let message = format!("byte {place} of the file (0x{byte:02x}) is not UTF-8");
             let hint = "save the file as UTF-8 (in most editors: Save with Encoding)";
             Err(Fault::new("not-utf-8", message, at).hint(hint))
         }
@@ -67,15 +84,33 @@ fn utf8(bytes: &[u8]) -> Result<String, Fault> {
 }
 
 fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, Fault> {
-    let wrong = || {
-        Fault::new("not-utf-16", "the byte order mark says UTF-16, but the rest is not", 0)
-            .hint("save the file as UTF-8")
+    let mut text = String::with_capacity(bytes.len() / 2);
+    let mut place = 2;
+    let wrong = |what: String, at: usize| {
+        Err(Fault::new("not-utf-16", what, at).hint("save the file as UTF-8"))
     };
-    if !bytes.len().is_multiple_of(2) {
-        return Err(wrong());
+    for it in char::decode_utf16(bytes.chunks_exact(2).map(|it| unit([it[0], it[1]]))) {
+        match it {
+            Ok(c) => {
+                text.push(c);
+                place += 2 * c.len_utf16();
+            }
+            Err(it) => {
+                let half = it.unpaired_surrogate();
+                let what = format!(
+                    "byte {place} of the file begins half a character (U+{half:04X}), which is not UTF-16"
+                );
+                return wrong(what, text.len());
+            }
+        }
     }
-    let units = bytes.chunks_exact(2).map(|it| unit([it[0], it[1]]));
-    char::decode_utf16(units).collect::<Result<String, _>>().map_err(|_| wrong())
+    match bytes.len().is_multiple_of(2) {
+        true => Ok(text),
+        false => {
+            let what = "the byte order mark says UTF-16, but the file ends within a character";
+            wrong(what.to_owned(), text.len())
+        }
+    }
 }
 
 #[cfg(test)]
@@ -97,6 +132,15 @@ mod tests {
         assert_eq!(decode(b"a: \0").unwrap_err().rule, "control-character");
         assert_eq!(decode(b"a: \x1b[31m").unwrap_err().rule, "control-character");
         assert_eq!(decode(b"\xff\xfea").unwrap_err().rule, "not-utf-16");
+        let half = decode(b"\xff\xfea\0\x00\xd8b\0").unwrap_err();
+        assert_eq!((half.rule, half.at), ("not-utf-16", 1));
+        assert!(half.message.starts_with("byte 4 of the file") && half.message.contains("U+D800"));
+        for bare in [&b"a\0:\0 \x001\0"[..], b"\0a\0:\0 \x001"] {
+            let it = decode(bare).unwrap_err();
+            assert!(it.rule == "not-utf-8" && it.message.contains("UTF-16"), "{}", it.message);
+        }
+        assert!(decode(b"\xef\xbb\xbfab\xff").unwrap_err().message.starts_with("byte 5 "));
+        assert_eq!(decode("a: \u{9b}31m".as_bytes()).unwrap_err().rule, "control-character");
         assert_eq!(decode("a\u{2028}b".as_bytes()).unwrap_err().rule, "odd-line-end");
         assert_eq!(decode("a\u{85}b".as_bytes()).unwrap_err().rule, "odd-line-end");
         assert_eq!(decode("a\u{fffe}b".as_bytes()).unwrap_err().rule, "control-character");

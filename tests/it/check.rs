@@ -198,6 +198,22 @@ fn a_directory_of_definitions_adds_kinds() {
 }
 
 #[test]
+fn rules_that_nobody_here_judges_are_told_once_for_their_kind() {
+    let rule = "x-kubernetes-validations: [{rule: self.size > 3}], type: object, properties: {size";
+    let widgets = WIDGETS.replace("type: object, properties: {size", rule);
+    let small = WIDGET.replace("size: 5", "size: 1");
+    let desk = Desk::with(&[("kinds/w.yaml", &widgets), ("a.yaml", WIDGET), ("b/b.yaml", &small)]);
+    let out = desk.check(&["a.yaml", "b", "--kinds", "kinds"]);
+    assert!(out.status.success(), "{}", text(&out));
+    let told = String::from_utf8_lossy(&out.stderr).into_owned();
+    let about = "the definition of Widget (example.com) has 1 CEL rules";
+    assert_eq!(told.matches(about).count(), 1, "{told}");
+    desk.write("kinds/w.yaml", WIDGETS);
+    let out = desk.check(&["a.yaml", "--kinds", "kinds"]);
+    assert!(out.stderr.is_empty(), "{}", String::from_utf8_lossy(&out.stderr));
+}
+
+#[test]
 fn any_kind_can_be_taken() {
     let role = "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: r, namespace: x}\n";
     let desk = Desk::with(&[
