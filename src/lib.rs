@@ -17,5 +17,6 @@ pub mod catalog;
 pub mod yaml;
 pub mod model;
 pub mod push;
+pub mod cores;
 pub mod clock;
 pub mod step;

@@ -12,7 +12,7 @@ use std::process::Command;
 /// The rooms from the roof down, and those below that each may name.
 ///
 /// A room may always name itself. `src/lib.rs` declares them all and names none.
-const ROOMS: [(&str, &[&str]); 16] = [
+const ROOMS: [(&str, &[&str]); 17] = [
     ("main", &["cli"]),
     (
         "cli",
@@ -29,6 +29,7 @@ const ROOMS: [(&str, &[&str]); 16] = [
             "yaml",
             "model",
             "push",
+            "cores",
             "clock",
             "step",
         ],
@@ -63,12 +64,13 @@ const ROOMS: [(&str, &[&str]); 16] = [
             "yaml",
             "model",
             "push",
+            "cores",
             "clock",
             "step",
         ],
     ),
-    ("worktree", &["pipeline", "model", "clock", "step"]),
-    ("git", &["model", "push", "clock", "step"]),
+    ("worktree", &["pipeline", "model", "cores", "clock", "step"]),
+    ("git", &["model", "push", "cores", "clock", "step"]),
     ("store", &["model", "clock", "step"]),
     ("telemetry", &["config", "clock"]),
     ("config", &["pipeline", "catalog", "yaml", "model", "step"]),
@@ -77,6 +79,7 @@ const ROOMS: [(&str, &[&str]); 16] = [
     ("yaml", &["model"]),
     ("model", &[]),
     ("push", &[]),
+    ("cores", &[]),
     ("clock", &[]),
     ("step", &[]),
 ];

@@ -1,7 +1,6 @@
 //! What others pushed, brought into the work tree: files, links and the places of submodules, at any
 //! path that git takes.
 
-use super::write::through;
 use super::{Error, WorkTree, beneath};
 use crate::model::path::RepoPath;
 use crate::step::Step;
@@ -10,9 +9,10 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The longest target of a link, in bytes (`PATH_MAX`).
@@ -99,12 +99,12 @@ impl WorkTree {
         match content {
             Foreign::File { bytes, executable } => {
                 let mut temp = self.temp_in(&fd)?;
-                temp.write_all(bytes)?;
-                let mode = temp.as_file().metadata()?.permissions().mode() & 0o777;
+                temp.file().write_all(bytes)?;
+                let mode = temp.file().metadata()?.permissions().mode() & 0o777;
                 // As git has it: whoever may read it may run it.
                 let run = if *executable { (mode & 0o444) >> 2 } else { 0 };
-                temp.as_file().set_permissions(PermissionsExt::from_mode(mode | run))?;
-                self.persist(temp, &fd, name)
+                temp.file().set_permissions(PermissionsExt::from_mode(mode | run))?;
+                self.persist(temp, name)
             }
             Foreign::Link { target } => {
                 self.steps.pass(Step::WriteFile)?;
@@ -196,4 +196,9 @@ fn is_hostile(component: &[u8]) -> bool {
         || component.contains(&b'\\')
         || stem == ".git"
         || stem == "git~1"
+}
+
+/// A path that leads through an open directory, so that nobody can swap it for a link meanwhile.
+fn through(dir: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()))
 }

@@ -11,6 +11,8 @@ mod lease;
 mod mounts;
 mod raw;
 mod report;
+mod temp;
+mod twin;
 pub mod watch;
 mod write;
 
@@ -18,6 +20,7 @@ pub use foreign::Foreign;
 pub use ignore::Ignores;
 pub use list::Listed;
 pub use raw::{OwnMoves, ReadRaw, Removal};
+pub use twin::Twin;
 
 use crate::model::path::RepoPath;
 use crate::step::{Step, Steps};
@@ -89,6 +92,7 @@ pub struct WorkTree {
     own: OwnMoves,
     /// What else no path may cross.
     resolve: ResolveFlags,
+    fresh: twin::Fresh,
 }
 
 impl WorkTree {
@@ -99,7 +103,8 @@ impl WorkTree {
             .map_err(|it| Error::Top { path: path.to_owned(), source: it.into() })?;
         lease::ignore_breaks();
         let (own, resolve) = (OwnMoves::default(), ResolveFlags::empty());
-        Ok(WorkTree { top, path: path.to_owned(), steps, own, resolve })
+        let fresh = twin::Fresh::of_this_process();
+        Ok(WorkTree { top, path: path.to_owned(), steps, own, resolve, fresh })
     }
 
     /// Leaves alone what is mounted below the top.

@@ -1,6 +1,7 @@
 //! Reading a drop, and taking it away once it is safe elsewhere.
 
 use super::lease::{self, Leased};
+use super::temp::Temp;
 use super::{Error, TEMP_PREFIX, WorkTree, beneath, list, mounts, rename_new};
 use crate::model::digest::Sha256;
 use crate::model::document::Intake;
@@ -16,7 +17,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex, PoisonError};
-use tempfile::NamedTempFile;
 
 /// How many drops of one name may lie beside each other after crashes.
 const RECOVERED_MAX: u32 = 1000;
@@ -59,6 +59,8 @@ pub enum ReadRaw {
         intake: Intake,
         /// The kernel vouched that nobody was writing.
         leased: bool,
+        /// As it was, where its inode may become a managed file's.
+        twin: Option<Fingerprint>,
     },
     /// Somebody has it open for writing.
     Busy,
@@ -113,7 +115,7 @@ impl WorkTree {
             if std::fs::symlink_metadata(&place).is_ok_and(|it| it.is_file()) {
                 let bytes = std::fs::read(&place).map_err(failed)?;
                 let intake = Intake::new(path.clone(), bytes);
-                return Ok(ReadRaw::Read { intake, leased: false });
+                return Ok(ReadRaw::Read { intake, leased: false, twin: None });
             }
         }
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
@@ -143,7 +145,8 @@ impl WorkTree {
             Leased::Busy | Leased::Unknown => false,
         };
         // The metadata again: a writer may have finished between opening and the lease.
-        let before = list::fingerprint(&stat()?);
+        let found = stat()?;
+        let before = list::fingerprint(&found);
         if !leased && before != *expected {
             // Without a lease only time tells, and this one has changed since it stood still.
             return Ok(ReadRaw::Changed);
@@ -160,7 +163,8 @@ impl WorkTree {
         if !undisturbed || before != after || bytes.len() as u64 != after.bytes {
             return Ok(ReadRaw::Changed);
         }
-        Ok(ReadRaw::Read { intake: Intake::new(path.clone(), bytes), leased })
+        let twin = (leased && self.may_serve(&file, &found)).then_some(after);
+        Ok(ReadRaw::Read { intake: Intake::new(path.clone(), bytes), leased, twin })
     }
 
     /// Takes a drop away, if its bytes still are those of `drop_id`.
@@ -203,14 +207,14 @@ impl WorkTree {
         };
         let claim = Claim::new(&dir, &name, path, drop_id, bytes_max);
         let mut temp = self.temp_in(&dir).map_err(failed)?;
-        temp.write_all(rest).map_err(failed)?;
+        temp.file().write_all(rest).map_err(failed)?;
         if let Ok(found) = rustix::fs::statat(&dir, &name[..], AtFlags::SYMLINK_NOFOLLOW) {
             // Whoever may mend the drop may mend what is left of it.
             let mode = std::fs::Permissions::from_mode(found.st_mode & 0o777);
-            temp.as_file().set_permissions(mode).map_err(failed)?;
+            temp.file().set_permissions(mode).map_err(failed)?;
         }
         self.steps.pass(Step::Sync).map_err(failed)?;
-        temp.as_file().sync_all().map_err(failed)?;
+        temp.file().sync_all().map_err(failed)?;
         self.leave_raw(&claim, Some((temp, Sha256::of_drop(path.as_bytes(), rest)))).map_err(failed)
     }
 
@@ -236,11 +240,7 @@ impl WorkTree {
     }
 
     /// Claims a drop, and lets it go if it is the one that is meant.
-    fn leave_raw(
-        &self,
-        it: &Claim,
-        rest: Option<(NamedTempFile, Sha256)>,
-    ) -> std::io::Result<Removal> {
+    fn leave_raw(&self, it: &Claim, rest: Option<(Temp<'_>, Sha256)>) -> std::io::Result<Removal> {
         self.steps.pass(Step::Rename)?;
         match it.rename(it.name, &it.hidden) {
             Ok(()) => (),
@@ -265,19 +265,14 @@ impl WorkTree {
     }
 
     /// The claim goes; what is left of it gets its name first.
-    fn drop_claim(
-        &self,
-        it: &Claim,
-        rest: Option<(NamedTempFile, Sha256)>,
-    ) -> std::io::Result<Removal> {
+    fn drop_claim(&self, it: &Claim, rest: Option<(Temp<'_>, Sha256)>) -> std::io::Result<Removal> {
         let remove = || {
             self.steps.pass(Step::Remove)?;
             Ok(rustix::fs::unlinkat(it.dir, &it.hidden[..], AtFlags::empty())?)
         };
         let Some((temp, rest)) = rest else { return remove().map(|()| Removal::Removed) };
         self.steps.pass(Step::Rename)?;
-        let (_, temp) = temp.keep()?;
-        let temp = temp.file_name().unwrap_or_default().as_bytes().to_vec();
+        let temp = temp.keep();
         match it.rename(&temp, it.name) {
             Ok(()) => (),
             // Somebody put another drop there meanwhile.
@@ -337,7 +332,7 @@ impl WorkTree {
     }
 
     /// Opens the directory that holds `full` and gives the last component beside it.
-    fn parent_of(&self, full: &[u8]) -> Result<Option<(OwnedFd, Vec<u8>)>, Errno> {
+    pub(super) fn parent_of(&self, full: &[u8]) -> Result<Option<(OwnedFd, Vec<u8>)>, Errno> {
         let at = full.iter().rposition(|b| *b == b'/');
         let (dir, name) = match at {
             Some(at) => (&full[..at], &full[at + 1..]),

@@ -36,8 +36,8 @@ impl WorkTree {
             return Ok(());
         }
         let mut temp = self.temp_in(&fd).map_err(failed)?;
-        temp.write_all(text.as_bytes()).map_err(failed)?;
-        self.persist(temp, &fd, &name).map_err(failed)
+        temp.file().write_all(text.as_bytes()).map_err(failed)?;
+        self.persist(temp, &name).map_err(failed)
     }
 
     /// Removes a report, if there is one.

@@ -21,7 +21,7 @@ fn raw() -> RepoPath {
 fn report(drop: &RawPath) -> RepoPath {
     let name = crate::model::fabric::FabricName::parse("f").unwrap();
     let dir = RepoPath::parse("f").unwrap();
-    crate::pipeline::tracked::report_path(&crate::model::fabric::Fabric { name, dir }, drop)
+    crate::pipeline::tracked::report_path(&crate::model::fabric::Fabric::flat(name, dir), drop)
 }
 
 fn place() -> Place {

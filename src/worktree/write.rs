@@ -1,44 +1,85 @@
 //! Writing and removing files of ours: whole or not at all, and on the disk before it counts.
 
-use super::{Error, TEMP_PREFIX, WorkTree};
+use super::twin::{self, Twin};
+use super::{Error, WorkTree};
 use crate::model::path::RepoPath;
 use crate::step::Step;
 use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use tempfile::NamedTempFile;
 
 /// Up to so many files are synced one by one; more are synced together with all that the file
 /// system holds, which costs less than a call for each.
 const SYNC_EACH_MAX: usize = 16;
+/// So many files of one directory are one piece of work.
+const PART_FILES: usize = 32;
 
 impl WorkTree {
     /// Writes files, each whole or not at all; when this returns they are on the disk.
     ///
     /// Missing directories are made. On an error some files may be in place: the caller undoes.
     pub fn write_all(&self, files: &[(RepoPath, Arc<[u8]>)]) -> Result<(), Error> {
+        self.place_all(files, &|_| None)
+    }
+
+    /// The same; `twin` names the drop that holds what a file gets where nothing is yet.
+    pub fn place_all(
+        &self,
+        files: &[(RepoPath, Arc<[u8]>)],
+        twin: &(dyn Fn(usize) -> Option<Twin> + Sync),
+    ) -> Result<(), Error> {
         let each = files.len() <= SYNC_EACH_MAX;
         let mut dirs: BTreeSet<RepoPath> = BTreeSet::new();
-        for (path, bytes) in files {
-            let failed = |it: io::Error| Error::file("write", path.as_str().as_bytes(), it);
-            let parent = path.parent().unwrap_or_else(RepoPath::top);
-            let fd = self.make_dirs(&parent, &mut dirs)?;
-            let mut temp = self.temp_in(&fd).map_err(failed)?;
-            temp.write_all(bytes).map_err(failed)?;
-            if each {
-                self.steps.pass(Step::Sync).map_err(failed)?;
-                temp.as_file().sync_all().map_err(failed)?;
-            }
-            self.persist(temp, &fd, path.file_name().as_bytes()).map_err(failed)?;
-            dirs.insert(parent);
+        let mut by_dir: BTreeMap<RepoPath, Vec<usize>> = BTreeMap::new();
+        for (n, (path, _)) in files.iter().enumerate() {
+            by_dir.entry(path.parent().unwrap_or_else(RepoPath::top)).or_default().push(n);
         }
+        for dir in by_dir.keys() {
+            self.make_dirs(dir, &mut dirs)?;
+        }
+        let parts: Vec<(&RepoPath, &[usize])> = by_dir
+            .iter()
+            .flat_map(|(dir, all)| all.chunks(PART_FILES).map(move |part| (dir, part)))
+            .collect();
+        crate::cores::on_all(&parts, |(dir, part)| {
+            let failed = |it: Errno| Error::file("write into", dir.as_str().as_bytes(), it);
+            let fd = self.directory(dir).map_err(failed)?;
+            let shared = !each && twin::gives_nothing(&fd);
+            for n in part.iter().copied() {
+                let (path, bytes) = &files[n];
+                let twin = shared.then(|| twin(n)).flatten();
+                let placed = self.place(&fd, path.file_name().as_bytes(), bytes, twin, each);
+                placed.map_err(|it| Error::file("write", path.as_str().as_bytes(), it))?;
+            }
+            Ok::<_, Error>(())
+        })?;
+        dirs.extend(by_dir.into_keys());
         self.sync_dirs(&dirs, each)
+    }
+
+    fn place(
+        &self,
+        dir: &OwnedFd,
+        name: &[u8],
+        bytes: &[u8],
+        twin: Option<Twin>,
+        sync: bool,
+    ) -> io::Result<()> {
+        if let Some(twin) = twin
+            && self.link_twin(&twin, dir, name)?
+        {
+            return Ok(());
+        }
+        let mut temp = self.temp_in(dir)?;
+        temp.file().write_all(bytes)?;
+        if sync {
+            self.steps.pass(Step::Sync)?;
+            temp.file().sync_all()?;
+        }
+        self.persist(temp, name)
     }
 
     /// Removes a file of ours, and the directories above it that are empty then, up to `root`.
@@ -128,32 +169,4 @@ impl WorkTree {
         dirs.insert(parent);
         self.directory(path).map_err(|it| failed(it.into()))
     }
-
-    /// Makes a temporary file in `dir`, which goes away by itself unless it is persisted.
-    pub(super) fn temp_in(&self, dir: &OwnedFd) -> io::Result<NamedTempFile> {
-        self.steps.pass(Step::WriteFile)?;
-        tempfile::Builder::new()
-            .prefix(TEMP_PREFIX)
-            .suffix(".tmp")
-            // 0666 less the umask, as git makes files.
-            .permissions(std::fs::Permissions::from_mode(0o666))
-            .tempfile_in(through(dir))
-    }
-
-    /// Gives a temporary file in `dir` its name, replacing what had it.
-    pub(super) fn persist(
-        &self,
-        temp: NamedTempFile,
-        dir: &OwnedFd,
-        name: &[u8],
-    ) -> io::Result<()> {
-        self.steps.pass(Step::Rename)?;
-        let target = through(dir).join(std::ffi::OsStr::from_bytes(name));
-        temp.persist(target).map(drop).map_err(|it| it.error)
-    }
-}
-
-/// A path that leads through an open directory, so that nobody can swap it for a link meanwhile.
-pub(super) fn through(dir: &OwnedFd) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()))
 }

@@ -1,0 +1,72 @@
+//! A file that is not there yet: it takes its name whole, or goes away.
+
+use super::{TEMP_PREFIX, WorkTree};
+use crate::step::Step;
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How many names are tried: an earlier process may have had our number and left some.
+const NAMES_MAX: u32 = 10_000;
+
+/// A temporary file in a directory of ours, which goes away by itself unless it is persisted.
+pub(super) struct Temp<'a> {
+    dir: &'a OwnedFd,
+    name: String,
+    file: File,
+    kept: bool,
+}
+
+impl Temp<'_> {
+    pub(super) fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Leaves it to the caller, who gives it its name.
+    pub(super) fn keep(mut self) -> Vec<u8> {
+        self.kept = true;
+        self.name.clone().into_bytes()
+    }
+}
+
+impl Drop for Temp<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            // What cannot be removed is swept at the next start.
+            let _ = rustix::fs::unlinkat(self.dir, self.name.as_str(), AtFlags::empty());
+        }
+    }
+}
+
+impl WorkTree {
+    /// Makes a temporary file in `dir`.
+    pub(super) fn temp_in<'a>(&self, dir: &'a OwnedFd) -> io::Result<Temp<'a>> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        self.steps.pass(Step::WriteFile)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // 0666 less the umask, as git makes files.
+        let mode = Mode::from_raw_mode(0o666);
+        for _ in 0..NAMES_MAX {
+            let n = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let name = format!("{TEMP_PREFIX}{:x}-{n:x}.tmp", std::process::id());
+            match rustix::fs::openat(dir, name.as_str(), flags, mode) {
+                Ok(fd) => return Ok(Temp { dir, name, file: File::from(fd), kept: false }),
+                Err(Errno::EXIST | Errno::INTR) => (),
+                Err(it) => return Err(it.into()),
+            }
+        }
+        Err(io::Error::other("temporary files of an earlier run are in the way"))
+    }
+
+    /// Gives a temporary file its name, replacing what had it.
+    pub(super) fn persist(&self, mut temp: Temp<'_>, name: &[u8]) -> io::Result<()> {
+        self.steps.pass(Step::Rename)?;
+        rustix::fs::renameat(temp.dir, temp.name.as_str(), temp.dir, name)?;
+        temp.kept = true;
+        Ok(())
+    }
+}
