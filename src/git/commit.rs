@@ -2,17 +2,19 @@
 //!
 //! Knows nothing of remotes: a commit is ours before it is anyone's.
 
-use super::pack::Objects;
+use super::pack::{Content, Objects};
 use super::read::entries_at;
 use super::refs::{Move, Moved};
+use super::tree::Edit;
 use super::{Error, Repo};
 use crate::model::fabric::Author;
 use crate::model::ids::CommitId;
 use crate::model::path::RepoPath;
-use bstr::{BString, ByteSlice};
+use bstr::BString;
 use gix::ObjectId;
 use gix::objs::tree::EntryKind;
-use std::collections::{BTreeSet, HashMap};
+use gix::objs::{Kind, WriteTo};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -75,19 +77,24 @@ impl Repo {
             return Ok(CommitOutcome::Moved { now: self.tip(&draft.branch)? });
         }
         self.write_doubted()?;
-        let repo = self.gix.clone().with_object_memory();
-        let made =
-            commit_of(&repo, draft.base, &draft.writes, &draft.removals, &draft.message, draft)?;
+        let mut objects = Made::default();
+        let made = self.make(
+            draft.base,
+            &draft.writes,
+            &draft.removals,
+            &draft.message,
+            draft,
+            &mut objects,
+        )?;
         let archived = match &draft.archive {
             None => None,
             Some(it) => {
                 let base = self.tip(&it.ref_name)?;
-                let made = commit_of(&repo, base, &it.entries, &[], &it.message, draft)?;
+                let made = self.make(base, &it.entries, &[], &it.message, draft, &mut objects)?;
                 made.map(|id| (it.ref_name.as_str(), base, id))
             }
         };
-        self.distrust_loose(&repo, draft, made)?;
-        self.write_pack(self.new_objects(repo)?)?;
+        self.write_pack(self.missing(objects))?;
         let mut moves = Vec::new();
         // The archive first: once the branch has moved, the drop may go.
         if let Some((name, from, to)) = archived {
@@ -121,50 +128,35 @@ impl Repo {
     /// The objects made in memory that the disk does not have yet.
     pub(super) fn new_objects(&self, mut repo: gix::Repository) -> Result<Objects, Error> {
         let mut objects = Objects::new();
-        let Some(made) = repo.objects.take_object_memory() else { return Ok(objects) };
-        for (id, (kind, data)) in made.iter() {
-            if !self.gix.has_object(*id) {
-                objects.push((*id, *kind, data.clone()));
+        let Some(mut made) = repo.objects.take_object_memory() else { return Ok(objects) };
+        for (id, (kind, data)) in made.drain() {
+            if !self.gix.has_object(id) {
+                objects.push((id, kind, Content::Own(data)));
             }
         }
         Ok(objects)
     }
 
+    /// Of what a commit is made of, that which the disk lacks.
+    ///
     /// What is there already is not written again. Where it lies loose somebody else has written it,
     /// perhaps a moment ago and without a sync: then everything is synced before the branch moves.
-    fn distrust_loose(
-        &self,
-        repo: &gix::Repository,
-        draft: &CommitDraft,
-        made: Option<CommitId>,
-    ) -> Result<(), Error> {
-        let failed = |it: Box<dyn std::error::Error + Send + Sync>| Error::git("read a tree", it);
-        let originals = draft.archive.iter().flat_map(|it| &it.entries);
-        for (_, bytes) in draft.writes.iter().chain(originals) {
-            if self.is_loose(self.blob_id_of(bytes)?.0) {
-                self.durable.set(None);
-                return Ok(());
-            }
+    fn missing(&self, made: Made) -> Objects {
+        let mut objects = made.objects;
+        let mut loose = false;
+        // The first look that finds nothing looks for new packs; one such look is enough for all.
+        if let Some((id, _, _)) = objects.last() {
+            self.gix.has_object(*id);
         }
-        let Some(made) = made else { return Ok(()) };
-        let commit = repo.find_commit(made.0).map_err(|it| failed(it.into()))?;
-        let tree = commit.tree().map_err(|it| failed(it.into()))?;
-        let mut dirs = BTreeSet::new();
-        let paths = draft.writes.iter().map(|it| it.0.as_str().as_bytes());
-        for path in paths.chain(draft.removals.iter().map(|it| it.as_slice())) {
-            let slashes = path.iter().enumerate().filter(|it| *it.1 == b'/');
-            dirs.extend(slashes.map(|(at, _)| &path[..at]));
-        }
-        let mut loose = self.is_loose(tree.id) || self.is_loose(made.0);
-        for dir in dirs {
-            let found = tree.lookup_entry(dir.split(|it| *it == b'/'));
-            let found = found.map_err(|it| failed(it.into()))?;
-            loose |= found.is_some_and(|it| self.is_loose(it.object_id()));
-        }
+        objects.retain(|(id, _, _)| {
+            let lies_loose = self.is_loose(*id);
+            loose |= lies_loose;
+            !lies_loose && !self.gix.objects.exists_without_refresh(id)
+        });
         if loose {
             self.durable.set(None);
         }
-        Ok(())
+        objects
     }
 
     fn is_loose(&self, id: ObjectId) -> bool {
@@ -172,61 +164,123 @@ impl Repo {
         let (dir, name) = hex.split_at(2);
         self.gix.objects.store_ref().path().join(dir).join(name).exists()
     }
+
+    /// Makes the objects of one commit; none where the tree stays as it is.
+    fn make(
+        &self,
+        base: Option<CommitId>,
+        writes: &[(RepoPath, Arc<[u8]>)],
+        removals: &[BString],
+        message: &str,
+        draft: &CommitDraft,
+        made: &mut Made,
+    ) -> Result<Option<CommitId>, Error> {
+        let tree = base.map(|it| self.tree_of(it)).transpose()?;
+        let blobs = self.blobs(writes, made)?;
+        let kinds = kinds_at(tree.as_ref(), writes)?;
+        let written = writes.iter().zip(kinds).zip(blobs);
+        let mut edits: Vec<Edit<'_>> = written
+            .map(|(((path, _), kind), id)| Edit {
+                path: path.as_str().as_bytes(),
+                entry: Some((kind, id)),
+            })
+            .collect();
+        edits.extend(removals.iter().map(|path| Edit { path, entry: None }));
+        let old = tree.as_ref().map(|it| it.id);
+        let (new, trees) = super::tree::edit(&self.gix, old, &mut edits)?;
+        if new == old.unwrap_or_else(|| ObjectId::empty_tree(self.gix.object_hash())) {
+            return Ok(None);
+        }
+        for (id, data) in trees {
+            made.add(id, Kind::Tree, Content::Own(data));
+        }
+        let signature = signature(&draft.author, gix::date::Time::new(draft.time.as_second(), 0));
+        let commit = gix::objs::Commit {
+            tree: new,
+            parents: base.iter().map(|it| it.0).collect(),
+            author: signature.clone(),
+            committer: signature,
+            encoding: None,
+            message: message.into(),
+            extra_headers: Vec::new(),
+        };
+        let failed = |it: Box<dyn std::error::Error + Send + Sync>| Error::git("make a commit", it);
+        let mut bytes = Vec::new();
+        commit.write_to(&mut bytes).map_err(|it| failed(it.into()))?;
+        let id = gix::objs::compute_hash(self.gix.object_hash(), Kind::Commit, &bytes);
+        let id = id.map_err(|it| failed(it.into()))?;
+        made.add(id, Kind::Commit, Content::Own(bytes));
+        Ok(Some(CommitId(id)))
+    }
+
+    /// The blobs of files. What was seen before is known by its place in memory: a drop that is
+    /// filed as it came goes to the branch and to the archive.
+    fn blobs(
+        &self,
+        files: &[(RepoPath, Arc<[u8]>)],
+        made: &mut Made,
+    ) -> Result<Vec<ObjectId>, Error> {
+        let place = |it: &Arc<[u8]>| it.as_ptr() as usize;
+        let unknown: Vec<&Arc<[u8]>> = files
+            .iter()
+            .map(|it| &it.1)
+            .filter(|it| !made.known.contains_key(&place(it)))
+            .collect();
+        let hash = self.gix.object_hash();
+        let ids = crate::cores::on_all(&unknown, |bytes| {
+            gix::objs::compute_hash(hash, Kind::Blob, bytes)
+        });
+        let ids = ids.map_err(|it| Error::git("hash a file", it))?;
+        for (bytes, id) in unknown.into_iter().zip(ids) {
+            // Nothing is freed while the draft lives, and an empty slice has no place of its own.
+            if !bytes.is_empty() {
+                made.known.insert(place(bytes), id);
+            }
+            made.add(id, Kind::Blob, Content::Shared(bytes.clone()));
+        }
+        let empty = ObjectId::empty_blob(hash);
+        Ok(files.iter().map(|it| made.known.get(&place(&it.1)).copied().unwrap_or(empty)).collect())
+    }
 }
 
-/// Makes the objects of one commit; none where the tree stays as it is.
-fn commit_of(
-    repo: &gix::Repository,
-    base: Option<CommitId>,
+/// The objects of a commit and of its archive, each once.
+#[derive(Default)]
+struct Made {
+    objects: Objects,
+    ids: HashSet<ObjectId>,
+    /// Blobs by where their bytes lie in memory.
+    known: HashMap<usize, ObjectId>,
+}
+
+impl Made {
+    fn add(&mut self, id: ObjectId, kind: Kind, content: Content) {
+        if self.ids.insert(id) {
+            self.objects.push((id, kind, content));
+        }
+    }
+}
+
+/// What each file becomes in the tree; what has its place already keeps its executable bit, unless
+/// it is no file.
+fn kinds_at(
+    tree: Option<&gix::Tree<'_>>,
     writes: &[(RepoPath, Arc<[u8]>)],
-    removals: &[BString],
-    message: &str,
-    draft: &CommitDraft,
-) -> Result<Option<CommitId>, Error> {
-    let failed = |it: Box<dyn std::error::Error + Send + Sync>| Error::git("edit a tree", it);
-    let tree = match base {
-        Some(id) => repo.find_commit(id.0).and_then(|it| it.tree_id().map(|it| it.detach())),
-        None => Ok(ObjectId::empty_tree(repo.object_hash())),
+) -> Result<Vec<EntryKind>, Error> {
+    let Some(tree) = tree else { return Ok(vec![EntryKind::Blob; writes.len()]) };
+    let held = entries_at(tree, writes.iter().map(|it| it.0.as_str().as_bytes()))?;
+    let mut free = BTreeSet::new();
+    let kind = |(path, _): &(RepoPath, _)| match held.get(path.as_str().as_bytes()) {
+        Some((mode, _)) => file_kind(*mode, path),
+        None => {
+            let above = path.parent().unwrap_or_else(RepoPath::top);
+            if !free.contains(&above) {
+                check_above(tree, path)?;
+                free.insert(above);
+            }
+            Ok(EntryKind::Blob)
+        }
     };
-    let tree_id = tree.map_err(|it| failed(it.into()))?;
-    let tree = match base {
-        Some(_) => Some(repo.find_tree(tree_id).map_err(|it| failed(it.into()))?),
-        None => None,
-    };
-    let mut editor = repo.edit_tree(tree_id).map_err(|it| failed(it.into()))?;
-    let held = match &tree {
-        Some(tree) => entries_at(tree, writes.iter().map(|it| it.0.as_str().as_bytes()))?,
-        None => HashMap::new(),
-    };
-    for (path, bytes) in writes {
-        let kind = match (&tree, held.get(path.as_str().as_bytes())) {
-            (_, Some((mode, _))) => file_kind(*mode, path)?,
-            (Some(tree), None) => new_file(tree, path)?,
-            (None, None) => EntryKind::Blob,
-        };
-        let blob = repo.write_blob(bytes).map_err(|it| failed(it.into()))?;
-        editor.upsert(path.as_str(), kind, blob).map_err(|it| failed(it.into()))?;
-    }
-    for path in removals {
-        editor.remove(path.as_bstr()).map_err(|it| failed(it.into()))?;
-    }
-    let written = editor.write().map_err(|it| failed(it.into()))?.detach();
-    if written == tree_id {
-        return Ok(None);
-    }
-    let time = gix::date::Time::new(draft.time.as_second(), 0);
-    let (mut a, mut b) = Default::default();
-    let signature = signature(&draft.author, time);
-    let parents = base.map(|it| it.0);
-    let made = repo.new_commit_as(
-        signature.to_ref(&mut a),
-        signature.to_ref(&mut b),
-        message,
-        written,
-        parents,
-    );
-    let made = made.map_err(|it| Error::git("make a commit", it))?;
-    Ok(Some(CommitId(made.id)))
+    writes.iter().map(kind).collect()
 }
 
 /// The kind of the file at `path`, which keeps its executable bit; something else is in the way.
@@ -241,7 +295,7 @@ fn file_kind(mode: gix::objs::tree::EntryMode, path: &RepoPath) -> Result<EntryK
 }
 
 /// A new file: everything above it must be a directory, or not be there.
-fn new_file(tree: &gix::Tree<'_>, path: &RepoPath) -> Result<EntryKind, Error> {
+fn check_above(tree: &gix::Tree<'_>, path: &RepoPath) -> Result<(), Error> {
     let failed = |it: Box<dyn std::error::Error + Send + Sync>| Error::git("read a tree", it);
     let mut above = path.parent();
     while let Some(dir) = above.filter(|it| !it.is_top()) {
@@ -255,7 +309,7 @@ fn new_file(tree: &gix::Tree<'_>, path: &RepoPath) -> Result<EntryKind, Error> {
             None => above = dir.parent(),
         }
     }
-    Ok(EntryKind::Blob)
+    Ok(())
 }
 
 pub(super) fn signature(author: &Author, time: gix::date::Time) -> gix::actor::Signature {

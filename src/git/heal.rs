@@ -206,7 +206,7 @@ impl Repo {
             let full = self.work_tree.join(Path::new(std::ffi::OsStr::from_bytes(&path)));
             let Ok(bytes) = std::fs::read(&full) else { continue };
             if self.blob_id_of(&bytes)? == blob && wanted.remove(&blob.0) {
-                found.push((blob.0, gix::objs::Kind::Blob, bytes));
+                found.push((blob.0, gix::objs::Kind::Blob, super::pack::Content::Own(bytes)));
             }
         }
         let n = found.len();

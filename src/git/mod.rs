@@ -5,6 +5,7 @@
 //! itself never syncs. People's index, locks and other refs are theirs.
 
 mod commit;
+mod tree;
 mod refs;
 mod locks;
 mod index;

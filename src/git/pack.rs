@@ -9,13 +9,18 @@ use super::{Error, Repo};
 use crate::step::{Mistake, Step};
 use gix::ObjectId;
 use gix::objs::Kind;
+use gix_zlib::Status;
+use gix_zlib::stream::deflate::{Compress, FlushCompress};
+use std::cell::RefCell;
 use std::fs::{File, Permissions};
 use std::io::{self, BufWriter, Write};
+use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// From so many objects on, compression uses all cores.
-const PARALLEL_MIN: usize = 64;
+/// So many objects are compressed before they are written.
+const COMPRESSED_MAX: usize = 4096;
 /// Our small packs are folded into one when there are so many.
 const FOLD_AT: usize = 64;
 /// A pack with more objects than this is left as it is.
@@ -23,7 +28,27 @@ const FOLD_OBJECTS_MAX: u32 = 256;
 /// The list of packs that we may fold, in the repository's own intake directory.
 const LIST: &str = "intake/packs";
 
-pub(super) type Objects = Vec<(ObjectId, Kind, Vec<u8>)>;
+pub(super) type Objects = Vec<(ObjectId, Kind, Content)>;
+
+/// What an object holds.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// Made for it.
+    Own(Vec<u8>),
+    /// A file's bytes, which others hold as well.
+    Shared(Arc<[u8]>),
+}
+
+impl Deref for Content {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Content::Own(it) => it,
+            Content::Shared(it) => it,
+        }
+    }
+}
 
 /// One object in the pack, for its index.
 struct Place {
@@ -50,13 +75,22 @@ impl Repo {
         objects.sort_by(|a, b| rank(&a.1).cmp(&rank(&b.1)).then(a.0.cmp(&b.0)));
         let dir = self.gix.objects.store_ref().path().join("pack");
         std::fs::create_dir_all(&dir).map_err(failed)?;
-        let level = self.gix.pack_compression().unwrap_or_default();
+        let level = self.level();
         let n = u32::try_from(objects.len()).map_err(|it| failed(io::Error::other(it)))?;
         let name = self.write_both(&dir, &objects, n, level).map_err(failed)?;
         if n <= FOLD_OBJECTS_MAX {
             self.note_pack(&name).map_err(failed)?;
         }
         Ok(())
+    }
+
+    /// As hard as git compresses a new object: what somebody has set, else for speed.
+    fn level(&self) -> gix::zlib::Compression {
+        let config = self.gix.config_snapshot();
+        match config.integer("pack.compression").is_some() {
+            true => self.gix.pack_compression().unwrap_or_default(),
+            false => self.gix.loose_compression(),
+        }
     }
 
     fn write_both(
@@ -71,9 +105,8 @@ impl Repo {
         let mut out = Hashed::new(BufWriter::with_capacity(1 << 18, temp), self.gix.object_hash());
         out.put(&gix_pack::data::header::encode(gix_pack::data::Version::V2, n))?;
         let mut places = Vec::with_capacity(objects.len());
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        for batch in objects.chunks(1024 * threads) {
-            for ((id, _, _), entry) in batch.iter().zip(compress(batch, level, threads)?) {
+        for batch in objects.chunks(COMPRESSED_MAX) {
+            for ((id, _, _), entry) in batch.iter().zip(compress(batch, level)?) {
                 places.push(Place { id: *id, crc: crc32fast::hash(&entry), offset: out.written });
                 out.put(&entry)?;
             }
@@ -171,7 +204,7 @@ impl Repo {
         for id in ids {
             let object =
                 self.gix.find_object(id).map_err(|it| Error::git("fold small packs", it))?;
-            objects.push((id, object.kind, object.detach().data));
+            objects.push((id, object.kind, Content::Own(object.detach().data)));
         }
         remove(&list).map_err(failed)?;
         let n = objects.len();
@@ -212,31 +245,26 @@ fn remove(path: &PathBuf) -> io::Result<()> {
 }
 
 fn compress(
-    batch: &[(ObjectId, Kind, Vec<u8>)],
+    batch: &[(ObjectId, Kind, Content)],
     level: gix::zlib::Compression,
-    threads: usize,
 ) -> io::Result<Vec<Vec<u8>>> {
-    let one = |(_, kind, data): &(ObjectId, Kind, Vec<u8>)| entry(*kind, data, level);
-    if batch.len() < PARALLEL_MIN || threads == 1 {
-        return batch.iter().map(one).collect();
+    thread_local! {
+        /// Setting one up costs more than a small object; there is one level a process.
+        static DEFLATE: RefCell<Option<(i32, Compress)>> = const { RefCell::new(None) };
     }
-    std::thread::scope(|scope| {
-        let parts = batch.chunks(batch.len().div_ceil(threads));
-        let workers: Vec<_> = parts
-            .map(|part| scope.spawn(move || part.iter().map(one).collect::<io::Result<Vec<_>>>()))
-            .collect();
-        let mut entries = Vec::with_capacity(batch.len());
-        for worker in workers {
-            let part =
-                worker.join().map_err(|_| io::Error::other("a compressing thread panicked"))?;
-            entries.extend(part?);
-        }
-        Ok(entries)
+    crate::cores::on_all(batch, |(_, kind, data)| {
+        DEFLATE.with_borrow_mut(|kept| {
+            if kept.as_ref().is_some_and(|it| it.0 != level.level()) {
+                *kept = None;
+            }
+            let (_, deflate) = kept.get_or_insert_with(|| (level.level(), Compress::new(level)));
+            entry(*kind, data, deflate)
+        })
     })
 }
 
 /// One entry of a pack: its header and the compressed object.
-fn entry(kind: Kind, data: &[u8], level: gix::zlib::Compression) -> io::Result<Vec<u8>> {
+fn entry(kind: Kind, data: &[u8], deflate: &mut Compress) -> io::Result<Vec<u8>> {
     use gix_pack::data::entry::Header;
     let header = match kind {
         Kind::Commit => Header::Commit,
@@ -244,12 +272,26 @@ fn entry(kind: Kind, data: &[u8], level: gix::zlib::Compression) -> io::Result<V
         Kind::Blob => Header::Blob,
         Kind::Tag => Header::Tag,
     };
-    let mut out = Vec::with_capacity(data.len() / 2 + 32);
+    // What cannot be compressed grows by a few bytes in each block.
+    let room = data.len() + data.len() / 1000 + 64;
+    let mut out = Vec::with_capacity(room);
     header.write_to(data.len() as u64, &mut out)?;
-    let mut deflate = gix_zlib::stream::deflate::Write::new(out, level);
-    deflate.write_all(data)?;
-    deflate.flush()?;
-    Ok(deflate.into_inner())
+    deflate.reset();
+    let mut at = out.len();
+    out.resize(at + room, 0);
+    loop {
+        let (read, written) = (deflate.total_in(), deflate.total_out());
+        let rest = data.get(usize::try_from(read).unwrap_or(usize::MAX)..).unwrap_or_default();
+        let status = deflate.compress(rest, &mut out[at..], FlushCompress::Finish);
+        at += usize::try_from(deflate.total_out() - written).map_err(io::Error::other)?;
+        match status.map_err(io::Error::other)? {
+            Status::StreamEnd => break,
+            Status::Ok | Status::BufError => out.resize(out.len() + room, 0),
+        }
+    }
+    out.truncate(at);
+    out.shrink_to_fit();
+    Ok(out)
 }
 
 fn write_index<W: Write>(

@@ -153,6 +153,15 @@ impl Repo {
         id.map(BlobId).map_err(|it| Error::git("hash a file", it))
     }
 
+    /// The same for many.
+    pub fn blob_ids_of(&self, files: &[&[u8]]) -> Result<Vec<BlobId>, Error> {
+        let hash = self.gix.object_hash();
+        let ids = crate::cores::on_all(files, |bytes| {
+            gix::objs::compute_hash(hash, gix::objs::Kind::Blob, bytes).map(BlobId)
+        });
+        ids.map_err(|it| Error::git("hash a file", it))
+    }
+
     /// Every file below `dir` in a commit, in git's order.
     pub fn files_below(
         &self,

@@ -477,10 +477,10 @@ fn an_edit_in_the_second_in_which_the_index_was_written_is_seen_by_git() {
     let it = seeded();
     let at = it.dir.path().join("f/a.yaml");
     // Until a write of the index and an edit fall into one second; the first try almost always.
-    loop {
+    for n in 0.. {
         let second = || crate::clock::now().as_second();
         let begun = second();
-        it.commit(&[("f/a.yaml", "ours\n")]);
+        it.commit(&[("f/a.yaml", &format!("our{n}\n"))]);
         fs::write(&at, "mine\n").unwrap();
         if second() == begun {
             break;
