@@ -2,6 +2,7 @@
 //!
 //! `cargo bench --bench agent [-- FILTER]`, for instance `-- latency`. Sections: `latency` (one file,
 //! from the rename into `raw/` until the remote's branch has it), `throughput` (many files at once),
+//! `syncs` (how often one commit forces something to the disk, where strace is installed),
 //! `documents` (one file of 10,000), `memory` (start, rebuild, idle with many records).
 //! Plain git is `git add` + `git commit` + `git push` in a work tree of the same content, with a
 //! remote of its own; runs alternate, medians count, ratios come first. A table is printed, and
@@ -50,6 +51,9 @@ fn main() {
                 latency(&mut table, size, "https", remote);
             }
         }
+    }
+    if asked("syncs") {
+        syncs(&mut table);
     }
     if asked("throughput") {
         for drops in sizes("AGENT_BENCH_DROPS", "1000,10000,100000") {
@@ -315,6 +319,47 @@ fn latency(table: &mut Table, size: usize, carrier: &str, remote: Remote) {
         Some(percentile(theirs_s, 99) * 1e3),
     );
     table.row(&format!("{title}: peak memory"), "MiB", agent.rss_mib("VmHWM:"), None);
+}
+
+/// How often one dropped file, and one added by git, has something forced to the disk here; what the
+/// receiving git does counts on both sides, as it is a child of each.
+fn syncs(table: &mut Table) {
+    if Command::new("strace").arg("-V").output().is_err() {
+        println!("strace is not installed: how often something is synced is left out");
+        return;
+    }
+    let traced = |place: &Place, program: &str, args: &[&str]| {
+        let mut command = place.command("strace");
+        command.args(["-f", "-qq", "-o", "../trace", "-e", "trace=fsync,fdatasync,syncfs"]);
+        command.arg(program).args(args);
+        command
+    };
+    let count = |place: &Place| {
+        let text = fs::read_to_string(place.dir.path().join("trace")).unwrap_or_default();
+        text.lines().filter(|it| it.contains("sync") && !it.contains("resumed")).count()
+    };
+    let place = Place::new(Remote::file(), 100);
+    place.init();
+    let agent = Agent(traced(&place, PROGRAM, &["run"]).spawn().unwrap());
+    let mut counts = Vec::new();
+    for round in 0..4 {
+        std::thread::sleep(Duration::from_secs(2));
+        let (before, tip) = (count(&place), place.tip());
+        let beside = place.dir.path().join("beside");
+        fs::write(&beside, vpc(&format!("sync-{round}"), round)).unwrap();
+        fs::rename(&beside, place.work().join(format!("fabric-1/raw/{round}.yaml"))).unwrap();
+        place.moved(&tip);
+        std::thread::sleep(Duration::from_secs(2));
+        counts.push((count(&place) - before) as f64);
+    }
+    drop(agent);
+    let git = Place::new(Remote::file(), 100);
+    fs::write(git.work().join("fabric-1/managed/vpcs/new.yaml"), vpc("new", 1)).unwrap();
+    let script = "git add -A; git commit -qm x; git push -q origin main";
+    assert!(traced(&git, "sh", &["-ec", script]).status().unwrap().success());
+    // The first turn also makes what a new store lacks.
+    let ours = percentile(&counts[1..], 50);
+    table.row("one file: syncs", "", ours, Some(count(&git) as f64));
 }
 
 fn percentile(values: &[f64], n: usize) -> f64 {
