@@ -136,7 +136,7 @@ impl Lane {
         let fabrics = repository.fabrics.iter().map(|it| {
             let (strategies, archive) = it.strategies(settings);
             let inbox = Inbox::new(Ignores::new(&it.ignore(settings)));
-            let (fabric, rules) = (it.fabric(), it.rules(settings));
+            let (fabric, rules) = (it.fabric(settings), it.rules(settings));
             FabricLane { fabric, strategies, archive, rules, inbox }
         });
         settings.unjudged().iter().for_each(|it| tracing::warn!("{it}"));
@@ -203,10 +203,15 @@ impl Lane {
         }
     }
 
-    /// Reads one drop.
-    pub(super) fn read_raw(&self, n: usize, it: &Ready) -> Result<ReadRaw, Error> {
-        let raw = self.fabrics[n].fabric.raw();
-        Ok(self.tree.read_raw(&raw, &it.path, &it.fingerprint, self.settings.bytes_max)?)
+    /// Reads drops; what is strange by its name alone counts as no file.
+    pub(super) fn read_all(&self, n: usize, ready: &[Ready]) -> Result<Vec<ReadRaw>, Error> {
+        let (raw, bytes_max) = (self.fabrics[n].fabric.raw(), self.settings.bytes_max);
+        let tree = &self.tree;
+        let read = crate::cores::on_all(ready, |it| match it.strange {
+            Some(_) => Ok(ReadRaw::NotRegular),
+            None => tree.read_raw(&raw, &it.path, &it.fingerprint, bytes_max),
+        });
+        Ok(read?)
     }
 
     /// Drops that came back from a conflict stay rejected until somebody changes them.

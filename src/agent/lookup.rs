@@ -40,7 +40,7 @@ pub(super) fn holdings(
             }
         }
     }
-    let paths = wanted(classified, rejected, fabric, &holdings.places);
+    let paths = wanted(classified, rejected, fabric, it.strategies, &holdings.places);
     let blobs = lane.repo.blobs_at(head, paths.iter().map(|it| it.as_str().as_bytes()))?;
     for path in &paths {
         let blob = blobs.get(path.as_str().as_bytes());

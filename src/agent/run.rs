@@ -14,6 +14,7 @@ use crate::clock;
 use crate::git;
 use crate::model::operation::Trigger;
 use crate::model::path::RawPath;
+use crate::telemetry;
 use crate::worktree::watch::{Wake, Watched, Watcher};
 use crossbeam_channel::{Receiver, Sender};
 use std::collections::HashSet;
@@ -27,8 +28,12 @@ const WAKES_MAX: usize = 4_096;
 const HINTS_MAX: usize = 100_000;
 /// How many questions wait in the queue.
 const ASKED_MAX: usize = 64;
-/// A lane that has nothing to do looks up this often, so that the watchdog hears of it.
-const PULSE_MAX: Duration = Duration::from_secs(5);
+/// A lane that has nothing to do looks up this often where a watchdog wants to hear of it.
+const PULSE_MAX: Duration = Duration::from_secs(60);
+
+/// In a flood a push takes along what several turns committed, so long and no longer: each push has
+/// the remote look at every directory that changed.
+const GATHER_MAX: Duration = Duration::from_secs(10);
 
 /// A question with the way back for its answer.
 pub struct Asked {
@@ -83,9 +88,13 @@ struct Loop {
     look_at: Instant,
     fetch_at: Option<Instant>,
     push_at: Instant,
+    /// Since when a flood has kept what was committed from being sent.
+    gathering: Option<Instant>,
     push_failures: u32,
     turn_failures: u32,
     unsent: bool,
+    /// A watchdog wants to hear of us.
+    watched: bool,
     /// The remote spoke with us the last time, whatever it said.
     remote_answers: bool,
 }
@@ -104,9 +113,11 @@ pub fn work(lane: &mut Lane, inside: &Inside, ready: impl FnOnce()) -> Result<()
         look_at: now,
         fetch_at: lane.settings.fetch_every.map(|every| now + every),
         push_at: now,
+        gathering: None,
         push_failures: 0,
         turn_failures: 0,
         unsent: true,
+        watched: telemetry::watchdog().is_some(),
         remote_answers: true,
     };
     if let Err(error) = lane.prepare() {
@@ -182,7 +193,14 @@ impl Loop {
             }
             self.trigger = Trigger::Schedule;
         }
-        if self.unsent && clock::instant() >= self.push_at {
+        let now = clock::instant();
+        self.gathering = match self.due && lane.flooded() {
+            true => self.gathering.or(Some(now)),
+            false => None,
+        };
+        let gathers = self.gathering.is_some_and(|since| now < since + GATHER_MAX);
+        if self.unsent && !gathers && now >= self.push_at {
+            self.gathering = None;
             self.send(lane);
         }
         if self.fetch_at.is_some_and(|at| clock::instant() >= at) {
@@ -230,7 +248,7 @@ impl Loop {
             tracing::info!(fabric.name = %fabric, operation.id = %operation.id, commit_id = commit, files, "a turn took {files} files");
             if commit.is_some() {
                 self.send_soon();
-                if self.push_at > clock::instant() {
+                if self.push_at > clock::instant() && !lane.flooded() {
                     // The remote is away, so nothing follows that would do it.
                     super::settle::tidy(lane);
                 }
@@ -371,7 +389,8 @@ impl Loop {
         if let Some(fetch) = self.fetch_at {
             at = at.min(fetch);
         }
-        at.saturating_duration_since(now).min(PULSE_MAX)
+        let pause = at.saturating_duration_since(now);
+        if self.watched { pause.min(PULSE_MAX) } else { pause }
     }
 }
 

@@ -4,7 +4,7 @@
 //! turn does.
 
 use super::Error;
-use super::lane::{Lane, depends_on_the_world};
+use super::lane::{FabricLane, Lane, depends_on_the_world};
 use crate::clock;
 use crate::git::IndexOutcome;
 use crate::model::digest::Sha256;
@@ -20,7 +20,9 @@ use crate::model::record::{Conflict, Record, Reject, Source};
 use crate::pipeline::processing::Met;
 use crate::pipeline::{explain, tracked};
 use crate::store::Settlement;
+use crate::worktree::WorkTree;
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 
 /// Brings everything along that follows a commit, and closes the operation as far as it goes.
 pub(super) fn settle(
@@ -34,8 +36,10 @@ pub(super) fn settle(
     let now = clock::now();
     let mut settlement = Settlement::default();
     let mut emptied = BTreeSet::new();
-    for it in &plan.disposals {
-        if let Err(error) = dispose(lane, n, it, now, &mut settlement, &mut emptied) {
+    let taken = take_all_away(lane, n, &plan.disposals);
+    for (it, taken) in plan.disposals.iter().zip(taken) {
+        let done = taken.and_then(|()| dispose(lane, n, it, now, &mut settlement, &mut emptied));
+        if let Err(error) = done {
             // One file that cannot be removed must not keep the others: it is found again.
             let error = error.chain();
             tracing::warn!(path = %it.intake.path, error, "cannot clear this drop out of raw/; it stays until that is possible");
@@ -92,7 +96,20 @@ pub(super) fn remove_files(lane: &Lane, operation: &Operation) -> Result<(), Err
     Ok(lane.tree.sync_directories(emptied.iter())?)
 }
 
-/// One drop: it leaves `raw/`, or a report says why it stays.
+/// Takes all filed drops and their reports out of `raw/`, each by itself.
+fn take_all_away(lane: &Lane, n: usize, disposals: &[Disposal]) -> Vec<Result<(), Error>> {
+    let (fabric, tree, bytes_max) = (&lane.fabrics[n].fabric, &lane.tree, lane.settings.bytes_max);
+    let take = |it: &Disposal| {
+        Ok::<_, Infallible>(match &it.fate {
+            Fate::Leaves { .. } => take_away(tree, fabric, &it.intake, bytes_max),
+            Fate::Stays { .. } | Fate::Parted { .. } | Fate::Quarantined { .. } => Ok(()),
+        })
+    };
+    let Ok(taken) = crate::cores::on_all(disposals, take);
+    taken
+}
+
+/// What follows for one drop: it has left `raw/`, or a report says why it stays.
 fn dispose(
     lane: &mut Lane,
     n: usize,
@@ -103,10 +120,7 @@ fn dispose(
 ) -> Result<(), Error> {
     let fabric = lane.fabrics[n].fabric.clone();
     match &it.fate {
-        Fate::Leaves { .. } => {
-            take_away(lane, &fabric, &it.intake, settlement, emptied)?;
-            lane.fabrics[n].inbox.left(&it.intake.path);
-        }
+        Fate::Leaves { .. } => left(lane, n, &it.intake, settlement, emptied),
         Fate::Parted { rest, .. } => {
             let path = &it.intake.path;
             let bytes_max = lane.settings.bytes_max;
@@ -130,8 +144,8 @@ fn dispose(
             let [place, beside] = tracked::aside(&fabric, &it.intake);
             let files = [(place, it.intake.bytes.clone()), (beside, report.into_bytes().into())];
             lane.tree.write_all(&files)?;
-            take_away(lane, &fabric, &it.intake, settlement, emptied)?;
-            lane.fabrics[n].inbox.left(&it.intake.path);
+            take_away(&lane.tree, &fabric, &it.intake, lane.settings.bytes_max)?;
+            left(lane, n, &it.intake, settlement, emptied);
         }
     }
     Ok(())
@@ -139,18 +153,27 @@ fn dispose(
 
 /// Takes a drop and its report out of `raw/`.
 fn take_away(
-    lane: &Lane,
+    tree: &WorkTree,
     fabric: &Fabric,
+    intake: &Intake,
+    bytes_max: u64,
+) -> Result<(), Error> {
+    tree.remove_raw(&fabric.raw(), &intake.path, &intake.drop_id, bytes_max)?;
+    Ok(tree.remove_report(&tracked::report_path(fabric, &intake.path))?)
+}
+
+/// Notes that a drop has left `raw/`.
+fn left(
+    lane: &mut Lane,
+    n: usize,
     intake: &Intake,
     settlement: &mut Settlement,
     emptied: &mut BTreeSet<RepoPath>,
-) -> Result<(), Error> {
-    let raw = fabric.raw();
-    lane.tree.remove_raw(&raw, &intake.path, &intake.drop_id, lane.settings.bytes_max)?;
-    lane.tree.remove_report(&tracked::report_path(fabric, &intake.path))?;
-    emptied.insert(raw);
+) {
+    let FabricLane { fabric, inbox, .. } = &mut lane.fabrics[n];
+    inbox.left(&intake.path);
+    emptied.insert(fabric.raw());
     settlement.cleared.push((fabric.name.clone(), intake.path.clone()));
-    Ok(())
 }
 
 /// Writes the report of a drop that stays, and remembers that it was judged.
@@ -196,10 +219,11 @@ fn records(
     commit_id: Option<CommitId>,
     operation: &Operation,
 ) -> Result<Vec<Record>, Error> {
+    let texts: Vec<&[u8]> = plan.recorded.iter().map(|it| it.document.text.as_bytes()).collect();
+    let blob_ids = lane.repo.blob_ids_of(&texts)?;
     let mut records = Vec::with_capacity(plan.recorded.len());
-    for it in &plan.recorded {
+    for (it, blob_id) in plan.recorded.iter().zip(blob_ids) {
         let id = ResourceId::of(&operation.fabric, &it.document.key);
-        let blob_id = lane.repo.blob_id_of(it.document.text.as_bytes())?;
         let old = lane.store.record(&id)?;
         let commit_id = match &old {
             Some(old) if old.blob_id == blob_id && old.commit_id.is_some() => old.commit_id,

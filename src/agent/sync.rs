@@ -188,9 +188,8 @@ fn sources_from_archive(lane: &Lane, n: usize, records: &mut [Record]) -> Result
         }
     }
     for (path, blob) in lane.repo.files_below(tip, &RepoPath::top())? {
-        let Some(drop_id) =
-            path.split(|it| *it == b'/').nth(1).and_then(|it| std::str::from_utf8(it).ok())
-        else {
+        let name = path.split(|it| *it == b'/').nth(1);
+        let Some(drop_id) = name.and_then(|it| std::str::from_utf8(it.get(..64)?).ok()) else {
             continue;
         };
         let Some((age, raw_path, operation)) = names.get(drop_id) else { continue };

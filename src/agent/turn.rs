@@ -22,9 +22,8 @@ use crate::pipeline::processing::Processed;
 use crate::pipeline::validation::Rules;
 use crate::pipeline::{archive, classification, processing, tracked, validation};
 use crate::step::Mistake;
-use crate::worktree::ReadRaw;
-use std::collections::HashSet;
-use std::sync::Arc;
+use crate::worktree::{ReadRaw, Twin};
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 /// What set a turn off, and what the kernel said about single drops.
@@ -146,7 +145,9 @@ impl Judged {
 fn judge(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Judged, Error> {
     super::advance::follow_on(lane)?;
     let head = lane.head_to_commit_on()?;
-    lane.repo.pay_index()?;
+    if !lane.flooded() {
+        lane.repo.pay_index()?;
+    }
     super::sync::records_follow_head(lane, n, head.commit)?;
     let (intakes, found) = discover_and_read(lane, n, cause)?;
     let fabric = &lane.fabrics[n];
@@ -259,26 +260,26 @@ fn discover_and_read(
     n: usize,
     cause: &Cause,
 ) -> Result<(Vec<Intake>, Found), Error> {
-    let batch = lane.batch(n, cause)?;
+    let mut batch = lane.batch(n, cause)?;
     let mut intakes = Vec::with_capacity(batch.ready.len());
     let mut unreadable: Vec<Rejected> = Vec::new();
     let mut next_look = batch.next_look;
-    for it in batch.ready {
+    let name = &lane.fabrics[n].fabric.name;
+    for it in batch.ready.iter_mut().filter(|it| it.strange.is_none()) {
+        it.strange = lane.suspects.refused(name, it);
+    }
+    let reads = lane.read_all(n, &batch.ready)?;
+    let mut twins = HashMap::new();
+    for (it, read) in batch.ready.into_iter().zip(reads) {
         if let Some(problem) = it.strange {
             unreadable.push(refuse(it.path, problem));
             continue;
         }
-        let fabric = &lane.fabrics[n].fabric.name;
-        if let Some(problem) = lane.suspects.refused(fabric, &it) {
-            unreadable.push(refuse(it.path, problem));
-            continue;
-        }
-        lane.suspects.judging(fabric, &it.path);
-        let read = lane.read_raw(n, &it)?;
         let (path, quiet) = (it.path, lane.settings.quiet);
         let seen = &mut lane.fabrics[n].inbox.seen;
         let pause = match read {
-            ReadRaw::Read { intake, .. } => {
+            ReadRaw::Read { intake, twin, .. } => {
+                twins.extend(twin.map(|it| (path, it)));
                 intakes.push(intake);
                 continue;
             }
@@ -312,6 +313,7 @@ fn discover_and_read(
         let soon = clock::instant() + pause;
         next_look = Some(next_look.map_or(soon, |at| at.min(soon)));
     }
+    lane.fabrics[n].inbox.twins = twins;
     lane.keep_conflicts(n, &mut intakes, &mut unreadable)?;
     Ok((intakes, Found { unreadable, next_look, more: batch.more, looked: batch.looked }))
 }
@@ -348,20 +350,32 @@ fn operation(lane: &Lane, n: usize, judged: &Judged, cause: &Cause) -> Operation
 
 /// Row 9: files in place, each whole or not at all, and on the disk.
 fn apply(lane: &Lane, n: usize, plan: &Plan, operation: &mut Operation) -> Result<(), Error> {
-    let mut writes: Vec<(RepoPath, Arc<[u8]>)> = Vec::new();
-    let fabric = &lane.fabrics[n].fabric;
+    let FabricLane { fabric, inbox, .. } = &lane.fabrics[n];
     let parted = plan.disposals.iter().filter(|it| matches!(it.fate, Fate::Parted { .. }));
     let parted: HashSet<RepoPath> =
         parted.filter_map(|it| tracked::drop_place(fabric, &it.intake.path)).collect();
+    // Where a drop's own bytes are filed, its inode may serve; bytes are told by where they lie.
+    let mut drops = HashMap::new();
+    for it in &plan.disposals {
+        if let Some(fingerprint) = inbox.twins.get(&it.intake.path) {
+            drops.insert(it.intake.bytes.as_ptr(), (&it.intake.path, *fingerprint));
+        }
+    }
+    let (mut writes, mut twins) = (Vec::new(), Vec::new());
     for change in &plan.changes {
         // What leaves raw/, in whole or in part, does so in the last step, when the branch is safe.
-        if let Change::Write { path, bytes, .. } = change
+        if let Change::Write { path, bytes, was } = change
             && !parted.contains(path)
         {
+            let drop = if was.is_none() { drops.get(&bytes.as_ptr()) } else { None };
+            twins.push(drop.map(|(path, fingerprint)| Twin {
+                path: path.in_repository(&fabric.raw()),
+                fingerprint: *fingerprint,
+            }));
             writes.push((path.clone(), bytes.clone()));
         }
     }
-    lane.tree.write_all(&writes)?;
+    lane.tree.place_all(&writes, &|n| twins[n].clone())?;
     operation.state = State::Applied;
     Ok(())
 }
@@ -404,7 +418,7 @@ fn commit(lane: &Lane, n: usize, plan: &Plan, operation: &mut Operation) -> Resu
 /// Where the archive keeps an original: by digest, so that the same drop lies there once.
 pub(super) fn original_path(it: &crate::model::plan::Original) -> RepoPath {
     let id = it.drop_id.to_string();
-    let text = format!("{}/{id}/{}", &id[..2], it.path.safe_name());
+    let text = format!("{}/{id}-{}", &id[..2], it.path.safe_name());
     RepoPath::parse(&text).expect("a digest and a safe name keep the grammar")
 }
 

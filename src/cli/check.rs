@@ -56,10 +56,10 @@ pub(super) fn check(it: &args::check::Check, context: &Context) -> Result<u8, Fa
             partial: false,
         },
         bytes_max: settings.intake.bytes_max,
-        fabric: Fabric {
-            name: FabricName::parse("fabric").map_err(|it| Failure::said(1, it))?,
-            dir: RepoPath::top(),
-        },
+        fabric: Fabric::flat(
+            FabricName::parse("fabric").map_err(|it| Failure::said(1, it))?,
+            RepoPath::top(),
+        ),
     };
     let paths: Vec<PathBuf> = found.files.into_iter().collect();
     let mut checked = judge.all(&paths);

@@ -42,10 +42,10 @@ pub(super) fn init(it: args::Init, context: &Context) -> Result<u8, Failure> {
     local.path = repo.work_tree().to_owned();
     match local.fabrics.iter_mut().find(|known| known.name == it.fabric) {
         Some(known) => {
-            let same = it.dir.as_ref().is_none_or(|dir| *dir == known.fabric().dir);
+            let same = it.dir.as_ref().is_none_or(|dir| *dir == known.fabric(&settings).dir);
             if !same {
                 let message =
-                    format!("fabric {} lies in {} already", it.fabric, known.fabric().dir);
+                    format!("fabric {} lies in {} already", it.fabric, known.fabric(&settings).dir);
                 return Err(
                     Failure::said(2, message).hint("leave --dir out, or choose another name")
                 );

@@ -97,7 +97,8 @@ pub(super) fn put(it: &args::Put, context: &Context) -> Result<u8, Failure> {
 }
 
 fn fabric(reach: &Reach, wanted: Option<&FabricName>) -> Result<Fabric, Failure> {
-    let all: Vec<Fabric> = reach.repository.fabrics.iter().map(|it| it.fabric()).collect();
+    let all: Vec<Fabric> =
+        reach.repository.fabrics.iter().map(|it| it.fabric(&reach.settings)).collect();
     let names: Vec<&str> = all.iter().map(|it| it.name.as_str()).collect();
     match (wanted, &all[..]) {
         (None, [one]) => Ok(one.clone()),

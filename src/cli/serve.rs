@@ -17,8 +17,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How often the supervisor looks at its lanes, at least.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A lane that pushes may be silent for as long as a push may take, and a little more; then it
 /// counts as stuck, and the watchdog is not fed any more.
 const SILENCE_MARGIN: Duration = Duration::from_secs(120);
@@ -40,7 +38,7 @@ enum Told {
 struct Working {
     name: String,
     ends: Ends,
-    thread: JoinHandle<Result<(), String>>,
+    thread: JoinHandle<()>,
     beats: u64,
     silent_since: std::time::Instant,
 }
@@ -144,10 +142,11 @@ fn serve(
 ) -> Result<Told, Failure> {
     interrupt().store(false, Ordering::Relaxed);
     let (ready, is_ready) = crossbeam_channel::bounded(repositories.len().max(1));
+    let (end, has_ended) = crossbeam_channel::bounded(repositories.len().max(1));
     let mut lanes = Vec::new();
     let mut doors = Vec::new();
     for it in repositories {
-        match start(settings, it, ready.clone()) {
+        match start(settings, it, ready.clone(), end.clone()) {
             Ok((working, door)) => {
                 lanes.push(working);
                 doors.push(door);
@@ -171,7 +170,7 @@ fn serve(
             return Err(failure);
         }
     };
-    let told = supervise(settings, &mut lanes, signals, &is_ready);
+    let told = supervise(settings, &mut lanes, signals, &is_ready, &has_ended);
     if matches!(told, Ok(Told::Stop)) {
         telemetry::stopping();
     }
@@ -187,13 +186,18 @@ fn supervise(
     lanes: &mut [Working],
     signals: &Receiver<Told>,
     is_ready: &Receiver<()>,
+    has_ended: &Receiver<String>,
 ) -> Result<Told, Failure> {
     let mut told = None;
+    let mut ended = None;
     let mut waiting = lanes.len();
-    let every = telemetry::watchdog().unwrap_or(LOOK_EVERY).min(LOOK_EVERY);
     while told.is_none() {
+        // Only the watchdog is a reason to wake by the clock.
+        let beat =
+            telemetry::watchdog().map_or_else(crossbeam_channel::never, crossbeam_channel::after);
         crossbeam_channel::select! {
             recv(signals) -> it => told = Some(it.unwrap_or(Told::Stop)),
+            recv(has_ended) -> it => ended = it.ok(),
             recv(is_ready) -> it => if it.is_ok() && waiting > 0 {
                 waiting -= 1;
                 if waiting == 0 {
@@ -202,18 +206,19 @@ fn supervise(
                     telemetry::ready(&format!("watching {}", names.join(", ")));
                 }
             },
-            default(every) => (),
+            recv(beat) -> _ => (),
         }
-        let silence_max = settings.push.wall_timeout + SILENCE_MARGIN;
-        if let Some(failure) = look_after(lanes, silence_max) {
-            return Err(failure);
+        if let Some(name) = ended {
+            return Err(Failure::said(1, format!("the lane of {name} ended"))
+                .hint("the log says why; the service manager starts the agent again"));
         }
+        look_after(lanes, settings.push.wall_timeout + SILENCE_MARGIN);
     }
     Ok(told.unwrap_or(Told::Stop))
 }
 
-/// Feeds the watchdog while every lane moves, and notices one that ended.
-fn look_after(lanes: &mut [Working], silence_max: Duration) -> Option<Failure> {
+/// Feeds the watchdog while every lane moves.
+fn look_after(lanes: &mut [Working], silence_max: Duration) {
     let now = crate::clock::instant();
     let mut alive = true;
     for it in lanes.iter_mut() {
@@ -222,23 +227,17 @@ fn look_after(lanes: &mut [Working], silence_max: Duration) -> Option<Failure> {
             (it.beats, it.silent_since) = (beats, now);
         }
         alive &= now.duration_since(it.silent_since) < silence_max;
-        if it.thread.is_finished() {
-            return Some(
-                Failure::said(1, format!("the lane of {} ended", it.name))
-                    .hint("the log says why; the service manager starts the agent again"),
-            );
-        }
     }
     if alive {
         telemetry::alive();
     }
-    None
 }
 
 fn start(
     settings: &Settings,
     repository: &RepositorySettings,
     ready: crossbeam_channel::Sender<()>,
+    end: crossbeam_channel::Sender<String>,
 ) -> Result<(Working, Door), Failure> {
     let mut lane = Lane::open(settings, repository, interrupt(), Steps::default())?;
     let (ends, inside) = run::channels();
@@ -254,11 +253,15 @@ fn start(
                 let _ = ready.try_send(());
             })
         });
-        match std::panic::catch_unwind(work) {
+        let done = match std::panic::catch_unwind(work) {
             Ok(done) => done.map_err(|it| it.chain()),
             Err(_) => Err("a mistake of ours (a panic); its place is in the log".to_owned()),
+        };
+        if let Err(reason) = done {
+            tracing::error!(repository = %label, reason, "the lane ended");
         }
-        .inspect_err(|reason| tracing::error!(repository = %label, reason, "the lane ended"))
+        // Nobody listens where the supervisor has stopped it.
+        let _ = end.try_send(label);
     })?;
     let silent_since = crate::clock::instant();
     Ok((Working { name, ends, thread, beats: 0, silent_since }, door))

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::catalog::Breadth;
 use crate::model::conflict::ConflictStrategy;
-use crate::model::fabric::Author;
+use crate::model::fabric::{Author, Layout};
 use crate::pipeline::archive::ArchiveStrategy;
 use crate::pipeline::processing::{OnInvalid, OnUnsupported};
 use crate::pipeline::validation::SchemaStrategy;
@@ -19,6 +19,7 @@ impl Default for Settings {
         Settings {
             repositories: Vec::new(),
             archive: ArchiveStrategy::Ref,
+            layout: Layout::Flat,
             on_invalid: OnInvalid::Keep,
             on_unsupported: OnUnsupported::Unmanaged,
             partial: false,
@@ -66,7 +67,7 @@ impl Default for IntakeSettings {
             ignore: Vec::new(),
             poll: Duration::from_secs(2),
             one_file_system: false,
-            files_per_turn_max: 2_000,
+            files_per_turn_max: 16_000,
             bytes_per_turn_max: 32 << 20,
             entries_max: 1_000_000,
         }

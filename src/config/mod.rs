@@ -5,23 +5,25 @@
 
 mod api;
 mod defaults;
+mod fabrics;
 mod kinds;
 mod log;
 mod state;
 pub mod units;
 
 pub use api::{ApiSettings, PeerScope};
+pub use fabrics::check_fabrics;
 pub use kinds::read as read_kinds;
 pub use log::{LogFormat, LogSettings};
 pub use state::{StateDir, agent_dir};
 
 use crate::catalog::{Breadth, Catalog, Definition};
 use crate::model::conflict::ConflictStrategy;
-use crate::model::fabric::{Author, Fabric, FabricName};
+use crate::model::fabric::{Author, FabricName, Layout};
 use crate::model::path::RepoPath;
-use crate::model::rules::{FabricRules, ResourceRule};
+use crate::model::rules::ResourceRule;
 use crate::pipeline::archive::ArchiveStrategy;
-use crate::pipeline::processing::{OnInvalid, OnUnsupported, Strategies};
+use crate::pipeline::processing::{OnInvalid, OnUnsupported};
 use crate::pipeline::validation::SchemaStrategy;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -35,8 +37,6 @@ pub const EXAMPLE: &str = include_str!("../../packaging/config.yaml");
 pub const HOST_FILE: &str = "/etc/git-intake/config.yaml";
 /// No real file of settings is larger, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-/// The longest directory of a fabric, in bytes: what is filed below it needs room in a path.
-const DIR_BYTES_MAX: usize = 1024;
 const PREFIX: &str = "GIT_INTAKE_";
 /// Variables with our prefix that are no settings.
 const NOT_SETTINGS: [&str; 2] = ["GIT_INTAKE_CONFIG", "GIT_INTAKE_CORPUS"];
@@ -72,6 +72,8 @@ pub struct Settings {
     pub repositories: Vec<RepositorySettings>,
     /// Where originals are kept.
     pub archive: ArchiveStrategy,
+    /// Where new files lie.
+    pub layout: Layout,
     /// What becomes of a file with a mistake.
     pub on_invalid: OnInvalid,
     /// What becomes of a file of foreign kinds.
@@ -141,6 +143,9 @@ pub struct FabricSettings {
     /// Instead of the general setting.
     #[serde(default)]
     pub archive: Option<ArchiveStrategy>,
+    /// Instead of the general setting.
+    #[serde(default)]
+    pub layout: Option<Layout>,
     /// Instead of the general setting.
     #[serde(default)]
     pub on_invalid: Option<OnInvalid>,
@@ -231,54 +236,6 @@ pub struct FetchSettings {
     /// This often; none is never.
     #[serde(with = "units::duration_or_off")]
     pub every: Option<Duration>,
-}
-
-impl FabricSettings {
-    /// A fabric in the directory of its name, with the general settings.
-    pub fn new(name: FabricName, dir: Option<RepoPath>) -> FabricSettings {
-        FabricSettings {
-            name,
-            dir,
-            archive: None,
-            on_invalid: None,
-            on_unsupported: None,
-            partial: None,
-            ignore: Vec::new(),
-            conflict: None,
-            resources: Vec::new(),
-        }
-    }
-
-    /// The fabric itself.
-    pub fn fabric(&self) -> Fabric {
-        let dir = self.dir.clone().unwrap_or_else(|| {
-            RepoPath::parse(self.name.as_str()).expect("the name of a fabric is a path component")
-        });
-        Fabric { name: self.name.clone(), dir }
-    }
-
-    /// What in its `raw/` is no drop: the general patterns, then its own, which have the last word.
-    pub fn ignore(&self, settings: &Settings) -> Vec<String> {
-        [&settings.intake.ignore[..], &self.ignore].concat()
-    }
-
-    /// Its choices, or the general ones.
-    pub fn strategies(&self, settings: &Settings) -> (Strategies, ArchiveStrategy) {
-        let strategies = Strategies {
-            on_invalid: self.on_invalid.unwrap_or(settings.on_invalid),
-            on_unsupported: self.on_unsupported.unwrap_or(settings.on_unsupported),
-            partial: self.partial.unwrap_or(settings.partial).then(|| settings.yaml.limits()),
-        };
-        (strategies, self.archive.unwrap_or(settings.archive))
-    }
-
-    /// What may change, and how what two sides changed is decided.
-    pub fn rules(&self, settings: &Settings) -> FabricRules {
-        FabricRules {
-            conflict: self.conflict.unwrap_or(settings.conflict),
-            resources: self.resources.clone(),
-        }
-    }
 }
 
 impl Settings {
@@ -433,32 +390,6 @@ fn check(settings: &Settings, file: Option<&Path>) -> Result<(), Error> {
         }
         if let Err(message) = check_fabrics(&it.fabrics) {
             return invalid(message);
-        }
-    }
-    Ok(())
-}
-
-/// Refuses fabrics of one repository that share a name or a place.
-pub fn check_fabrics(fabrics: &[FabricSettings]) -> Result<(), String> {
-    for (n, second) in fabrics.iter().enumerate() {
-        let dir = second.fabric().dir;
-        if dir.as_str().len() > DIR_BYTES_MAX {
-            let name = &second.name;
-            return Err(format!(
-                "the directory of fabric {name} is longer than {DIR_BYTES_MAX} bytes"
-            ));
-        }
-        for first in &fabrics[..n] {
-            let (a, b) = (first.fabric(), second.fabric());
-            if a.name == b.name {
-                return Err(format!("two fabrics are named {}", a.name));
-            }
-            if a.dir.is_within(&b.dir) || b.dir.is_within(&a.dir) {
-                return Err(format!(
-                    "the fabrics {} ({}) and {} ({}) lie within each other; give each a directory of its own",
-                    a.name, a.dir, b.name, b.dir
-                ));
-            }
         }
     }
     Ok(())

@@ -63,6 +63,20 @@ pub struct Author {
     pub email: String,
 }
 
+/// Where the file of a resource lies below the directory of its kind.
+///
+/// Only what is new goes where this says: what has a file already keeps it, wherever it lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layout {
+    /// All in one directory.
+    #[default]
+    Flat,
+    /// In one of 256 directories, by the digest of the name: each commit costs a directory's tree,
+    /// and the tree of one in which everything lies grows with everything.
+    Sharded,
+}
+
 /// One GitOps directory in a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fabric {
@@ -70,9 +84,16 @@ pub struct Fabric {
     pub name: FabricName,
     /// Where it lies in the repository; the top means the repository is one fabric.
     pub dir: RepoPath,
+    /// Where new files lie in it.
+    pub layout: Layout,
 }
 
 impl Fabric {
+    /// A flat one.
+    pub fn flat(name: FabricName, dir: RepoPath) -> Fabric {
+        Fabric { name, dir, layout: Layout::Flat }
+    }
+
     /// The inbox.
     pub fn raw(&self) -> RepoPath {
         self.dir.join_fixed("raw")
@@ -102,7 +123,8 @@ impl Fabric {
     }
 
     /// The canonical file of a resource below `managed/`:
-    /// `<plural>/<name>.yaml`, or `<plural>/<namespace>/<name>.yaml` outside of `default`.
+    /// `<plural>/<name>.yaml`, or `<plural>/<namespace>/<name>.yaml` outside of `default`; sharded,
+    /// the name stands in a directory `_<two digits>`, which no namespace can be called.
     pub fn managed_path(&self, plural: &str, key: &super::key::Key) -> Result<RepoPath, PathError> {
         let mut stem = key.name.clone();
         if stem.len() + ".yaml".len() > super::path::COMPONENT_BYTES_MAX {
@@ -111,10 +133,42 @@ impl Fabric {
             stem.truncate(200);
             stem = format!("{}-{digest}", stem.trim_end_matches(['.', '-']));
         }
-        let tail = match key.namespace.as_str() {
-            super::key::DEFAULT_NAMESPACE => format!("{plural}/{stem}.yaml"),
-            namespace => format!("{plural}/{namespace}/{stem}.yaml"),
+        let mut tail = format!("{plural}/");
+        if key.namespace != super::key::DEFAULT_NAMESPACE {
+            tail.push_str(&key.namespace);
+            tail.push('/');
+        }
+        if self.layout == Layout::Sharded {
+            let digest = super::digest::Sha256::of(key.name.as_bytes()).short();
+            tail.push_str(&format!("_{}/", &digest[..2]));
+        }
+        self.managed().join(&format!("{tail}{stem}.yaml"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::key::Key;
+
+    fn path(layout: Layout, namespace: &str, name: &str) -> String {
+        let mut it = Fabric::flat(FabricName::parse("f").unwrap(), RepoPath::parse("f").unwrap());
+        it.layout = layout;
+        let key = Key {
+            group: "vpc.githedgehog.com".to_owned(),
+            kind: "VPC".to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
         };
-        self.managed().join(&tail)
+        it.managed_path("vpcs", &key).unwrap().to_string()
+    }
+
+    #[test]
+    fn a_resource_lies_in_its_kind_its_namespace_and_its_shard() {
+        assert_eq!(path(Layout::Flat, "default", "a"), "f/managed/vpcs/a.yaml");
+        assert_eq!(path(Layout::Flat, "x", "a"), "f/managed/vpcs/x/a.yaml");
+        assert_eq!(path(Layout::Sharded, "default", "a"), "f/managed/vpcs/_ca/a.yaml");
+        assert_eq!(path(Layout::Sharded, "x", "a"), "f/managed/vpcs/x/_ca/a.yaml");
+        assert_eq!(path(Layout::Sharded, "default", "b"), "f/managed/vpcs/_3e/b.yaml");
     }
 }

@@ -152,8 +152,7 @@ mod tests {
         };
         let intake = Intake::new(RawPath::new("a.yaml"), text.as_bytes());
         let valid = validate(intake, &rules).unwrap();
-        let fabric =
-            Fabric { name: FabricName::parse("f").unwrap(), dir: RepoPath::parse("f").unwrap() };
+        let fabric = Fabric::flat(FabricName::parse("f").unwrap(), RepoPath::parse("f").unwrap());
         let Classified { judged, warnings, .. } = classify(valid, &fabric, &catalog);
         let told = judged.into_iter().map(|it| match it.verdict {
             Verdict::Managed { target } => target.to_string(),

@@ -124,18 +124,28 @@ pub fn wanted(
     classified: &[Classified],
     rejected: &[Rejected],
     fabric: &Fabric,
+    strategies: Strategies,
     places: &HashMap<Key, RepoPath>,
 ) -> Vec<RepoPath> {
+    // Any drop may turn out to be one that is refused: a rival to another, say.
+    let refused = strategies.on_invalid == OnInvalid::Unmanaged;
     let mut paths = Vec::new();
     for it in classified {
+        let mut leaves = refused;
         for judged in &it.judged {
-            if let Verdict::Managed { target } = &judged.verdict {
-                paths.push(place(places, &judged.document.key, target));
+            match &judged.verdict {
+                Verdict::Managed { target } => {
+                    paths.push(place(places, &judged.document.key, target));
+                }
+                Verdict::Unmanaged { .. } => leaves = true,
+                Verdict::Rejected { .. } => (),
             }
         }
-        paths.extend(leftover_paths(fabric, &it.intake).into_iter().flatten());
+        if leaves {
+            paths.extend(leftover_paths(fabric, &it.intake).into_iter().flatten());
+        }
     }
-    for it in rejected {
+    for it in rejected.iter().filter(|_| refused) {
         paths.extend(leftover_paths(fabric, &it.intake).into_iter().flatten());
     }
     paths.sort();
@@ -351,7 +361,12 @@ impl Stage<'_> {
         let Candidate { intake, documents, notes, faults, rest } = it;
         let mut filed = Vec::new();
         for (document, path) in documents {
-            let action = self.write(&path, Arc::from(document.text.as_bytes()));
+            // A file that is filed as it came is held once.
+            let bytes = match document.text.as_bytes() == &*intake.bytes {
+                true => intake.bytes.clone(),
+                false => Arc::from(document.text.as_bytes()),
+            };
+            let action = self.write(&path, bytes);
             filed.push(filed_as(&document, &path, action));
             let source = intake.path.clone();
             let new = Recorded { document, path, source, drop_id: intake.drop_id };

@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn every_name_has_a_place_for_its_report() {
         let name = FabricName::parse("f").unwrap();
-        let fabric = Fabric { name, dir: RepoPath::parse("f").unwrap() };
+        let fabric = Fabric::flat(name, RepoPath::parse("f").unwrap());
         let place = |drop: &[u8]| report_path(&fabric, &RawPath::new(drop)).to_string();
         assert_eq!(place(b"team a/x.yaml"), "f/raw/team a/x.yaml.rejected.txt");
         let long = place(&[b'n'; 255]);

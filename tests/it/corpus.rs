@@ -31,10 +31,8 @@ pub fn samples() -> Option<Vec<(String, Vec<u8>)>> {
 #[test]
 fn every_real_document_gets_a_verdict_with_a_way_out() {
     let Some(samples) = samples() else { return };
-    let fabric = Fabric {
-        name: FabricName::parse("fabric-1").unwrap(),
-        dir: RepoPath::parse("fabric-1").unwrap(),
-    };
+    let fabric =
+        Fabric::flat(FabricName::parse("fabric-1").unwrap(), RepoPath::parse("fabric-1").unwrap());
     let catalog = Catalog::hedgehog();
     let rules = validation::Rules {
         limits: Limits::default(),

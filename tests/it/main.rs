@@ -6,6 +6,8 @@ mod walk;
 mod partial;
 mod merge;
 mod edits;
+mod layout;
+mod flood;
 mod crash;
 mod storm;
 mod sysfault;

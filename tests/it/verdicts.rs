@@ -45,8 +45,7 @@ fn verdicts(name: &str, bytes: &[u8]) -> Vec<(String, String)> {
         schema: SchemaStrategy::Warn,
         partial: false,
     };
-    let fabric =
-        Fabric { name: FabricName::parse("f").unwrap(), dir: RepoPath::parse("f").unwrap() };
+    let fabric = Fabric::flat(FabricName::parse("f").unwrap(), RepoPath::parse("f").unwrap());
     let valid = match validate(Intake::new(RawPath::new(name), bytes), &rules) {
         Ok(it) => it,
         Err(it) => return it.problems.iter().map(|it| said("rejected: ", it)).collect(),
