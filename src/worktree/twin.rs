@@ -52,7 +52,7 @@ impl Fresh {
             && Some(file.st_mode & 0o7777) == self.mode
             // With fewer rights a second name makes a drop one that is not read.
             && file.st_mode & 0o044 != 0
-            && u64::from(file.st_nlink) == names
+            && file.st_nlink == names
     }
 }
 
