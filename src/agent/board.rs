@@ -13,11 +13,16 @@ use crate::model::report::Progress;
 use crate::model::rules::FabricRules;
 use crate::pipeline::archive::ArchiveStrategy;
 use crate::pipeline::processing::Strategies;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// The board of one lane.
 #[derive(Debug, Default)]
-pub struct Board(RwLock<Arc<Shown>>);
+pub struct Board {
+    shown: RwLock<Arc<Shown>>,
+    /// Goes up with every writing.
+    changes: AtomicU64,
+}
 
 /// What is written there.
 #[derive(Debug, Clone, Default)]
@@ -56,12 +61,18 @@ pub struct FabricShown {
 impl Board {
     /// Writes it anew.
     pub fn show(&self, shown: Shown) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(shown);
+        *self.shown.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(shown);
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// How often it was written: whoever sees another number than before looks again.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// What is written there now.
     pub fn read(&self) -> Arc<Shown> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shown.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -6,6 +6,7 @@
 use super::conflicts::{self, Decided, Decision};
 use super::find::{operation, record, records as listed};
 use super::lane::Lane;
+use super::programs::{self, ProgramAnswer, ProgramAsked};
 use super::records::{self, Edit};
 use super::sync::{self, Sent};
 use super::turn::{self, Cause, Turned};
@@ -58,6 +59,8 @@ pub enum Request {
     },
     /// Change, make or remove a record, and send it.
     Edit(Edit),
+    /// What only programs ask.
+    Program(Box<ProgramAsked>),
     /// Operations, the newest first.
     Operations {
         /// How many.
@@ -122,6 +125,7 @@ impl Request {
         match self {
             Request::Ingest { dry_run } | Request::Resolve { dry_run, .. } => !dry_run,
             Request::Edit(it) => !it.dry_run,
+            Request::Program(it) => it.may_commit(),
             Request::Retry { .. } => true,
             _ => false,
         }
@@ -144,6 +148,8 @@ pub enum Answer {
     Text(Box<RecordText>),
     /// To `edit`.
     Edited(Box<EditReport>),
+    /// To `program`.
+    Program(Box<ProgramAnswer>),
     /// To `operations`.
     Operations(Vec<Operation>),
     /// To `operation`.
@@ -271,6 +277,10 @@ fn try_answer(lane: &mut Lane, request: &Request, live: &Live) -> Result<Answer,
             }
             Answer::Edited(Box::new(report))
         }
+        Request::Program(it) => {
+            let asker = live.asker.as_ref();
+            Answer::Program(Box::new(programs::answer(lane, it, asker, live.trigger())?))
+        }
         Request::Operations { limit } => {
             Answer::Operations(lane.store.operations((*limit).min(LISTED_MAX))?)
         }
@@ -311,17 +321,12 @@ pub fn ingest(lane: &mut Lane, dry_run: bool) -> Result<Vec<IngestReport>, Error
     ingest_for(lane, dry_run, None)
 }
 
-fn ingest_for(
+pub(super) fn ingest_for(
     lane: &mut Lane,
     dry_run: bool,
     asker: Option<&Asker>,
 ) -> Result<Vec<IngestReport>, Error> {
-    let cause = Cause {
-        trigger: asker.map_or(Trigger::Cli, |it| it.trigger),
-        actor: asker.map_or_else(|| lane.settings.author.name.clone(), |it| it.actor.clone()),
-        hints: HashSet::new(),
-        patient: true,
-    };
+    let cause = cause(lane, asker);
     let mut reports = Vec::new();
     for n in 0..lane.fabrics.len() {
         if dry_run {
@@ -363,7 +368,16 @@ fn ingest_for(
     Ok(reports)
 }
 
-fn delivery(lane: &mut Lane) -> Delivery {
+pub(super) fn cause(lane: &Lane, asker: Option<&Asker>) -> Cause {
+    Cause {
+        trigger: asker.map_or(Trigger::Cli, |it| it.trigger),
+        actor: asker.map_or_else(|| lane.settings.author.name.clone(), |it| it.actor.clone()),
+        hints: HashSet::new(),
+        patient: true,
+    }
+}
+
+pub(super) fn delivery(lane: &mut Lane) -> Delivery {
     let sent = sync::deliver(lane);
     if lane.settings.remote.is_none() {
         return Delivery::Local;
@@ -381,7 +395,7 @@ fn delivery(lane: &mut Lane) -> Delivery {
     }
 }
 
-fn report(lane: &Lane, n: usize, turned: Turned, dry_run: bool) -> IngestReport {
+pub(super) fn report(lane: &Lane, n: usize, turned: Turned, dry_run: bool) -> IngestReport {
     IngestReport {
         fabric: lane.fabrics[n].fabric.name.clone(),
         operation: turned.operation.as_ref().map(|it| it.id),

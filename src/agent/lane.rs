@@ -1,5 +1,6 @@
 //! What the agent keeps for one repository: its hands, its memory, its fabrics.
 
+use super::droppers::Droppers;
 use super::inbox::Inbox;
 use super::suspects::Suspects;
 use super::{Error, advance, conflicts, recovery, structure, sync};
@@ -98,6 +99,8 @@ pub struct Lane {
     pub fabrics: Vec<FabricLane>,
     /// What may end the process.
     pub(super) suspects: Suspects,
+    /// Who sent which drop.
+    pub droppers: Arc<Droppers>,
     /// Where store, lock and socket are.
     pub state: StateDir,
     _lock: File,
@@ -148,6 +151,7 @@ impl Lane {
             tree,
             store: Arc::new(store),
             suspects: Suspects::open(&state),
+            droppers: Arc::default(),
             state,
             _lock: lock,
         };

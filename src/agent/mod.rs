@@ -4,7 +4,9 @@ mod advance;
 pub mod board;
 pub mod conflicts;
 pub mod desk;
+pub mod droppers;
 mod edits;
+pub mod files;
 mod find;
 
 pub mod inbox;
@@ -13,6 +15,7 @@ mod lookup;
 mod named;
 mod meet;
 pub mod message;
+pub mod programs;
 pub mod records;
 pub mod recovery;
 pub mod run;
@@ -22,6 +25,7 @@ mod standing;
 pub mod structure;
 mod suspects;
 pub mod sync;
+pub mod take;
 pub mod turn;
 pub mod verify;
 

@@ -41,6 +41,8 @@ pub struct Asked {
     pub request: Request,
     /// Who asks; none is a person at the command line.
     pub asker: Option<Asker>,
+    /// Asked when its turn has come; a no drops the question. None is a yes.
+    pub admit: Option<Box<dyn FnOnce() -> bool + Send>>,
     /// Where the answer goes; nobody may be there any more.
     pub reply: Box<dyn FnOnce(Answer) + Send>,
 }
@@ -323,6 +325,9 @@ impl Loop {
     }
 
     fn serve(&mut self, lane: &mut Lane, asked: Asked) {
+        if asked.admit.is_some_and(|it| !it()) {
+            return;
+        }
         let live = Live { asker: asked.asker, ..self.live.clone() };
         (asked.reply)(desk::answer(lane, &asked.request, &live));
         // It looked at drops that nobody has taken yet.

@@ -4,6 +4,7 @@
 use super::lane::Lane;
 use super::{Error, turn};
 use crate::clock;
+use crate::model::fabric::Fabric;
 use crate::model::ids::OperationId;
 use crate::model::operation::{Operation, Purpose, State, Trigger};
 use crate::model::path::RepoPath;
@@ -40,6 +41,12 @@ What is here is never read, moved or rewritten by git-intake. Dropped files of k
 this fabric's come here as they are.
 ";
 
+/// The note in each directory, and what it says.
+pub(super) fn notes(fabric: &Fabric) -> Vec<(RepoPath, &'static str)> {
+    let texts = [(fabric.raw(), RAW), (fabric.managed(), MANAGED), (fabric.unmanaged(), UNMANAGED)];
+    texts.iter().map(|(dir, text)| (dir.join_fixed("README.md"), *text)).collect()
+}
+
 /// Makes sure that a fabric has its directories, in the work tree and in HEAD. One commit, or none.
 ///
 /// # Errors
@@ -49,9 +56,7 @@ pub fn ensure(lane: &mut Lane, n: usize) -> Result<Option<Operation>, Error> {
     for dir in [fabric.dir.clone(), fabric.raw(), fabric.managed(), fabric.unmanaged()] {
         lane.tree.check_directory(&dir)?;
     }
-    let texts = [(fabric.raw(), RAW), (fabric.managed(), MANAGED), (fabric.unmanaged(), UNMANAGED)];
-    let files: Vec<(RepoPath, &str)> =
-        texts.iter().map(|(dir, text)| (dir.join_fixed("README.md"), *text)).collect();
+    let files = notes(&fabric);
     let standing = lane.head_to_commit_on()?;
     let held =
         lane.repo.blobs_at(standing.commit, files.iter().map(|it| it.0.as_str().as_bytes()))?;

@@ -66,6 +66,7 @@ pub fn turn(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Turned, Error> {
         return Ok(judged.into_turned(None));
     }
     let mut operation = operation(lane, n, &judged, cause);
+    judged.plan.trailers.extend(lane.droppers.trailers(&judged.plan));
     carry_out(lane, n, &mut judged.plan, &judged.conflicts, &mut operation)?;
     lane.clear_gone(n)?;
     Ok(judged.into_turned(Some(operation)))

@@ -4,7 +4,7 @@
 //! version, or say so.
 
 use super::auth::Caller;
-use super::body::Payload;
+use super::body;
 use super::house::{ANSWER_TIME_MAX, House};
 use super::listen::Via;
 use super::refusal::{ErrorCode, Refusal};
@@ -18,6 +18,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+/// No question is larger, in bytes.
+const QUESTION_BYTES_MAX: usize = 256 << 10;
 pub(super) const ROUTE: &str = "/api/v1/ask";
 
 pub(super) fn route() -> MethodRouter<Arc<House>> {
@@ -28,9 +30,11 @@ async fn ask(
     State(house): State<Arc<House>>,
     Extension(via): Extension<Via>,
     caller: Caller,
-    Payload(request): Payload<Request>,
+    body: axum::extract::Request,
 ) -> Result<Json<Answer>, Refusal> {
     caller.may(Scope::Admin, None)?;
+    let bytes = body::read(body, QUESTION_BYTES_MAX).await?;
+    let request: Request = body::json(&bytes)?;
     let lane = via.lane.and_then(|it| house.lanes.get(it)).ok_or_else(|| {
         Refusal::new(ErrorCode::NotFound, "this is asked on a lane's own socket only")
     })?;

@@ -16,6 +16,10 @@ pub(super) const JSON_BYTES_MAX: usize = 1 << 20;
 /// How long a client has for its body.
 const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 
+/// Of a body that is too large so many bytes are let go by, in so much time.
+const DRAINED_BYTES_MAX: usize = 64 << 20;
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// A JSON body of this type.
 pub(super) struct Payload<T>(pub T);
 
@@ -89,7 +93,10 @@ pub(super) async fn read(request: Request, bytes_max: usize) -> Result<Bytes, Re
     };
     let length = request.headers().get(CONTENT_LENGTH);
     let length = length.and_then(|it| it.to_str().ok()?.parse::<usize>().ok());
-    if length.is_some_and(|it| it > bytes_max) {
+    if let Some(length) = length.filter(|it| *it > bytes_max) {
+        if length <= DRAINED_BYTES_MAX {
+            drain(request.into_body()).await;
+        }
         return Err(too_large());
     }
     let body: Limited<Body> = Limited::new(request.into_body(), bytes_max);
@@ -100,6 +107,13 @@ pub(super) async fn read(request: Request, bytes_max: usize) -> Result<Bytes, Re
         Err(_) => Err(Refusal::new(ErrorCode::TimeoutError, "the body took too long")
             .status(StatusCode::REQUEST_TIMEOUT)),
     }
+}
+
+/// Lets a client finish that is about to hear no: many only listen when they have said everything.
+async fn drain(mut body: Body) {
+    let draining = async { while let Some(Ok(_)) = body.frame().await {} };
+    // Whoever is slower hears a closed connection.
+    let _ = tokio::time::timeout(DRAIN_TIME_MAX, draining).await;
 }
 
 /// The query of this type; what it does not know is refused.

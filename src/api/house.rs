@@ -2,6 +2,7 @@
 
 use super::audit::Audit;
 use super::auth::{Caller, Gate};
+use super::jobs::Jobs;
 use super::metrics::Metrics;
 use super::reader::Reader;
 use super::refusal::{ErrorCode, Refusal};
@@ -9,6 +10,8 @@ use super::tokens::{Scope, TokenFile};
 use super::writes::Answers;
 use crate::agent::board::{Board, FabricShown, Shown};
 use crate::agent::desk::{Answer, Asker, Request};
+use crate::agent::droppers::Droppers;
+use crate::agent::programs::{ProgramAnswer, ProgramAsked};
 use crate::agent::run::Asked;
 use crate::config::{ApiSettings, Settings};
 use crate::model::fabric::FabricName;
@@ -36,6 +39,8 @@ pub struct LaneDoor {
     pub store: Arc<Store>,
     /// How the lane stands.
     pub board: Arc<Board>,
+    /// Who sent which drop.
+    pub droppers: Arc<Droppers>,
     /// What git holds, for reading.
     pub(super) reader: Reader,
     /// Recovery is done and the watch stands.
@@ -49,7 +54,7 @@ impl LaneDoor {
         work_tree: &Path,
         asked: Sender<Asked>,
         store: Arc<Store>,
-        board: Arc<Board>,
+        (board, droppers): (Arc<Board>, Arc<Droppers>),
     ) -> LaneDoor {
         LaneDoor {
             id,
@@ -57,6 +62,7 @@ impl LaneDoor {
             asked,
             store,
             board,
+            droppers,
             reader: Reader::new(work_tree),
             ready: Arc::new(AtomicBool::new(false)),
         }
@@ -68,13 +74,32 @@ impl LaneDoor {
         request: Request,
         asker: Option<Asker>,
     ) -> Result<Answer, Refusal> {
+        self.ask_if(request, asker, None).await
+    }
+
+    /// The same for what only programs ask.
+    pub(super) async fn ask_program(
+        &self,
+        asked: ProgramAsked,
+        asker: Option<Asker>,
+    ) -> Result<Result<ProgramAnswer, Answer>, Refusal> {
+        self.ask(Request::Program(Box::new(asked)), asker).await.map(of_program)
+    }
+
+    /// The same, if `admit` says yes when the question's turn has come.
+    pub(super) async fn ask_if(
+        &self,
+        request: Request,
+        asker: Option<Asker>,
+        admit: Option<Box<dyn FnOnce() -> bool + Send>>,
+    ) -> Result<Answer, Refusal> {
         let stopping = || Refusal::new(ErrorCode::Unavailable, "the agent is stopping").after(5);
         let (reply, answer) = oneshot::channel();
         let reply = Box::new(move |it| {
             // The client may have hung up.
             let _ = reply.send(it);
         });
-        match self.asked.try_send(Asked { request, asker, reply }) {
+        match self.asked.try_send(Asked { request, asker, admit, reply }) {
             Ok(()) => (),
             Err(TrySendError::Full(_)) => {
                 let message = "the agent has too many questions; ask again in a moment";
@@ -123,6 +148,8 @@ pub struct House {
     pub(super) audit: Audit,
     /// What was answered to whom.
     pub(super) answers: Answers,
+    /// What was asked for and is done later.
+    pub(super) jobs: Jobs,
     /// Becomes true at the end, and streams end then.
     pub(super) stopping: watch::Sender<bool>,
 }
@@ -138,6 +165,7 @@ impl House {
             metrics: Metrics::default(),
             audit: Audit::open(dir)?,
             answers: Answers::open(dir)?,
+            jobs: Jobs::default(),
             stopping: watch::Sender::new(false),
         })
     }
@@ -202,4 +230,20 @@ impl House {
 /// Who asks, for the lane.
 pub(super) fn asker(caller: &Caller) -> Option<Asker> {
     Some(Asker { actor: caller.actor.clone(), trigger: Trigger::Api })
+}
+
+/// A program's answer, or whatever else came.
+pub(super) fn of_program(answer: Answer) -> Result<ProgramAnswer, Answer> {
+    match answer {
+        Answer::Program(it) => Ok(*it),
+        other => Err(other),
+    }
+}
+
+/// What an answer that was not asked for becomes.
+pub(super) fn unexpected(it: Result<ProgramAnswer, Answer>, absent: ErrorCode) -> Refusal {
+    match it {
+        Err(answer) => Refusal::of(answer, absent),
+        Ok(it) => Refusal::of(Answer::Program(Box::new(it)), absent),
+    }
 }

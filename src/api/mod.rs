@@ -11,6 +11,7 @@ mod auth;
 mod body;
 mod dress;
 pub mod house;
+mod jobs;
 pub mod listen;
 mod metrics;
 mod openapi;

@@ -45,16 +45,31 @@ pub(super) fn frame() -> Document {
 /// The whole document.
 pub fn document() -> Document {
     let mut document = routes::described().split_for_parts().1;
-    for item in document.paths.paths.values_mut() {
-        operations(item).for_each(finish);
+    // The router's sign for what may hold slashes is none of OpenAPI.
+    let paths = std::mem::take(&mut document.paths.paths);
+    document.paths.paths =
+        paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
+    for (path, item) in &mut document.paths.paths {
+        for (method, operation) in operations(item) {
+            // By method and path, which no two share.
+            let words = path.trim_start_matches("/api/v1").split(['/', '{', '}', '-', '.']);
+            let words: Vec<&str> = words.filter(|it| !it.is_empty()).collect();
+            operation.operation_id = Some(format!("{method}_{}", words.join("_")));
+            finish(operation);
+        }
     }
     document
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch]
-        .into_iter()
-        .flatten()
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
+    let all = [
+        ("get", &mut item.get),
+        ("put", &mut item.put),
+        ("post", &mut item.post),
+        ("delete", &mut item.delete),
+        ("patch", &mut item.patch),
+    ];
+    all.into_iter().filter_map(|(method, it)| Some((method, it.as_mut()?)))
 }
 
 /// Every route may say no, always in the same shape; and every answer has a description.

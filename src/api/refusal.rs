@@ -27,6 +27,10 @@ pub enum ErrorCode {
     ResourceNotFound,
     /// There is no such operation.
     OperationNotFound,
+    /// There is no such conflict.
+    ConflictNotFound,
+    /// There is no such file.
+    FileNotFound,
     /// The route exists, for other methods: see `Allow`.
     MethodNotAllowed,
     /// No token, or one that is not known.
@@ -37,6 +41,10 @@ pub enum ErrorCode {
     RepositoryAccessDenied,
     /// The same is under way already.
     OperationInProgress,
+    /// The fabric's directories have not been made yet.
+    DirectoryNotInitialized,
+    /// The conflict cannot be resolved that way.
+    ConflictResolutionFailed,
     /// Others changed the same fields meanwhile; both contents are kept.
     ConflictDetected,
     /// Too many requests: see `Retry-After`.
@@ -74,17 +82,22 @@ impl ErrorCode {
             | E::FabricNotFound
             | E::RepositoryNotFound
             | E::ResourceNotFound
-            | E::OperationNotFound => StatusCode::NOT_FOUND,
+            | E::OperationNotFound
+            | E::ConflictNotFound
+            | E::FileNotFound => StatusCode::NOT_FOUND,
             E::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             E::AuthenticationRequired => StatusCode::UNAUTHORIZED,
             E::PermissionDenied | E::RepositoryAccessDenied => StatusCode::FORBIDDEN,
             E::OperationInProgress
+            | E::DirectoryNotInitialized
             | E::AlreadyExists
             | E::ConflictDetected
             | E::RepositoryHeld
             | E::Refused => StatusCode::CONFLICT,
             E::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
-            E::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            E::ConflictResolutionFailed | E::IdempotencyKeyReused => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             E::ValidationFailed => StatusCode::BAD_REQUEST,
             E::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             E::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,

@@ -2,6 +2,7 @@
 
 use super::Failure;
 use crate::agent::board::Board;
+use crate::agent::droppers::Droppers;
 use crate::agent::lane::Lane;
 use crate::agent::run::{Asked, Ends};
 use crate::api::Server;
@@ -22,6 +23,7 @@ pub(super) struct Door {
     asked: Sender<Asked>,
     store: Arc<Store>,
     board: Arc<Board>,
+    droppers: Arc<Droppers>,
     /// Recovery is done and the watch stands.
     pub ready: Arc<AtomicBool>,
 }
@@ -34,6 +36,7 @@ impl Door {
             asked: ends.asked.clone(),
             store: lane.store.clone(),
             board: ends.board.clone(),
+            droppers: lane.droppers.clone(),
             ready: Arc::new(AtomicBool::new(false)),
         }
     }
@@ -62,7 +65,8 @@ pub(super) fn open(settings: &Settings, doors: Vec<Door>) -> Result<Server, Fail
     }
     let lanes = doors.into_iter().map(|it| {
         let id = StateDir::name(&it.work_tree);
-        let mut door = LaneDoor::new(id, &it.work_tree, it.asked, it.store, it.board);
+        let mut door =
+            LaneDoor::new(id, &it.work_tree, it.asked, it.store, (it.board, it.droppers));
         door.ready = it.ready;
         door
     });

@@ -21,7 +21,7 @@ pub use commit::{ArchiveDraft, CommitDraft, CommitOutcome};
 pub use filters::Filters;
 pub use heal::Cleared;
 pub use index::IndexOutcome;
-pub use read::{Busy, ChangedEntry, Head, Kind, Log};
+pub use read::{Busy, ChangedEntry, Entry, Head, Kind, Log};
 pub use remote::{FetchOutcome, PushOutcome, Remote};
 pub use replay::{Follow, Following, Meeting, Overlap, Replay, Resolution, merge_text};
 

@@ -43,6 +43,20 @@ pub struct Head {
     pub busy: Option<Busy>,
 }
 
+/// What an entry of a directory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// A file.
+    File,
+    /// A directory.
+    Directory,
+    /// A link, or another repository.
+    Other,
+}
+
+/// One entry of a directory: its name, what it is, and the id of its content.
+pub type Listed = (BString, Entry, String);
+
 /// One commit, as far as the records need it.
 #[derive(Debug, Clone)]
 pub struct Log {
@@ -139,6 +153,35 @@ impl Repo {
             }
         }
         Ok(found)
+    }
+
+    /// What lies in a directory of a commit: the first so many, in git's order; none where there is no
+    /// such directory.
+    pub fn directory(
+        &self,
+        commit: Option<CommitId>,
+        dir: &RepoPath,
+        max: usize,
+    ) -> Result<Option<Vec<Listed>>, Error> {
+        let Some(commit) = commit else { return Ok(None) };
+        let failed = |it: Box<dyn std::error::Error + Send + Sync>| Error::git("read a tree", it);
+        let mut tree = self.tree_of(commit)?;
+        if !dir.is_top() {
+            let found = tree.lookup_entry_by_path(dir.as_path()).map_err(|it| failed(it.into()))?;
+            let Some(found) = found.filter(|it| it.mode().is_tree()) else { return Ok(None) };
+            tree = found.object().map_err(|it| failed(it.into()))?.into_tree();
+        }
+        let mut entries = Vec::new();
+        for entry in tree.iter().take(max) {
+            let entry = entry.map_err(|it| failed(it.into()))?;
+            let kind = match entry.mode().kind() {
+                EntryKind::Blob | EntryKind::BlobExecutable => Entry::File,
+                EntryKind::Tree => Entry::Directory,
+                EntryKind::Link | EntryKind::Commit => Entry::Other,
+            };
+            entries.push((entry.filename().to_owned(), kind, entry.object_id().to_string()));
+        }
+        Ok(Some(entries))
     }
 
     /// The content of a blob.

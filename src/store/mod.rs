@@ -255,6 +255,24 @@ impl Store {
         newest.map(|item| decode(&item.map_err(read)?.1)).collect()
     }
 
+    /// The operations that began at a time or later, newest first; at most so many.
+    pub fn operations_since(
+        &self,
+        since: jiff::Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Operation>, Error> {
+        let mut found = Vec::new();
+        for item in self.sound(&self.operations)?.iter().rev().take(limit) {
+            let operation: Operation = decode(&item.map_err(read)?.1)?;
+            // Ids sort by time, so all that follow are older.
+            if operation.started_at < since {
+                break;
+            }
+            found.push(operation);
+        }
+        Ok(found)
+    }
+
     /// The operations that are not at rest, oldest first.
     pub fn open_operations(&self) -> Result<Vec<Operation>, Error> {
         let mut found = Vec::new();

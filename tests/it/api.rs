@@ -156,16 +156,31 @@ struct Row {
     status: u16,
     /// It is about one fabric, which a token for another does not reach.
     of_fabric: bool,
+    /// What stands behind the question mark.
+    query: &'static str,
+    /// Any body is a file, so only none at all is wrong.
+    any_body: bool,
 }
 
 fn row(route: &'static str, scope: &'static str, known: &str, unknown: &str, status: u16) -> Row {
     let (known, unknown) = (known.to_owned(), unknown.to_owned());
-    Row { route, scope, known, unknown, body: None, status, of_fabric: false }
+    let (body, of_fabric, query, any_body) = (None, false, "", false);
+    Row { route, scope, known, unknown, body, status, of_fabric, query, any_body }
 }
 
 impl Row {
     fn sends(mut self, body: Value) -> Row {
         self.body = Some(body);
+        self
+    }
+
+    fn asks(mut self, query: &'static str) -> Row {
+        self.query = query;
+        self
+    }
+
+    fn takes_any_body(mut self) -> Row {
+        self.any_body = true;
         self
     }
 
@@ -184,6 +199,13 @@ fn rows(api: &Api) -> Vec<Row> {
     let repository =
         api.get("/api/v1/repositories")["results"][0]["id"].as_str().unwrap().to_owned();
     let text = json!({"content": vpc("vpc-1")});
+    let conflict = in_conflict(api, "vpc-3");
+    let file = format!("{repository}|fabric-1/managed/README.md");
+    let note = format!("{repository}|fabric-1/unmanaged/note.txt");
+    let nowhere = format!("none|{}", "fabric-1/managed/README.md");
+    let content = json!({"content": "a note\n"});
+    let drop_id = format!("fabric-1|{}", "0".repeat(64));
+    let decision = json!({"strategy": "git_wins"});
     vec![
         row("GET /healthz", "open", "", "", 200),
         row("GET /readyz", "open", "", "", 200),
@@ -210,7 +232,85 @@ fn rows(api: &Api) -> Vec<Row> {
             .of_fabric(),
         row("GET /api/v1/sync-operations/{id}", "read", &operation, UNKNOWN, 200).of_fabric(),
         row("GET /api/v1/fabrics/{id}/conflicts", "read", "fabric-1", "none", 200).of_fabric(),
+        row("GET /api/v1/conflicts/{id}", "read", &conflict, UNKNOWN, 200).of_fabric(),
+        row("POST /api/v1/conflicts/{id}/resolve", "write", &conflict, UNKNOWN, 200)
+            .sends(decision.clone())
+            .of_fabric(),
+        row("POST /api/v1/fabrics/{id}/conflicts/resolve-bulk", "write", "fabric-1", "none", 200)
+            .sends(decision)
+            .of_fabric(),
+        row("GET /api/v1/repositories/{id}/contents/{path}", "read", &file, &nowhere, 200)
+            .of_fabric(),
+        row("PUT /api/v1/repositories/{id}/contents/{path}", "write", &note, &nowhere, 201)
+            .sends(content)
+            .of_fabric(),
+        row("DELETE /api/v1/repositories/{id}/contents/{path}", "write", &note, &nowhere, 200)
+            .sends(json!({}))
+            .of_fabric(),
+        row("POST /api/v1/fabrics/{id}/intake", "write", "fabric-1", "none", 201)
+            .sends(json!({"apiVersion": "vpc.githedgehog.com/v1beta1", "kind": "VPC",
+                "metadata": {"name": "vpc-7"}, "spec": {}}))
+            .asks("name=vpc-7.json&wait=60s")
+            .takes_any_body()
+            .of_fabric(),
+        row("GET /api/v1/fabrics/{id}/intake/{drop_id}", "read", &drop_id, "none|0", 200)
+            .asks("path=vpc-7.json")
+            .of_fabric(),
+        row(
+            "GET /api/v1/fabrics/{id}/gitops-directories/validate",
+            "read",
+            "fabric-1",
+            "none",
+            200,
+        )
+        .of_fabric(),
+        row(
+            "POST /api/v1/fabrics/{id}/gitops-directories/initialize",
+            "admin",
+            "fabric-1",
+            "none",
+            200,
+        )
+        .sends(json!({}))
+        .of_fabric(),
+        row(
+            "POST /api/v1/fabrics/{id}/gitops-directories/ingest",
+            "write",
+            "fabric-1",
+            "none",
+            200,
+        )
+        .sends(json!({"dry_run": true}))
+        .of_fabric(),
+        row("POST /api/v1/fabrics/{id}/sync", "write", "fabric-1", "none", 202)
+            .sends(json!({"options": {"force_sync": true}}))
+            .of_fabric(),
+        row("POST /api/v1/resources/{id}/sync", "write", &vpc_1, UNKNOWN, 202)
+            .sends(json!({"options": {"force_sync": true}}))
+            .of_fabric(),
+        // It is over, so there is nothing to call off.
+        row("POST /api/v1/sync-operations/{id}/cancel", "write", &operation, UNKNOWN, 409)
+            .of_fabric(),
+        row("PATCH /api/v1/resources/{id}/sync-config", "write", &vpc_1, UNKNOWN, 200)
+            .sends(json!({"sync_direction": "bidirectional"}))
+            .of_fabric(),
+        row("GET /api/v1/resources/{id}/file-mapping", "read", &vpc_1, UNKNOWN, 200).of_fabric(),
+        row("GET /api/v1/fabrics/{id}/sync-health", "read", "fabric-1", "none", 200).of_fabric(),
+        row("GET /api/v1/fabrics/{id}/sync-analytics", "read", "fabric-1", "none", 200).of_fabric(),
     ]
+}
+
+/// A resource that two sides changed in one field.
+fn in_conflict(api: &Api, name: &str) -> String {
+    let id = api.made(name);
+    let at = format!("/api/v1/resources/{id}");
+    let blob = api.get(&at)["desired"]["blob_id"].clone();
+    let change = json!({"set": {"spec.subnets.default.vlan": 1002}});
+    assert_eq!(api.send("PATCH", &at, &api.admin, Some(&change)).status, 200);
+    let other = vpc(name).replace("1001", "1003");
+    let late = json!({"content": other, "base": blob});
+    api.send("PUT", &at, &api.admin, Some(&late)).refused(409, "CONFLICT_DETECTED");
+    id
 }
 
 #[test]
@@ -236,7 +336,11 @@ fn every_route_keeps_the_contract() {
     assert_eq!(named.len(), described.len(), "a row is of no route");
     for row in &rows {
         let (method, template) = row.route.split_once(' ').unwrap();
-        let path = filled(template, &row.known);
+        let with = |known: &str| match row.query {
+            "" => filled(template, known),
+            query => format!("{}?{query}", filled(template, known)),
+        };
+        let path = with(&row.known);
         let ask = |path: &str, token: &str| api.send(method, path, token, row.body.as_ref());
         println!("{}", row.route);
         if row.scope != "open" {
@@ -254,16 +358,17 @@ fn every_route_keeps_the_contract() {
             assert_eq!(got.in_shape().status, 403, "{got:?}");
         }
         if !row.unknown.is_empty() {
-            let got = ask(&filled(template, &row.unknown), &api.admin);
+            let got = ask(&with(&row.unknown), &api.admin);
             assert_eq!(got.in_shape().status, 404, "{got:?}");
         }
         if row.body.is_some() {
-            let nonsense = json!({"nonsense": 1});
-            api.send(method, &path, &api.admin, Some(&nonsense)).refused(400, "VALIDATION_FAILED");
+            let nonsense = (!row.any_body).then(|| json!({"nonsense": 1}));
+            let got = api.send(method, &path, &api.admin, nonsense.as_ref());
+            got.refused(400, "VALIDATION_FAILED");
             let large = Value::String("x".repeat(12 << 20));
             api.send(method, &path, &api.admin, Some(&large)).refused(413, "PAYLOAD_TOO_LARGE");
         } else {
-            let long = "x".repeat(70_000);
+            let long = "x".repeat(300_000);
             let long = [("X-Long", long.as_str())];
             assert_eq!(api.send_with(method, &path, &api.admin, None, &long).status, 431);
         }
@@ -278,7 +383,10 @@ fn every_route_keeps_the_contract() {
         }
         // By the plugin's prefix and with a slash at the end, as its clients ask.
         let path = match path.strip_prefix("/api/v1") {
-            Some(tail) => format!("/api/plugins/hedgehog{tail}/"),
+            Some(tail) => match tail.split_once('?') {
+                Some((tail, query)) => format!("/api/plugins/hedgehog{tail}/?{query}"),
+                None => format!("/api/plugins/hedgehog{tail}/"),
+            },
             None => path,
         };
         let token = if row.scope == "open" { "" } else { &api.admin };
@@ -287,11 +395,17 @@ fn every_route_keeps_the_contract() {
     }
 }
 
+/// The braces of a path, one after the other, become the parts of `with`.
 fn filled(template: &str, with: &str) -> String {
-    match (template.find('{'), template.find('}')) {
-        (Some(from), Some(to)) => format!("{}{with}{}", &template[..from], &template[to + 1..]),
-        _ => template.to_owned(),
+    let mut parts = with.split('|');
+    let mut path = String::new();
+    for piece in template.split_inclusive('}') {
+        match piece.split_once('{') {
+            Some((before, _)) => path.push_str(&format!("{before}{}", parts.next().unwrap())),
+            None => path.push_str(piece),
+        }
     }
+    path
 }
 
 #[test]
@@ -445,5 +559,173 @@ fn long_lists_come_in_pieces() {
     for wrong in ["limit=0", "limit=x", "offset=-1", "colour=red", "limit=99999"] {
         let path = format!("/api/v1/resources?{wrong}");
         api.send("GET", &path, &api.admin, None).refused(400, "VALIDATION_FAILED");
+    }
+}
+
+#[test]
+fn a_drop_over_the_wire_is_answered_when_it_is_on_the_remote_with_its_sender_in_the_commit() {
+    let api = Api::new();
+    let sender = api.token(&["Grace", "--scope", "write"]);
+    let put = |name: &str, text: String| {
+        let url = format!("{}/api/v1/fabrics/fabric-1/intake?name={name}&wait=60s", api.base);
+        let request = api.client.post(url).bearer_auth(&sender).body(text);
+        read(request.header("Content-Type", "application/yaml").send().unwrap())
+    };
+    let got = put("team/two.yaml", format!("{}---\n{}", vpc("vpc-1"), vpc("vpc-2")));
+    assert_eq!((got.status, got.body["state"].as_str()), (201, Some("done")), "{got:?}");
+    let paths: Vec<&str> = got.body["files"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["path"].as_str().unwrap())
+        .collect();
+    assert_eq!(paths, ["fabric-1/managed/vpcs/vpc-1.yaml", "fabric-1/managed/vpcs/vpc-2.yaml"]);
+    assert!(on_remote(&api.world, "managed/vpcs/vpc-2.yaml"));
+    let commit = got.body["commit_id"].as_str().unwrap();
+    let trailers =
+        api.world.git(&["log", "-1", "--format=%(trailers:key=Intake-Actor,valueonly)", commit]);
+    assert!(trailers.lines().any(|it| it == "Grace"), "{trailers}");
+    // Again the same changes nothing; a mistake is told with its place.
+    assert_eq!(put("again.yaml", vpc("vpc-1")).body["state"], "unchanged");
+    let wrong = put("wrong.yaml", "kind: VPC\nmetadata: [\n".to_owned());
+    wrong.refused(422, "VALIDATION_FAILED");
+    assert!(wrong.body["details"]["validation_errors"][0]["line"].is_u64());
+    let drop = got.body["drop_id"].as_str().unwrap();
+    let later = api.get(&format!("/api/v1/fabrics/fabric-1/intake/{drop}?path=team/two.yaml"));
+    assert_eq!(later["commit_id"], got.body["commit_id"]);
+}
+
+#[test]
+fn files_are_written_where_they_belong_and_nowhere_else() {
+    let api = Api::new();
+    let repository =
+        api.get("/api/v1/repositories")["results"][0]["id"].as_str().unwrap().to_owned();
+    let at = |path: &str| format!("/api/v1/repositories/{repository}/contents/{path}");
+    let put = |path: &str, body: Value, headers: &[(&str, &str)]| {
+        api.send_with("PUT", &at(path), &api.admin, Some(&body), headers)
+    };
+    let bytes = json!({"content": "AP8A", "encoding": "base64", "message": "three bytes"});
+    let made = put("fabric-1/unmanaged/x.bin", bytes.clone(), &[("If-None-Match", "*")]);
+    assert_eq!(made.status, 201, "{made:?}");
+    assert_eq!(api.world.git(&["log", "-1", "--format=%s"]).trim(), "fabric-1: three bytes");
+    put("fabric-1/unmanaged/x.bin", bytes, &[("If-None-Match", "*")])
+        .refused(412, "PRECONDITION_FAILED");
+    let seen = api.get(&at("fabric-1/unmanaged/x.bin"));
+    assert_eq!(
+        (seen["content"].as_str(), seen["encoding"].as_str()),
+        (Some("AP8A"), Some("base64"))
+    );
+    let listed = api.get(&at("fabric-1/unmanaged"));
+    let names: Vec<&str> = listed["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["README.md", "x.bin"]);
+    let text = |text: String| json!({"content": text});
+    assert_eq!(put("fabric-1/managed/vpcs/vpc-1.yaml", text(vpc("vpc-1")), &[]).status, 201);
+    put("fabric-1/managed/vpcs/other.yaml", text(vpc("vpc-2")), &[]).refused(409, "REFUSED");
+    put("fabric-1/managed/vpcs/vpc-3.yaml", text("kind: [".into()), &[])
+        .refused(422, "VALIDATION_FAILED");
+    put("fabric-1/raw/x.yaml", text(vpc("vpc-4")), &[]).refused(409, "REFUSED");
+    put("elsewhere.txt", text("x".into()), &[]).refused(403, "REPOSITORY_ACCESS_DENIED");
+    for hostile in ["..%2f..%2fetc%2fpasswd", ".git%2fconfig", "fabric-1%2f..%2fx"] {
+        let got = put(hostile, text("x".into()), &[]);
+        assert_eq!(got.in_shape().status, 400, "{got:?}");
+    }
+    let stale = [("If-Match", "\"0000000000000000000000000000000000000000\"")];
+    let got = api.send_with("DELETE", &at("fabric-1/unmanaged/x.bin"), &api.admin, None, &stale);
+    got.refused(412, "PRECONDITION_FAILED");
+    let got = api.send("DELETE", &at("fabric-1/managed/vpcs/vpc-1.yaml"), &api.admin, None);
+    assert_eq!(got.status, 200, "{got:?}");
+    assert!(!on_remote(&api.world, "managed/vpcs/vpc-1.yaml"));
+}
+
+#[test]
+fn a_sync_has_an_id_at_once_and_says_what_it_did() {
+    let api = Api::new();
+    until("all is sent", || {
+        let it = &api.get("/api/v1/repositories")["results"][0];
+        it["head"].is_string() && it["head"] == it["remote_head"]
+    });
+    let clone = api.world.dir.path().join("clone");
+    let remote = api.world.remote.display().to_string();
+    crate::world::git(api.world.dir.path(), &["clone", "-q", &remote, "clone"]);
+    let file = clone.join("fabric-1/managed/vpcs/vpc-5.yaml");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, vpc("vpc-5")).unwrap();
+    crate::world::git(&clone, &["add", "."]);
+    crate::world::git(&clone, &["commit", "-qm", "theirs"]);
+    crate::world::git(&clone, &["push", "-q"]);
+    let got = api.post("/api/v1/fabrics/fabric-1/sync", json!({"direction": "git_to_record"}));
+    assert_eq!(got.status, 202, "{got:?}");
+    let at = got.headers["location"].to_str().unwrap().to_owned();
+    until("the sync is over", || api.get(&at)["status"] == "completed");
+    assert_eq!(api.get("/api/v1/resources?name=vpc-5")["count"], 1);
+    let listed = api.get("/api/v1/fabrics/fabric-1/sync-operations?operation_type=git_to_record");
+    assert!(listed["results"].as_array().unwrap().iter().any(|it| it["id"] == got.body["id"]));
+    let id = got.body["id"].as_str().unwrap();
+    let cancel = format!("/api/v1/sync-operations/{id}/cancel");
+    api.send("POST", &cancel, &api.admin, None).refused(409, "REFUSED");
+    let pr = json!({"options": {"create_pr": true}});
+    api.post("/api/v1/fabrics/fabric-1/sync", pr).refused(400, "VALIDATION_FAILED");
+}
+
+/// The block of the README in this language that has these words in it.
+fn block(language: &str, with: &str) -> String {
+    let readme = include_str!("../../README.md");
+    let opening = format!("```{language}\n");
+    let mut blocks = readme.split(&opening).skip(1);
+    let found = blocks.find_map(|it| it.split("```").next().filter(|it| it.contains(with)));
+    found.unwrap_or_else(|| panic!("no {language} block has `{with}`")).to_owned()
+}
+
+#[test]
+fn the_examples_of_the_readme_work_as_written() {
+    let api = Api::new();
+    let dir = api.world.dir.path();
+    std::fs::write(dir.join("vpc.yaml"), vpc("vpc-1")).unwrap();
+    let token = api.token(&["me", "--scope", "write"]);
+    let run = |program: &str, option: &str, text: &str| {
+        let mut command = std::process::Command::new(program);
+        command.arg(option).arg(text).current_dir(dir).env("INTAKE_TOKEN", &token);
+        command.env("INTAKE_API", format!("{}/api/v1", api.base)).env("no_proxy", "127.0.0.1");
+        command.output()
+    };
+    match run("sh", "-ec", &block("sh", "curl -fsS")) {
+        Ok(out) if text(&out).contains("curl: not found") => {
+            eprintln!("notice: curl is not installed")
+        }
+        Ok(out) if text(&out).contains("option --json") => {
+            eprintln!("notice: this curl is too old")
+        }
+        out => {
+            let out = out.unwrap();
+            assert!(out.status.success(), "{}", text(&out));
+            assert!(on_remote(&api.world, "managed/vpcs/vpc-1.yaml"));
+        }
+    }
+    let python = run("python3", "-c", &block("python", "import os, requests"));
+    match python {
+        Ok(out) if text(&out).contains("No module named") => {
+            eprintln!("notice: requests is not installed")
+        }
+        Err(_) => eprintln!("notice: python3 is not installed"),
+        Ok(out) => {
+            assert!(out.status.success(), "{}", text(&out));
+            assert!(text(&out).contains("fabric-1/managed/vpcs/vpc-1.yaml"), "{}", text(&out));
+        }
+    }
+}
+
+#[test]
+fn a_public_validator_finds_nothing_wrong_with_the_description() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("openapi.json");
+    std::fs::write(&file, git_intake::api::document().to_json().unwrap()).unwrap();
+    match std::process::Command::new("openapi-spec-validator").arg(&file).output() {
+        Ok(out) => assert!(out.status.success(), "{}", text(&out)),
+        Err(_) => eprintln!("notice: openapi-spec-validator is not installed; it is on PyPI"),
     }
 }

@@ -15,6 +15,7 @@ use utoipa::IntoParams;
 
 /// Which conflicts.
 #[derive(Debug, Clone, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct Wanted {
     /// Over resources of this kind.

@@ -15,6 +15,7 @@ use utoipa::IntoParams;
 
 /// Which part of the list.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct Part {
     /// How many, 1 to 1000; 50 where it is left out.

@@ -2,12 +2,18 @@
 
 mod audit;
 mod conflicts;
+mod contents;
+mod deciding;
 mod edits;
 mod fabrics;
 mod health;
+mod insight;
+mod intake;
 mod operations;
 mod repositories;
 mod resources;
+mod syncing;
+mod taking;
 
 use super::house::House;
 use super::{ask, auth, dress, openapi, writes};
@@ -34,6 +40,22 @@ pub(super) fn described() -> OpenApiRouter<Arc<House>> {
         .routes(routes!(operations::list))
         .routes(routes!(operations::show))
         .routes(routes!(conflicts::list))
+        .routes(routes!(syncing::sync))
+        .routes(routes!(syncing::sync_resource))
+        .routes(routes!(syncing::cancel))
+        .routes(routes!(syncing::configure))
+        .routes(routes!(taking::ingest))
+        .routes(routes!(taking::initialize))
+        .routes(routes!(deciding::show))
+        .routes(routes!(deciding::resolve))
+        .routes(routes!(deciding::resolve_bulk))
+        .routes(routes!(contents::show, contents::write, contents::remove))
+        .routes(routes!(intake::put))
+        .routes(routes!(intake::show))
+        .routes(routes!(insight::validate))
+        .routes(routes!(insight::health))
+        .routes(routes!(insight::analytics))
+        .routes(routes!(insight::mapping))
         .routes(routes!(audit::list))
 }
 

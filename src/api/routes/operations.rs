@@ -20,6 +20,7 @@ const LOOKED_AT_MAX: usize = 20_000;
 
 /// Which operations.
 #[derive(Debug, Clone, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct Wanted {
     /// That have come so far.
@@ -51,11 +52,20 @@ pub(in crate::api) async fn list(
 ) -> Result<Json<Page<OperationView>>, Refusal> {
     let window = Window::of(wanted.limit, wanted.offset)?;
     let fabric = house.fabric(&caller, &id, Scope::Read)?;
+    let jobs = house.jobs.of(fabric.name());
     let page = blocking(move || {
         let all = fabric.lane.store.operations(LOOKED_AT_MAX)?;
         let after = |it: jiff::Timestamp| wanted.started_after.is_none_or(|start| it > start);
         let ours = all.into_iter().filter(|it| it.fabric == *fabric.name() && after(it.started_at));
-        let views = ours.map(OperationView::from).filter(|it| {
+        let asked = jobs.into_iter().map(|it| it.view());
+        let asked = asked.filter(|it| {
+            let at = it.started_at.parse::<jiff::Timestamp>();
+            at.is_ok_and(after)
+        });
+        let mut all: Vec<OperationView> = ours.map(OperationView::from).chain(asked).collect();
+        // Ids sort by time.
+        all.sort_by(|a, b| b.id.cmp(&a.id));
+        let views = all.into_iter().filter(|it| {
             wanted.status.is_none_or(|status| it.status == status)
                 && wanted.operation_type.as_ref().is_none_or(|kind| it.kind == *kind)
         });
@@ -77,6 +87,10 @@ pub(in crate::api) async fn show(
     let absent =
         || Refusal::new(ErrorCode::OperationNotFound, format!("there is no operation `{id}`"));
     let wanted: OperationId = id.parse().map_err(|_| absent())?;
+    if let Some(job) = house.jobs.find(&wanted) {
+        caller.may(Scope::Read, Some(&job.fabric))?;
+        return Ok(Json(job.view()));
+    }
     for lane in &house.lanes {
         if let Some(found) = lane.store.operation(&wanted)? {
             caller.may(Scope::Read, Some(&found.fabric))?;

@@ -21,6 +21,7 @@ use utoipa::IntoParams;
 
 /// Which resources.
 #[derive(Debug, Clone, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct Wanted {
     /// Of this fabric.

@@ -1,8 +1,10 @@
 //! Conflicts, as clients see them.
 
+use super::change::DeliveryView;
 use super::{field_text, word};
-use crate::model::conflict::{ConflictStrategy, FieldClash};
+use crate::model::conflict::{ConflictStrategy, FieldClash, Side};
 use crate::model::record::{Conflict, ConflictKind};
+use crate::model::report::{ConflictView as Viewed, Resolved};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -126,6 +128,103 @@ impl Strategy {
             Strategy::GitWins => ConflictStrategy::GitWins,
             Strategy::Newest => ConflictStrategy::Newest,
             Strategy::Manual => ConflictStrategy::Manual,
+        }
+    }
+}
+
+/// One side of a conflict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SideView {
+    /// What both began with.
+    Base,
+    /// What was changed here.
+    Record,
+    /// What git has.
+    Git,
+}
+
+impl SideView {
+    pub(in crate::api) fn model(self) -> Side {
+        match self {
+            SideView::Base => Side::Base,
+            SideView::Record => Side::Record,
+            SideView::Git => Side::Git,
+        }
+    }
+}
+
+/// One conflict with its three contents, and what a strategy would make of it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ConflictDetail {
+    /// The conflict.
+    #[serde(flatten)]
+    pub conflict: ConflictView,
+    /// What both sides began with; none where there was no file.
+    pub base_content: Option<String>,
+    /// What was changed here.
+    pub record_content: Option<String>,
+    /// What git has now.
+    pub git_content: Option<String>,
+    /// What the file would hold after resolving so; empty where it would go, none where fields stay
+    /// open.
+    pub preview: Option<String>,
+    /// The fields that would stay open.
+    pub open: Vec<FieldView>,
+}
+
+impl ConflictDetail {
+    pub(in crate::api) fn of(it: Viewed, resource_kind: Option<String>) -> ConflictDetail {
+        ConflictDetail {
+            conflict: ConflictView::of(&it.conflict, resource_kind),
+            base_content: it.base,
+            record_content: it.record,
+            git_content: it.git,
+            preview: it.preview,
+            open: it.open.iter().map(FieldView::from).collect(),
+        }
+    }
+}
+
+/// What became of a conflict that was to be resolved.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ResolveOutcome {
+    /// The conflict, and the resource.
+    #[schema(format = "uuid")]
+    pub id: String,
+    /// Whose it is.
+    pub fabric: String,
+    /// Its file.
+    pub path: String,
+    /// It is over, or would be in a dry run.
+    pub resolved: bool,
+    /// The operation; none where git had the outcome already.
+    pub operation_id: Option<String>,
+    /// The commit; none where git had the outcome already.
+    pub commit_id: Option<String>,
+    /// What the file holds now; none where it is gone.
+    pub content: Option<String>,
+    /// The fields that are still open.
+    pub open: Vec<FieldView>,
+    /// Why it stays.
+    pub reason: Option<String>,
+    /// How far the commit went; in bulk it is told once for all.
+    pub delivery: Option<DeliveryView>,
+}
+
+impl ResolveOutcome {
+    pub(in crate::api) fn of(it: Resolved, delivery: Option<DeliveryView>) -> ResolveOutcome {
+        ResolveOutcome {
+            id: it.id.to_string(),
+            fabric: it.fabric.to_string(),
+            path: it.path.to_string(),
+            resolved: it.resolved,
+            operation_id: it.operation.map(|it| it.to_string()),
+            commit_id: it.commit_id.map(|it| it.to_string()),
+            content: it.content,
+            open: it.open.iter().map(FieldView::from).collect(),
+            reason: it.reason,
+            delivery,
         }
     }
 }

@@ -14,7 +14,7 @@ pub(super) fn field_text(path: &FieldPath) -> String {
 }
 
 /// The words that the model's JSON uses, as text.
-pub(super) fn word(it: &impl serde::Serialize) -> String {
+pub(in crate::api) fn word(it: &impl serde::Serialize) -> String {
     match serde_json::to_value(it) {
         Ok(serde_json::Value::String(text)) => text,
         _ => String::new(),

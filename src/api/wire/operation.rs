@@ -2,7 +2,7 @@
 
 use super::word;
 use crate::model::operation::{Operation, State};
-use crate::model::report::{Action, Ending};
+use crate::model::report::{Action, Ending, StageReport};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -58,6 +58,8 @@ pub struct OperationView {
     pub stages: Vec<Stage>,
     /// The commits that it made.
     pub commit_ids: Vec<String>,
+    /// The entries of the journal that a sync made.
+    pub operation_ids: Vec<String>,
     /// Why it failed, or is held.
     pub errors: Vec<String>,
 }
@@ -75,6 +77,10 @@ pub struct Statistics {
     pub files_deleted: u64,
     /// Drops that stay.
     pub files_rejected: u64,
+    /// Conflicts that a sync found.
+    pub conflicts_detected: u64,
+    /// Conflicts that it resolved.
+    pub conflicts_resolved: u64,
 }
 
 /// What one stage did.
@@ -118,18 +124,21 @@ impl From<Operation> for OperationView {
             started_at: it.started_at.to_string(),
             completed_at: it.completed_at.map(|it| it.to_string()),
             statistics: statistics(&it),
-            stages: it
-                .stages
-                .into_iter()
-                .map(|it| Stage {
-                    name: it.name,
-                    files_processed: it.files_processed,
-                    files_success: it.files_success,
-                    files_failed: it.files_failed,
-                })
-                .collect(),
+            stages: it.stages.into_iter().map(Stage::from).collect(),
             commit_ids: it.state.commit_id().map(|it| it.to_string()).into_iter().collect(),
+            operation_ids: Vec::new(),
             errors,
+        }
+    }
+}
+
+impl From<StageReport> for Stage {
+    fn from(it: StageReport) -> Stage {
+        Stage {
+            name: it.name,
+            files_processed: it.files_processed,
+            files_success: it.files_success,
+            files_failed: it.files_failed,
         }
     }
 }

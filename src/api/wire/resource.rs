@@ -1,6 +1,6 @@
 //! Resources, as clients see them.
 
-use crate::model::record::Record;
+use crate::model::record::{Record, Source};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -75,6 +75,17 @@ pub enum ConflictStatus {
     Detected,
 }
 
+impl From<Source> for SourceView {
+    fn from(it: Source) -> SourceView {
+        SourceView {
+            path: it.path.to_string(),
+            document: it.document,
+            line: it.line,
+            operation: it.operation.map(|it| it.to_string()),
+        }
+    }
+}
+
 impl ResourceView {
     pub(in crate::api) fn of(it: Record, direction: String, conflict: bool) -> ResourceView {
         ResourceView {
@@ -93,12 +104,7 @@ impl ResourceView {
                 sha256: it.sha256.to_string(),
                 content: None,
             },
-            source: it.source.map(|it| SourceView {
-                path: it.path.to_string(),
-                document: it.document,
-                line: it.line,
-                operation: it.operation.map(|it| it.to_string()),
-            }),
+            source: it.source.map(SourceView::from),
             sync_direction: direction,
             conflict_status: match conflict {
                 true => ConflictStatus::Detected,

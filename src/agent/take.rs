@@ -1,0 +1,234 @@
+//! What programs ask of one fabric: its drops taken with choices for this once, its directories made
+//! again, a rule for one resource.
+
+use super::edits::{self, Edits};
+use super::lane::Lane;
+use super::turn::{self, Cause};
+use super::{Error, desk, structure};
+use crate::config;
+use crate::model::conflict::ConflictStrategy;
+use crate::model::fabric::FabricName;
+use crate::model::ids::{CommitId, OperationId};
+use crate::model::key::{Key, ResourceId};
+use crate::model::operation::{Purpose, Trigger};
+use crate::model::path::{RepoPath, escape};
+use crate::model::report::{Delivery, IngestReport};
+use crate::model::rules::{Direction, ResourceRule};
+use crate::pipeline::archive::ArchiveStrategy;
+use crate::pipeline::validation::SchemaStrategy;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// How many turns one request makes at most.
+const TURNS_MAX: usize = 1_000;
+/// A subject is not longer, in characters.
+const SUBJECT_CHARS_MAX: usize = 200;
+
+/// Which drops, and how.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TakeAsked {
+    /// Whose.
+    pub fabric: FabricName,
+    /// A breach of a kind's schema rejects a drop, whatever the settings say.
+    pub strict: bool,
+    /// Originals are kept as the settings say; else not at all.
+    pub archive: bool,
+    /// Only say what would happen.
+    pub dry_run: bool,
+}
+
+/// Takes what is ready; the caller sends it.
+pub(super) fn take(lane: &mut Lane, it: &TakeAsked, cause: &Cause) -> Result<IngestReport, Error> {
+    let n = place(lane, &it.fabric)?;
+    let (schema, archive) = (lane.settings.schema, lane.fabrics[n].archive);
+    if it.strict {
+        lane.settings.schema = SchemaStrategy::Enforce;
+    }
+    if !it.archive {
+        lane.fabrics[n].archive = ArchiveStrategy::None;
+    }
+    let done = match it.dry_run {
+        true => turn::rehearse(lane, n, cause).map(|it| desk::report(lane, n, it, true)),
+        false => turns(lane, n, cause),
+    };
+    lane.settings.schema = schema;
+    lane.fabrics[n].archive = archive;
+    done
+}
+
+fn turns(lane: &mut Lane, n: usize, cause: &Cause) -> Result<IngestReport, Error> {
+    structure::ensure(lane, n)?;
+    let mut all: Option<IngestReport> = None;
+    for _ in 0..TURNS_MAX {
+        let turned = turn::turn(lane, n, cause)?;
+        let more = turned.more;
+        let report = desk::report(lane, n, turned, false);
+        match &mut all {
+            None => all = Some(report),
+            Some(all) => {
+                all.operation = report.operation.or(all.operation);
+                all.commit_id = report.commit_id.or(all.commit_id);
+                all.files.extend(report.files);
+                all.stages = report.stages;
+            }
+        }
+        if !more {
+            break;
+        }
+    }
+    all.ok_or_else(|| Error::Refused { what: "no turn was made".to_owned() })
+}
+
+/// How directories are to be made.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct InitializeAsked {
+    /// Whose.
+    pub fabric: FabricName,
+    /// Their READMEs are written anew, whatever they say.
+    pub force_recreate: bool,
+    /// The commit before is kept under a ref.
+    pub backup_existing: bool,
+    /// The first line of the commit; none says what is done.
+    pub message: Option<String>,
+    /// Who is behind it.
+    pub actor: String,
+}
+
+/// What was made.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct InitializeReport {
+    /// The journal's entry; none where nothing was missing.
+    pub operation: Option<OperationId>,
+    /// The commit; none where nothing was missing.
+    pub commit_id: Option<CommitId>,
+    /// The files that were written.
+    pub files: Vec<RepoPath>,
+    /// The ref that keeps the commit before.
+    pub backup: Option<String>,
+    /// How far the commit went.
+    pub delivery: Delivery,
+}
+
+/// Makes or repairs the directories of a fabric; the caller sends it.
+pub(super) fn initialize(
+    lane: &mut Lane,
+    it: &InitializeAsked,
+    trigger: Trigger,
+) -> Result<InitializeReport, Error> {
+    let n = place(lane, &it.fabric)?;
+    let head = lane.head_to_commit_on()?.commit;
+    let mut report = InitializeReport {
+        operation: None,
+        commit_id: None,
+        files: Vec::new(),
+        backup: None,
+        delivery: Delivery::Nothing,
+    };
+    if let (true, Some(head)) = (it.backup_existing, head) {
+        let name = format!("refs/intake/backup/{}/{}", it.fabric, head.short());
+        let text = format!("{head}\n");
+        let about = format!("{}: before its directories were made again\n", it.fabric);
+        let files: Vec<(&str, &[u8])> = vec![("commit", text.as_bytes())];
+        lane.repo.keep(&name, &files, &lane.settings.author, &about)?;
+        report.backup = Some(name);
+    }
+    let fabric = lane.fabrics[n].fabric.clone();
+    for dir in [fabric.dir.clone(), fabric.raw(), fabric.managed(), fabric.unmanaged()] {
+        lane.tree.check_directory(&dir)?;
+    }
+    let wanted: Vec<(RepoPath, Option<Arc<[u8]>>)> = structure::notes(&fabric)
+        .into_iter()
+        .map(|(path, text)| (path, Some(Arc::from(text.as_bytes()))))
+        .collect();
+    let mut files = Vec::new();
+    for (path, bytes) in wanted {
+        if it.force_recreate || lane.repo.blob_at(head, path.as_str().as_bytes())?.is_none() {
+            report.files.push(path.clone());
+            files.push((path, bytes));
+        }
+    }
+    let subject = match &it.message {
+        Some(text) => escape(text.as_bytes()).chars().take(SUBJECT_CHARS_MAX).collect(),
+        None => "make the directories".to_owned(),
+    };
+    let edits = Edits {
+        files,
+        purpose: Purpose::DirectoryInit,
+        trigger,
+        actor: it.actor.clone(),
+        subject,
+        trailers: Vec::new(),
+    };
+    let operation = edits::carry_out(lane, n, edits)?;
+    // What git has and the work tree lost comes back without a commit.
+    structure::ensure(lane, n)?;
+    report.commit_id = operation.as_ref().and_then(|it| it.state.commit_id());
+    match operation {
+        Some(it) => report.operation = Some(it.id),
+        None => report.files.clear(),
+    }
+    Ok(report)
+}
+
+/// What is to hold for one resource; none stays as it is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RuleAsked {
+    /// Which.
+    pub id: ResourceId,
+    /// Which way changes of it may go.
+    pub direction: Option<Direction>,
+    /// What happens where two sides changed it.
+    pub conflict: Option<ConflictStrategy>,
+}
+
+/// Writes a rule for one resource into the repository's own settings, and obeys it from here on.
+pub(super) fn rule(lane: &mut Lane, it: &RuleAsked) -> Result<ResourceRule, Error> {
+    let record = lane.store.record(&it.id)?;
+    let record = record.ok_or_else(|| Error::NotFound { what: format!("record {}", it.id) })?;
+    let n = place(lane, &record.fabric)?;
+    let rule = ResourceRule {
+        pattern: pattern(&record.key),
+        direction: it.direction,
+        conflict: it.conflict,
+    };
+    let refused = |what: String| Error::Refused { what };
+    let (git_dir, work_tree) = (lane.repo.git_dir(), lane.repo.work_tree());
+    let local = config::load_local(git_dir, work_tree).map_err(|it| refused(it.to_string()))?;
+    let elsewhere = || {
+        refused(format!(
+            "the settings of fabric {} do not stand in its repository but in the agent's file; \
+             change `resources` there",
+            record.fabric
+        ))
+    };
+    let mut local = local.ok_or_else(elsewhere)?;
+    let settings = local.fabrics.iter_mut().find(|it| it.name == record.fabric);
+    let settings = settings.ok_or_else(elsewhere)?;
+    let before = settings.resources.iter().find(|it| it.pattern == rule.pattern);
+    let rule = ResourceRule {
+        direction: rule.direction.or(before.and_then(|it| it.direction)),
+        conflict: rule.conflict.or(before.and_then(|it| it.conflict)),
+        ..rule
+    };
+    settings.resources.retain(|it| it.pattern != rule.pattern);
+    // The first that is about a resource counts, and this one is about nothing else.
+    settings.resources.insert(0, rule.clone());
+    let resources = settings.resources.clone();
+    local.path = std::path::PathBuf::new();
+    config::save_local(git_dir, &local).map_err(|it| refused(it.to_string()))?;
+    lane.fabrics[n].rules.resources = resources;
+    Ok(rule)
+}
+
+/// The pattern that is about this one resource.
+fn pattern(key: &Key) -> String {
+    match key.namespace.as_str() {
+        crate::model::key::DEFAULT_NAMESPACE => format!("{}/{}", key.kind, key.name),
+        namespace => format!("{}/{namespace}/{}", key.kind, key.name),
+    }
+}
+
+fn place(lane: &Lane, name: &FabricName) -> Result<usize, Error> {
+    let n = lane.fabrics.iter().position(|it| it.fabric.name == *name);
+    n.ok_or_else(|| Error::NotFound { what: format!("fabric {name}") })
+}

@@ -1,0 +1,330 @@
+//! Both ways to the remote, as an operation of its own that can be called off; and which way one resource goes.
+
+use super::resources::find;
+use crate::agent::conflicts::Decided;
+use crate::agent::desk::{Answer, Request};
+use crate::agent::programs::{ProgramAnswer, ProgramAsked};
+use crate::agent::take::RuleAsked;
+use crate::api::audit::Became;
+use crate::api::auth::Caller;
+use crate::api::body::{InPath, Maybe, Payload};
+use crate::api::house::{FabricDoor, House, asker, of_program, unexpected};
+use crate::api::jobs::{Did, Job};
+use crate::api::refusal::{ErrorCode, Refusal};
+use crate::api::tokens::Scope;
+use crate::api::wire::conflict::Strategy;
+use crate::api::wire::operation::{OperationStatus, OperationView};
+use crate::model::ids::OperationId;
+use crate::model::report::Delivery;
+use crate::model::rules::Direction;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::LOCATION;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// Which way changes go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = SyncDirection)]
+pub(in crate::api) enum Way {
+    /// What others have comes in, then what is ours goes out.
+    #[default]
+    Bidirectional,
+    /// What others pushed comes in.
+    GitToRecord,
+    /// What lies in `raw/` and what is committed here goes out.
+    RecordToGit,
+}
+
+impl Way {
+    fn model(self) -> Direction {
+        match self {
+            Way::Bidirectional => Direction::Bidirectional,
+            Way::GitToRecord => Direction::GitToRecord,
+            Way::RecordToGit => Direction::RecordToGit,
+        }
+    }
+}
+
+/// A sync.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct SyncRequest {
+    /// Which way.
+    #[serde(default)]
+    pub direction: Way,
+    /// More.
+    #[serde(default)]
+    pub options: SyncOptions,
+    /// What happens to conflicts afterwards.
+    #[serde(default)]
+    pub conflict_resolution: SyncResolution,
+}
+
+/// How a sync is made.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct SyncOptions {
+    /// Also where one is under way already.
+    #[serde(default)]
+    pub force_sync: bool,
+    /// By a pull request: refused, since what is committed here is pushed as it is.
+    #[serde(default)]
+    pub create_pr: bool,
+}
+
+/// What happens to a fabric's conflicts after a sync.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct SyncResolution {
+    /// They are resolved so; none leaves them to a person.
+    #[serde(default)]
+    pub strategy: Option<Strategy>,
+    /// Those that can be merged field by field are resolved.
+    #[serde(default)]
+    pub auto_resolve_simple: bool,
+}
+
+/// Synchronises a fabric with its remote. A lane has one remote, so the other fabrics of the repository
+/// come along.
+#[utoipa::path(post, path = "/api/v1/fabrics/{id}/sync", tag = "operations",
+    request_body = Option<SyncRequest>, params(("id" = String, Path, description = "The fabric's name."),
+        ("Idempotency-Key" = Option<String>, Header, description = "Done once, however often it is sent.")),
+    responses((status = 202, description = "It is on its way; ask for the operation.", body = OperationView)))]
+pub(in crate::api) async fn sync(
+    State(house): State<Arc<House>>,
+    caller: Caller,
+    InPath(id): InPath<String>,
+    Maybe(it): Maybe<SyncRequest>,
+) -> Result<Response, Refusal> {
+    let fabric = house.fabric(&caller, &id, Scope::Write)?;
+    begin(&house, fabric, &caller, it)
+}
+
+/// The same for the fabric of a resource.
+#[utoipa::path(post, path = "/api/v1/resources/{id}/sync", tag = "resources",
+    request_body = Option<SyncRequest>, params(("id" = String, Path, description = "The resource's id."),
+        ("Idempotency-Key" = Option<String>, Header, description = "Done once, however often it is sent.")),
+    responses((status = 202, description = "It is on its way; ask for the operation.", body = OperationView)))]
+pub(in crate::api) async fn sync_resource(
+    State(house): State<Arc<House>>,
+    caller: Caller,
+    InPath(id): InPath<String>,
+    Maybe(it): Maybe<SyncRequest>,
+) -> Result<Response, Refusal> {
+    let (fabric, _) = find(&house, &caller, &id, Scope::Write)?;
+    begin(&house, fabric, &caller, it)
+}
+
+fn begin(
+    house: &Arc<House>,
+    fabric: FabricDoor,
+    caller: &Caller,
+    it: SyncRequest,
+) -> Result<Response, Refusal> {
+    if it.options.create_pr {
+        let why = "what is committed here is pushed as it is; leave it out";
+        return Err(Refusal::field("options.create_pr", why));
+    }
+    let kind = crate::api::wire::word(&it.direction);
+    let job = house.jobs.add(fabric.name(), &kind, caller, it.options.force_sync);
+    let Some(job) = job else {
+        let message = format!("a sync of {} is under way already", fabric.name());
+        return Err(Refusal::new(ErrorCode::OperationInProgress, message)
+            .suggest("wait for it, or set options.force_sync"));
+    };
+    let view = job.view();
+    tokio::spawn(carry_out(fabric, caller.clone(), job, it));
+    let became = Became { operation_id: Some(view.id.clone()), commit_id: None };
+    let at = format!("/api/v1/sync-operations/{}", view.id);
+    let mut response = (StatusCode::ACCEPTED, [(LOCATION, at)], Json(view)).into_response();
+    response.extensions_mut().insert(became);
+    Ok(response)
+}
+
+async fn carry_out(fabric: FabricDoor, caller: Caller, job: Arc<Job>, it: SyncRequest) {
+    let admit = job.clone();
+    let request =
+        Request::Program(Box::new(ProgramAsked::Exchange { direction: it.direction.model() }));
+    let admit: Box<dyn FnOnce() -> bool + Send> = Box::new(move || admit.begin());
+    let answer = fabric.lane.ask_if(request, asker(&caller), Some(admit)).await.map(of_program);
+    let mut did = Did::default();
+    let mut status = OperationStatus::Completed;
+    match answer {
+        Ok(Ok(ProgramAnswer::Exchanged(report))) => {
+            report
+                .reports
+                .iter()
+                .filter(|it| it.fabric == *fabric.name())
+                .for_each(|it| did.count(it));
+            did.statistics.conflicts_detected = report.conflicts.len() as u64;
+            if let Delivery::Waiting { reason } | Delivery::Held { reason } = &report.delivery {
+                did.errors.push(reason.clone());
+                status = match report.delivery {
+                    Delivery::Held { .. } => OperationStatus::Held,
+                    _ => OperationStatus::Failed,
+                };
+            }
+        }
+        Ok(other) => {
+            let refusal = unexpected(other, ErrorCode::FabricNotFound);
+            status = match refusal.code {
+                ErrorCode::RepositoryHeld => OperationStatus::Held,
+                _ => OperationStatus::Failed,
+            };
+            did.errors.push(refusal.message);
+        }
+        // Called off, or the agent is stopping: a job that was called off stays so.
+        Err(refusal) => {
+            did.errors.push(refusal.message);
+            status = OperationStatus::Failed;
+        }
+    }
+    let strategy =
+        match (it.conflict_resolution.strategy, it.conflict_resolution.auto_resolve_simple) {
+            (Some(it), _) => Some(it),
+            (None, true) => Some(Strategy::Merge),
+            (None, false) => None,
+        };
+    if let (OperationStatus::Completed, Some(strategy)) = (status, strategy) {
+        resolve(&fabric, &caller, strategy, &mut did).await;
+    }
+    job.end(status, did);
+}
+
+/// Resolves what a strategy can resolve of a fabric's conflicts.
+async fn resolve(fabric: &FabricDoor, caller: &Caller, strategy: Strategy, did: &mut Did) {
+    let all = fabric.lane.store.conflicts().unwrap_or_default();
+    let names: Vec<String> =
+        all.iter().filter(|it| it.fabric == *fabric.name()).map(|it| it.id.to_string()).collect();
+    if names.is_empty() {
+        return;
+    }
+    let decided = Decided { strategy: Some(strategy.model()), fields: BTreeMap::new() };
+    let (actor, text, dry_run) = (caller.actor.clone(), None, false);
+    let request = Request::Resolve { names, decided, text, actor, dry_run };
+    match fabric.lane.ask(request, asker(caller)).await {
+        Ok(Answer::Resolved(report)) => {
+            for it in report.conflicts.iter().filter(|it| it.resolved) {
+                did.statistics.conflicts_resolved += 1;
+                did.commit_ids.extend(it.commit_id.map(|it| it.to_string()));
+                did.operation_ids.extend(it.operation.map(|it| it.to_string()));
+            }
+        }
+        Ok(other) => did.errors.push(Refusal::of(other, ErrorCode::ConflictNotFound).message),
+        Err(refusal) => did.errors.push(refusal.message),
+    }
+}
+
+/// Calls a sync off whose turn has not come.
+#[utoipa::path(post, path = "/api/v1/sync-operations/{id}/cancel", tag = "operations",
+    params(("id" = String, Path, description = "The operation's id.")),
+    responses((status = 200, description = "It is called off.", body = OperationView)))]
+pub(in crate::api) async fn cancel(
+    State(house): State<Arc<House>>,
+    caller: Caller,
+    InPath(id): InPath<String>,
+) -> Result<Json<OperationView>, Refusal> {
+    let absent =
+        || Refusal::new(ErrorCode::OperationNotFound, format!("there is no operation `{id}`"));
+    let wanted: OperationId = id.parse().map_err(|_| absent())?;
+    if let Some(job) = house.jobs.find(&wanted) {
+        caller.may(Scope::Write, Some(&job.fabric))?;
+        return match (job.cancel(), job.is_open()) {
+            (true, _) => Ok(Json(job.view())),
+            (false, true) => Err(Refusal::new(
+                ErrorCode::OperationInProgress,
+                "it has begun; what it commits can be reverted",
+            )),
+            (false, false) => Err(Refusal::new(ErrorCode::Refused, "it is over already")),
+        };
+    }
+    for lane in &house.lanes {
+        if let Some(found) = lane.store.operation(&wanted)? {
+            caller.may(Scope::Write, Some(&found.fabric))?;
+            return Err(match found.state.is_open() {
+                true => Refusal::new(
+                    ErrorCode::OperationInProgress,
+                    "it has begun, and ends by itself; what it commits can be reverted",
+                ),
+                false => Refusal::new(ErrorCode::Refused, "it is over already"),
+            });
+        }
+    }
+    Err(absent())
+}
+
+/// What is to hold for one resource; what is left out stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct SyncConfig {
+    /// Which way changes of it may go.
+    #[serde(default)]
+    pub sync_direction: Option<DirectionView>,
+    /// What happens where two sides changed it.
+    #[serde(default)]
+    pub conflict_strategy: Option<Strategy>,
+}
+
+/// Which way changes of a resource may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = Direction)]
+pub(in crate::api) enum DirectionView {
+    /// Both ways.
+    Bidirectional,
+    /// Records and drops change it.
+    RecordToGit,
+    /// Git changes it.
+    GitToRecord,
+    /// Nothing is taken.
+    Disabled,
+}
+
+/// What holds for one resource now.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::api) struct SyncConfigView {
+    /// The rule's pattern in the settings.
+    pub pattern: String,
+    /// Which way changes of it may go; none is what the fabric says.
+    pub sync_direction: Option<String>,
+    /// What happens where two sides changed it; none is what the fabric says.
+    pub conflict_strategy: Option<String>,
+}
+
+/// Changes what holds for one resource, in the settings of its repository.
+#[utoipa::path(patch, path = "/api/v1/resources/{id}/sync-config", tag = "resources",
+    request_body = SyncConfig, params(("id" = String, Path, description = "The resource's id.")),
+    responses((status = 200, description = "What holds now.", body = SyncConfigView)))]
+pub(in crate::api) async fn configure(
+    State(house): State<Arc<House>>,
+    caller: Caller,
+    InPath(id): InPath<String>,
+    Payload(it): Payload<SyncConfig>,
+) -> Result<Json<SyncConfigView>, Refusal> {
+    let (fabric, record) = find(&house, &caller, &id, Scope::Write)?;
+    if it.sync_direction.is_none() && it.conflict_strategy.is_none() {
+        return Err(Refusal::field("sync_direction", "say what is to change"));
+    }
+    let direction = it.sync_direction.map(|it| match it {
+        DirectionView::Bidirectional => Direction::Bidirectional,
+        DirectionView::RecordToGit => Direction::RecordToGit,
+        DirectionView::GitToRecord => Direction::GitToRecord,
+        DirectionView::Disabled => Direction::Disabled,
+    });
+    let conflict = it.conflict_strategy.map(Strategy::model);
+    let asked = ProgramAsked::Rule(RuleAsked { id: record.id, direction, conflict });
+    match fabric.lane.ask_program(asked, asker(&caller)).await? {
+        Ok(ProgramAnswer::Rule(it)) => Ok(Json(SyncConfigView {
+            pattern: it.pattern,
+            sync_direction: it.direction.map(|it| it.to_string()),
+            conflict_strategy: it.conflict.map(|it| it.to_string()),
+        })),
+        other => Err(unexpected(other, ErrorCode::ResourceNotFound)),
+    }
+}
