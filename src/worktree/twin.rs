@@ -97,8 +97,8 @@ fn has_no_attributes(file: impl std::os::fd::AsFd) -> bool {
     matches!(rustix::fs::flistxattr(file, &mut none), Ok(0) | Err(Errno::NOTSUP))
 }
 
-#[cfg(test)]
 #[allow(clippy::disallowed_methods)]
+#[cfg(test)]
 mod tests {
     use super::super::{ReadRaw, WorkTree};
     use super::*;
