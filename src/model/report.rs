@@ -1,6 +1,7 @@
 //! What people and programs are told: the answers of every command, with stable names in JSON.
 
 use super::conflict::FieldClash;
+use super::document::Document;
 use super::fabric::FabricName;
 use super::ids::{CommitId, OperationId};
 use super::key::ResourceId;
@@ -29,6 +30,22 @@ pub struct Filed {
     /// Dotted paths of the fields that were cut.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cut: Vec<String>,
+}
+
+impl Filed {
+    /// What became of `document`, which has its place at `path`.
+    pub fn of(document: &Document, path: &RepoPath, action: Action) -> Filed {
+        Filed {
+            document: document.index,
+            line: document.line,
+            kind: document.key.kind.clone(),
+            namespace: document.key.namespace.clone(),
+            name: document.key.name.clone(),
+            target: path.clone(),
+            action,
+            cut: document.cut.clone(),
+        }
+    }
 }
 
 /// What happened to a file of ours.

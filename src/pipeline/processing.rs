@@ -367,7 +367,7 @@ impl Stage<'_> {
                 false => Arc::from(document.text.as_bytes()),
             };
             let action = self.write(&path, bytes);
-            filed.push(filed_as(&document, &path, action));
+            filed.push(Filed::of(&document, &path, action));
             let source = intake.path.clone();
             let new = Recorded { document, path, source, drop_id: intake.drop_id };
             // The record follows the file: what was written counts, not a drop that found its own
@@ -496,17 +496,4 @@ fn place(places: &HashMap<Key, RepoPath>, key: &Key, target: &RepoPath) -> RepoP
 fn no_place(why: &PathError) -> Problem {
     Problem::error("no-place", why.to_string())
         .hint("give the file a shorter name of plain letters")
-}
-
-fn filed_as(document: &Document, path: &RepoPath, action: Action) -> Filed {
-    Filed {
-        document: document.index,
-        line: document.line,
-        kind: document.key.kind.clone(),
-        namespace: document.key.namespace.clone(),
-        name: document.key.name.clone(),
-        target: path.clone(),
-        action,
-        cut: document.cut.clone(),
-    }
 }
