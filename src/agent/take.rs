@@ -48,7 +48,7 @@ pub(super) fn take(lane: &mut Lane, it: &TakeAsked, cause: &Cause) -> Result<Ing
         lane.fabrics[n].archive = ArchiveStrategy::None;
     }
     let done = match it.dry_run {
-        true => turn::rehearse(lane, n, cause).map(|it| desk::report(lane, n, it, true)),
+        true => turn::rehearse(lane, n, cause).map(|it| super::counter::report(lane, n, it, true)),
         false => turns(lane, n, cause),
     };
     lane.settings.schema = schema;
@@ -62,7 +62,7 @@ fn turns(lane: &mut Lane, n: usize, cause: &Cause) -> Result<IngestReport, Error
     for _ in 0..TURNS_MAX {
         let turned = turn::turn(lane, n, cause)?;
         let more = turned.more;
-        let report = desk::report(lane, n, turned, false);
+        let report = super::counter::report(lane, n, turned, false);
         match &mut all {
             None => all = Some(report),
             Some(all) => {
@@ -158,6 +158,7 @@ pub(super) fn initialize(
         actor: it.actor.clone(),
         subject,
         trailers: Vec::new(),
+        in_place: false,
     };
     let operation = edits::carry_out(lane, n, edits)?;
     // What git has and the work tree lost comes back without a commit.

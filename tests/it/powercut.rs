@@ -242,7 +242,9 @@ fn check(world: &World, cut: &Cut, kind: &str) {
     // There is no archive before the first drop.
     let list = ["ls-tree", "-r", "--name-only", "refs/intake/archive/fabric-1"];
     let kept = String::from_utf8(git_output(&world.work(), &list).stdout).unwrap();
-    let kept: HashSet<&str> = kept.lines().filter_map(|it| it.rsplit('/').next()).collect();
+    // An original is called by its digest and its name.
+    let name = |it: &str| Some(it.rsplit('/').next()?.get(65..)?.to_owned());
+    let kept: HashSet<String> = kept.lines().filter_map(name).collect();
     for name in &cut.acknowledged {
         assert!(kept.contains(name.as_str()), "{case}: {name} is lost");
         let id: u64 = name[5..name.len() - 5].parse().unwrap();
