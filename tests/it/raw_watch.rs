@@ -110,8 +110,10 @@ fn what_moves_or_is_made_again_is_watched_where_it_is() {
     let work = world.work();
     let copy = Command::new("cp").args(["-a", "fabric-1", "other"]).current_dir(&work).status();
     assert!(copy.unwrap().success());
-    fs::rename(work.join("fabric-1"), work.join("old")).unwrap();
-    fs::rename(work.join("other"), work.join("fabric-1")).unwrap();
+    // In one step: in between, the agent would make the fabric that is missing.
+    let exchange = rustix::fs::RenameFlags::EXCHANGE;
+    let (other, place) = (work.join("other"), work.join("fabric-1"));
+    rustix::fs::renameat_with(rustix::fs::CWD, other, rustix::fs::CWD, place, exchange).unwrap();
     arrive(&world, "3.yaml", &vpc("replaced"));
     let _ = output(&world, &["ingest"]);
     at_rest(&world);
