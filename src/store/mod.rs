@@ -3,7 +3,8 @@
 //! It remembers what git knows; everything in it can be made again from the tree and the history.
 //! So a store that cannot be read is put aside and begun anew, never mourned.
 //! An acknowledged write is on the disk: sled's own flush does not sync the file (it calls
-//! `sync_file_range`), so each commit here ends with an `fdatasync` of the database.
+//! `sync_file_range`), so each commit here ends with an `fdatasync` of the database, and before it of
+//! the files that sled keeps large values in.
 
 mod migrate;
 mod open;
@@ -17,6 +18,8 @@ use crate::model::path::{RawPath, RepoPath};
 use crate::model::record::{Conflict, Record, Reject};
 use crate::step::{Step, Steps};
 use serde::de::DeserializeOwned;
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -97,6 +100,8 @@ pub struct Settlement {
 pub struct Store {
     db: sled::Db,
     file: File,
+    /// Where sled keeps large values.
+    blobs: PathBuf,
     steps: Steps,
     /// Beside the database: the last generation that was acknowledged. One sync at a time.
     witness: Mutex<Witness>,
@@ -130,6 +135,8 @@ struct Witness {
     file: Option<File>,
     /// The kernel could not write what it had taken; what it says later is not believed.
     failed: bool,
+    /// The large values that are on the disk, by the names of their files.
+    large: HashSet<OsString>,
 }
 
 impl Store {
@@ -147,7 +154,7 @@ impl Store {
         ]
     }
 
-    fn over(db: sled::Db, file: File, steps: Steps) -> sled::Result<Store> {
+    fn over(db: sled::Db, file: File, blobs: PathBuf, steps: Steps) -> sled::Result<Store> {
         let operations = db.open_tree("operations")?;
         let meta = db.open_tree(open::META)?;
         Ok(Store {
@@ -168,6 +175,7 @@ impl Store {
             synced: db.open_tree("synced")?,
             db,
             file,
+            blobs,
             steps,
         })
     }
@@ -380,7 +388,8 @@ impl Store {
         }
         let generation = self.generation.load(Ordering::SeqCst);
         write::flush(&self.db).map_err(|it| self.stopped(it))?;
-        let synced = self.file.sync_data();
+        let large = write::sync_large(&self.blobs, &mut witness.large);
+        let synced = large.and_then(|()| self.file.sync_data());
         witness.failed = synced.is_err();
         self.stuck.fetch_or(witness.failed, Ordering::SeqCst);
         if let Some(file) = &witness.file {

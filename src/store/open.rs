@@ -146,7 +146,8 @@ fn try_open(path: &Path, steps: &Steps) -> Result<Store, Trouble> {
         Err(_) => return Err(Trouble::Broken("sled panicked while opening it".to_owned())),
     };
     let file = File::options().read(true).write(true).open(path.join("db")).map_err(refused)?;
-    Store::over(db, file, steps.clone()).map_err(|it| Trouble::Broken(it.to_string()))
+    let blobs = path.join("blobs");
+    Store::over(db, file, blobs, steps.clone()).map_err(|it| Trouble::Broken(it.to_string()))
 }
 
 fn check(store: &Store, dir: &Path, existed: bool) -> Result<(), Trouble> {

@@ -55,6 +55,19 @@ fn operation(state: State) -> Operation {
     }
 }
 
+#[test]
+fn what_sled_keeps_in_files_of_its_own_is_forced_to_the_disk_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(dir.path(), Steps::default()).unwrap();
+    // Larger than a segment of sled, as the entry of a turn with thousands of files is.
+    let large = Operation { actor: "x".repeat(1 << 20), ..operation(State::Planned) };
+    store.begin(&large).unwrap();
+    let there = std::fs::read_dir(&store.blobs).unwrap();
+    let there: HashSet<OsString> = there.map(|it| it.unwrap().file_name()).collect();
+    assert!(!there.is_empty(), "sled keeps it elsewhere");
+    assert_eq!(store.witness.lock().unwrap().large, there);
+}
+
 fn settled(store: &Store, records: Vec<Record>) {
     store.settle(Settlement { records, ..Settlement::default() }).unwrap();
 }

@@ -18,7 +18,11 @@ use sled::transaction::{
     ConflictableTransactionError, TransactionError, Transactional, TransactionalTree,
 };
 use std::cell::Cell;
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -113,6 +117,32 @@ impl Store {
         }
         Ok(digest)
     }
+}
+
+/// Forces large values to the disk, which sled keeps in files of their own and never syncs.
+///
+/// `synced` are those that are there already; they are never written again.
+pub(super) fn sync_large(dir: &Path, synced: &mut HashSet<OsString>) -> io::Result<()> {
+    let mut there = HashSet::new();
+    let mut new = false;
+    for entry in std::fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        if !synced.contains(&name) {
+            new = true;
+            match File::open(dir.join(&name)) {
+                Ok(file) => file.sync_data()?,
+                // It was superseded, and what supersedes it is in the list or in the database.
+                Err(it) if it.kind() == io::ErrorKind::NotFound => continue,
+                Err(it) => return Err(it),
+            }
+        }
+        there.insert(name);
+    }
+    if new {
+        File::open(dir)?.sync_all()?;
+    }
+    *synced = there;
+    Ok(())
 }
 
 /// Hands everything to the kernel, or says why not.
