@@ -334,26 +334,7 @@ pub(super) fn ingest_for(
             reports.push(report(lane, n, turned, true));
             continue;
         }
-        super::structure::ensure(lane, n)?;
-        let mut all: Option<IngestReport> = None;
-        for _ in 0..TURNS_MAX {
-            let turned = turn::turn(lane, n, &cause)?;
-            let more = turned.more;
-            let report = report(lane, n, turned, false);
-            match &mut all {
-                None => all = Some(report),
-                Some(all) => {
-                    all.operation = report.operation.or(all.operation);
-                    all.commit_id = report.commit_id.or(all.commit_id);
-                    all.files.extend(report.files);
-                    all.stages = report.stages;
-                }
-            }
-            if !more {
-                break;
-            }
-        }
-        reports.extend(all);
+        reports.push(turns(lane, n, &cause)?);
     }
     if !dry_run {
         let delivery = delivery(lane);
@@ -375,6 +356,27 @@ pub(super) fn cause(lane: &Lane, asker: Option<&Asker>) -> Cause {
         hints: HashSet::new(),
         patient: true,
     }
+}
+
+/// Turns over one fabric until nothing waits any more, as one report.
+pub(super) fn turns(lane: &mut Lane, n: usize, cause: &Cause) -> Result<IngestReport, Error> {
+    super::structure::ensure(lane, n)?;
+    let mut turned = turn::turn(lane, n, cause)?;
+    let mut more = turned.more;
+    let mut all = report(lane, n, turned, false);
+    for _ in 1..TURNS_MAX {
+        if !more {
+            break;
+        }
+        turned = turn::turn(lane, n, cause)?;
+        more = turned.more;
+        let report = report(lane, n, turned, false);
+        all.operation = report.operation.or(all.operation);
+        all.commit_id = report.commit_id.or(all.commit_id);
+        all.files.extend(report.files);
+        all.stages = report.stages;
+    }
+    Ok(all)
 }
 
 pub(super) fn delivery(lane: &mut Lane) -> Delivery {

@@ -19,8 +19,6 @@ use crate::pipeline::validation::SchemaStrategy;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// How many turns one request makes at most.
-const TURNS_MAX: usize = 1_000;
 /// A subject is not longer, in characters.
 const SUBJECT_CHARS_MAX: usize = 200;
 
@@ -49,34 +47,11 @@ pub(super) fn take(lane: &mut Lane, it: &TakeAsked, cause: &Cause) -> Result<Ing
     }
     let done = match it.dry_run {
         true => turn::rehearse(lane, n, cause).map(|it| desk::report(lane, n, it, true)),
-        false => turns(lane, n, cause),
+        false => desk::turns(lane, n, cause),
     };
     lane.settings.schema = schema;
     lane.fabrics[n].archive = archive;
     done
-}
-
-fn turns(lane: &mut Lane, n: usize, cause: &Cause) -> Result<IngestReport, Error> {
-    structure::ensure(lane, n)?;
-    let mut all: Option<IngestReport> = None;
-    for _ in 0..TURNS_MAX {
-        let turned = turn::turn(lane, n, cause)?;
-        let more = turned.more;
-        let report = desk::report(lane, n, turned, false);
-        match &mut all {
-            None => all = Some(report),
-            Some(all) => {
-                all.operation = report.operation.or(all.operation);
-                all.commit_id = report.commit_id.or(all.commit_id);
-                all.files.extend(report.files);
-                all.stages = report.stages;
-            }
-        }
-        if !more {
-            break;
-        }
-    }
-    all.ok_or_else(|| Error::Refused { what: "no turn was made".to_owned() })
 }
 
 /// How directories are to be made.
