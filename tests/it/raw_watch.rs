@@ -219,7 +219,9 @@ fn on_an_overlay_it_looks_now_and_then_and_says_so() {
         command.envs(hermetic()).output().map(|it| text(&it)).unwrap_or_default()
     };
     until("the agent answers, or nothing can be mounted", || {
-        ask().contains("agent running") || agent.0.try_wait().unwrap().is_some()
+        let said = ask();
+        let answers = said.contains("agent running") && !said.contains("no agent running");
+        answers || agent.0.try_wait().unwrap().is_some()
     });
     if agent.0.try_wait().unwrap().is_some() {
         return;
