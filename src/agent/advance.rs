@@ -1,7 +1,7 @@
 //! A branch goes to what others pushed, and work tree and index with it.
 
+use super::follow::all_follow_head;
 use super::lane::Lane;
-use super::sync::records_follow_head;
 use super::{Error, recovery};
 use crate::git::{Filters, Follow, Kind};
 use crate::model::ids::{BlobId, CommitId};
@@ -82,9 +82,7 @@ pub(super) fn follow(
     }
     let paths: Vec<BString> = changes.into_iter().map(|it| it.path).collect();
     lane.repo.refresh_index(&paths, from, to)?;
-    for n in 0..lane.fabrics.len() {
-        records_follow_head(lane, n, Some(to))?;
-    }
+    all_follow_head(lane, Some(to))?;
     carried_over(lane, from, to)?;
     Ok(lane.repo.follows_no_more()?)
 }

@@ -379,6 +379,7 @@ fn carry_out(
         actor: decision.actor.clone(),
         subject: format!("resolve the conflict over {} ({how})", conflict.path.file_name()),
         trailers,
+        in_place: false,
     };
     edits::carry_out(lane, n, edits)
 }

@@ -4,25 +4,30 @@
 //! through here, so both say the same.
 
 use super::conflicts::{self, Decided, Decision};
+use super::exchange::SyncAsked;
+use super::fabrics::{AddFabric, FabricChange, FabricView, RemoveFabric, SetFabric};
 use super::find::{operation, record, records as listed};
 use super::lane::Lane;
 use super::programs::{self, ProgramAnswer, ProgramAsked};
 use super::records::{self, Edit};
 use super::sync::{self, Sent};
-use super::turn::{self, Cause, Turned};
-use super::{Because, Error, standing, verify};
+use super::turn::{self, Cause};
+use super::{Because, Error, counter, standing, verify};
 use crate::git;
+use crate::model::account::{ReleaseReport, ResourceView, RevertReport, SyncReport};
+use crate::model::conflict::ConflictStrategy;
 use crate::model::digest::Sha256;
 use crate::model::fabric::FabricName;
 use crate::model::ids::CommitId;
 use crate::model::operation::{Operation, Trigger};
 use crate::model::path::RawPath;
 use crate::model::problem::Problem;
-use crate::model::record::{Conflict, Record, Reject};
+use crate::model::record::{Conflict, Orphan, Record, Reject};
 use crate::model::report::{
     ConflictView, Delivery, EditReport, FileReport, IgnoredList, IngestReport, RecordText,
     RepositoryStatus, ResolveReport, VerifyReport,
 };
+use crate::model::rules::Mode;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
@@ -108,6 +113,64 @@ pub enum Request {
     Verify,
     /// Make the records again from git.
     Rebuild,
+    /// The fabrics, each with its settings and how it stands.
+    Fabrics,
+    /// One fabric.
+    Fabric {
+        /// Which.
+        name: FabricName,
+    },
+    /// Make a fabric, or repair it.
+    AddFabric(AddFabric),
+    /// Change what is decided about a fabric.
+    SetFabric(SetFabric),
+    /// Remove a fabric.
+    RemoveFabric(RemoveFabric),
+    /// Bring what others have in and send what is ours.
+    Sync(SyncAsked),
+    /// Undo an operation by a new commit, and send it.
+    Revert {
+        /// Which: its id, or the beginning of it.
+        operation: String,
+        /// Where files were changed since; none is what the settings say.
+        #[serde(default)]
+        strategy: Option<ConflictStrategy>,
+        /// Who is behind it.
+        actor: String,
+        /// Only say what would come of it.
+        #[serde(default)]
+        dry_run: bool,
+    },
+    /// Let fabrics go on that wait for a person.
+    Release {
+        /// Which; none are all.
+        #[serde(default)]
+        fabric: Option<FabricName>,
+        /// Bring back what is gone, instead of accepting that it is.
+        #[serde(default)]
+        restore: bool,
+        /// Who says so.
+        actor: String,
+    },
+    /// Records whose files others removed.
+    Orphans,
+    /// One record with all that is known around it.
+    View {
+        /// Which: its id, its path, or `Kind/name`.
+        name: String,
+    },
+    /// Forget which changes of a record did not come through the agent.
+    ClearModifications {
+        /// Which.
+        name: String,
+    },
+    /// Be told what a cluster has of a resource.
+    TellActual {
+        /// Which.
+        name: String,
+        /// What it has, as a manifest; none where it has nothing any more.
+        text: Option<String>,
+    },
     /// What became of one drop.
     Whereabouts {
         /// Where it was put.
@@ -126,7 +189,10 @@ impl Request {
             Request::Ingest { dry_run } | Request::Resolve { dry_run, .. } => !dry_run,
             Request::Edit(it) => !it.dry_run,
             Request::Program(it) => it.may_commit(),
-            Request::Retry { .. } => true,
+            Request::Sync(it) => !it.dry_run,
+            Request::Revert { dry_run, .. } => !dry_run,
+            Request::RemoveFabric(it) => !it.dry_run,
+            Request::Retry { .. } | Request::AddFabric(_) | Request::Release { .. } => true,
             _ => false,
         }
     }
@@ -168,6 +234,22 @@ pub enum Answer {
     Verify(VerifyReport),
     /// To `rebuild`: how many records there are now.
     Rebuilt(u64),
+    /// To `fabrics`.
+    Fabrics(Vec<FabricView>),
+    /// To `fabric` and `set_fabric`.
+    Fabric(Box<FabricView>),
+    /// To `add_fabric` and `remove_fabric`.
+    FabricChanged(FabricChange),
+    /// To `sync`.
+    Synced(Box<SyncReport>),
+    /// To `revert`.
+    Reverted(RevertReport),
+    /// To `release`.
+    Released(ReleaseReport),
+    /// To `orphans`.
+    Orphans(Vec<Orphan>),
+    /// To `view`, `clear_modifications` and `tell_actual`.
+    View(Box<ResourceView>),
     /// To `whereabouts`.
     Whereabouts(Whereabouts),
     /// It could not be done.
@@ -308,6 +390,18 @@ fn try_answer(lane: &mut Lane, request: &Request, live: &Live) -> Result<Answer,
             let delivery = if *dry_run { Delivery::Nothing } else { delivery(lane) };
             Answer::Resolved(ResolveReport { conflicts, delivery })
         }
+        Request::Fabrics
+        | Request::Fabric { .. }
+        | Request::AddFabric(_)
+        | Request::SetFabric(_)
+        | Request::RemoveFabric(_)
+        | Request::Sync(_)
+        | Request::Revert { .. }
+        | Request::Release { .. }
+        | Request::Orphans
+        | Request::View { .. }
+        | Request::ClearModifications { .. }
+        | Request::TellActual { .. } => counter::answer(lane, request, live.trigger())?,
         Request::Verify => Answer::Verify(verify::verify(lane, lane.settings.remote.is_some())?),
         Request::Rebuild => Answer::Rebuilt(verify::rebuild(lane)?),
         Request::Whereabouts { path, drop_id, fabric } => {
@@ -329,9 +423,12 @@ pub(super) fn ingest_for(
     let cause = cause(lane, asker);
     let mut reports = Vec::new();
     for n in 0..lane.fabrics.len() {
+        if lane.fabrics[n].rules.mode < Mode::Ingest {
+            continue;
+        }
         if dry_run {
             let turned = turn::rehearse(lane, n, &cause)?;
-            reports.push(report(lane, n, turned, true));
+            reports.push(counter::report(lane, n, turned, true));
             continue;
         }
         reports.push(turns(lane, n, &cause)?);
@@ -363,14 +460,14 @@ pub(super) fn turns(lane: &mut Lane, n: usize, cause: &Cause) -> Result<IngestRe
     super::structure::ensure(lane, n)?;
     let mut turned = turn::turn(lane, n, cause)?;
     let mut more = turned.more;
-    let mut all = report(lane, n, turned, false);
+    let mut all = counter::report(lane, n, turned, false);
     for _ in 1..TURNS_MAX {
         if !more {
             break;
         }
         turned = turn::turn(lane, n, cause)?;
         more = turned.more;
-        let report = report(lane, n, turned, false);
+        let report = counter::report(lane, n, turned, false);
         all.operation = report.operation.or(all.operation);
         all.commit_id = report.commit_id.or(all.commit_id);
         all.files.extend(report.files);
@@ -381,7 +478,7 @@ pub(super) fn turns(lane: &mut Lane, n: usize, cause: &Cause) -> Result<IngestRe
 
 pub(super) fn delivery(lane: &mut Lane) -> Delivery {
     let sent = sync::deliver(lane);
-    if lane.settings.remote.is_none() {
+    if lane.sends_to().is_none() {
         return Delivery::Local;
     }
     match sent {
@@ -394,17 +491,5 @@ pub(super) fn delivery(lane: &mut Lane) -> Delivery {
             git::Retry::Later => Delivery::Waiting { reason: error.chain() },
             git::Retry::Never => Delivery::Held { reason: error.chain() },
         },
-    }
-}
-
-pub(super) fn report(lane: &Lane, n: usize, turned: Turned, dry_run: bool) -> IngestReport {
-    IngestReport {
-        fabric: lane.fabrics[n].fabric.name.clone(),
-        operation: turned.operation.as_ref().map(|it| it.id),
-        commit_id: turned.operation.and_then(|it| it.state.commit_id()),
-        files: turned.files,
-        stages: turned.stages,
-        delivery: Delivery::Nothing,
-        dry_run,
     }
 }

@@ -1,14 +1,16 @@
 //! Changes that come from no drop go down the same line: a plan, the journal, the files, the branch.
 
 use super::lane::Lane;
-use super::{Error, sync, turn};
+use super::{Error, follow, turn};
 use crate::clock;
+use crate::model::account::HoldKind;
 use crate::model::document::{Document, Intake, Verdict};
-use crate::model::ids::{BlobId, OperationId};
+use crate::model::ids::{BlobId, CommitId, OperationId};
 use crate::model::operation::{Operation, Purpose, State, Trigger};
 use crate::model::path::{RawPath, RepoPath};
 use crate::model::plan::{Change, Plan};
 use crate::model::problem::{Problem, Severity};
+use crate::model::rules::Mode;
 use crate::pipeline::{classification, validation};
 use std::sync::Arc;
 
@@ -27,6 +29,8 @@ pub(super) struct Edits {
     pub subject: String,
     /// More lines at its end.
     pub trailers: Vec<String>,
+    /// The files are in the work tree already, as somebody left them: only the commit is made.
+    pub in_place: bool,
 }
 
 /// Carries edits of one fabric out; none where git has it all already.
@@ -38,11 +42,27 @@ pub(super) fn carry_out(
     n: usize,
     edits: Edits,
 ) -> Result<Option<Operation>, Error> {
+    let it = &lane.fabrics[n];
+    if it.rules.mode < Mode::Ingest {
+        let what = format!(
+            "fabric {} is in mode {}: nothing is written there; change its mode (git-intake fabric \
+             set {0} --mode full)",
+            it.fabric.name, it.rules.mode
+        );
+        return Err(Error::Refused { what });
+    }
+    if let Some(hold) = it.hold.as_ref().filter(|it| it.kind == HoldKind::RemovedInGit) {
+        return Err(Error::Held { reason: hold.reason.clone() });
+    }
     let standing = lane.head_to_commit_on()?;
     let paths = edits.files.iter().map(|it| it.0.as_str().as_bytes());
     let held = lane.repo.blobs_at(standing.commit, paths)?;
-    let mut plan =
-        Plan { subject: Some(edits.subject), trailers: edits.trailers, ..Plan::default() };
+    let mut plan = Plan {
+        subject: Some(edits.subject),
+        trailers: edits.trailers,
+        in_place: edits.in_place,
+        ..Plan::default()
+    };
     for (path, bytes) in &edits.files {
         let was = held.get(path.as_str().as_bytes()).copied();
         if let Some(change) = change(lane, path, bytes.clone(), was)? {
@@ -53,26 +73,39 @@ pub(super) fn carry_out(
         return Ok(None);
     }
     plan.changes.sort_by(|a, b| a.path().cmp(b.path()));
+    let base = (standing.commit, standing.branch);
+    let mut operation = entry(lane, n, edits.purpose, edits.trigger, &edits.actor, base);
+    turn::carry_out(lane, n, &mut plan, &[], &mut operation)?;
+    follow::records_follow_head(lane, n, operation.state.commit_id())?;
+    Ok(Some(operation))
+}
+
+/// The journal's entry for what comes from no drop; `base` is where HEAD stands, and its branch.
+pub(super) fn entry(
+    lane: &Lane,
+    n: usize,
+    purpose: Purpose,
+    trigger: Trigger,
+    actor: &str,
+    base: (Option<CommitId>, String),
+) -> Operation {
     let now = clock::now();
-    let mut operation = Operation {
+    Operation {
         id: OperationId::new(now),
         fabric: lane.fabrics[n].fabric.name.clone(),
-        purpose: edits.purpose,
-        trigger: edits.trigger,
-        actor: edits.actor,
+        purpose,
+        trigger,
+        actor: actor.to_owned(),
         started_at: now,
         completed_at: None,
         state: State::Planned,
-        base: standing.commit,
-        branch: standing.branch,
+        base: base.0,
+        branch: base.1,
         changes: Vec::new(),
         taken: Vec::new(),
         files: Vec::new(),
         stages: Vec::new(),
-    };
-    turn::carry_out(lane, n, &mut plan, &[], &mut operation)?;
-    sync::records_follow_head(lane, n, operation.state.commit_id())?;
-    Ok(Some(operation))
+    }
 }
 
 /// One file: what has to be done, or why it must not be.

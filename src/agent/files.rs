@@ -77,7 +77,7 @@ pub(super) fn change(
         return refused(format!("{path} is no file of fabric {}", fabric.name));
     }
     let head = lane.head_to_commit_on()?.commit;
-    sync::records_follow_head(lane, n, head)?;
+    super::follow::records_follow_head(lane, n, head)?;
     let was = lane.repo.blob_at(head, path.as_str().as_bytes())?;
     match it.expected {
         Some(Expected::Absent) if was.is_some() => {
@@ -127,6 +127,7 @@ pub(super) fn change(
         actor: it.actor.clone(),
         subject,
         trailers: Vec::new(),
+        in_place: false,
     };
     let operation = edits::carry_out(lane, n, edits)?;
     let commit_id = operation.as_ref().and_then(|it| it.state.commit_id());

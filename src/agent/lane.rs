@@ -1,17 +1,20 @@
 //! What the agent keeps for one repository: its hands, its memory, its fabrics.
 
 use super::droppers::Droppers;
+use super::hands::Hands;
 use super::inbox::Inbox;
 use super::suspects::Suspects;
-use super::{Error, advance, conflicts, recovery, structure, sync};
+use super::{Error, advance, conflicts, follow, recovery, structure};
 use crate::catalog::Catalog;
-use crate::config::{RepositorySettings, Settings, StateDir};
+use crate::config::{FabricSettings, RepositorySettings, Settings, StateDir};
 use crate::git::{Remote, Repo};
+use crate::model::account::Hold;
+use crate::model::conflict::ConflictStrategy;
 use crate::model::document::{Intake, Rejected};
 use crate::model::fabric::{Author, Fabric};
 use crate::model::ids::CommitId;
 use crate::model::operation::State;
-use crate::model::rules::FabricRules;
+use crate::model::rules::{FabricRules, Mode};
 use crate::pipeline::archive::ArchiveStrategy;
 use crate::pipeline::discovery::Ready;
 use crate::pipeline::processing::Strategies;
@@ -41,6 +44,8 @@ pub struct LaneSettings {
     pub quiet: Duration,
     /// Everything is looked at again this often.
     pub rescan: Duration,
+    /// An edit by hand that stood still for so long is committed.
+    pub hand_edits_quiet: Duration,
     /// How much one file may hold.
     pub limits: Limits,
     /// What a breach of a kind's schema is taken for.
@@ -80,6 +85,28 @@ pub struct FabricLane {
     pub inbox: Inbox,
     /// What may change, and how what two sides changed is decided.
     pub rules: FabricRules,
+    /// Why it waits for a person.
+    pub hold: Option<Hold>,
+    /// What is known of edits by hand.
+    pub(super) hands: Hands,
+}
+
+impl FabricLane {
+    /// A fabric as the settings have it, of which nothing is known yet.
+    pub(super) fn of(it: &FabricSettings, settings: &Settings) -> FabricLane {
+        let (strategies, archive) = it.strategies(settings);
+        let inbox = Inbox::new(Ignores::new(&it.ignore(settings)));
+        let (fabric, rules) = (it.fabric(settings), it.rules(settings));
+        FabricLane {
+            fabric,
+            strategies,
+            archive,
+            rules,
+            inbox,
+            hold: None,
+            hands: Hands::default(),
+        }
+    }
 }
 
 /// What the agent keeps for one repository. Whoever has it is alone at work on the tree.
@@ -101,6 +128,14 @@ pub struct Lane {
     pub(super) suspects: Suspects,
     /// Who sent which drop.
     pub droppers: Arc<Droppers>,
+    /// The settings of the agent, for fabrics that come later.
+    pub(super) general: Settings,
+    /// Those of this repository.
+    pub(super) repository: RepositorySettings,
+    /// Goes up whenever fabrics come, go or change.
+    pub(super) fabrics_version: u64,
+    /// Instead of what the settings say of fields that both sides changed, for one command.
+    pub(super) strategy: Option<ConflictStrategy>,
     /// Where store, lock and socket are.
     pub state: StateDir,
     _lock: File,
@@ -124,9 +159,6 @@ impl Lane {
         steps: Steps,
     ) -> Result<Lane, Error> {
         let repo = Repo::discover(&repository.path, steps.clone())?;
-        if repository.fabrics.is_empty() {
-            return Err(Error::NoFabric { path: repo.work_tree().to_owned() });
-        }
         let state = StateDir::of(repo.git_dir(), repo.work_tree(), settings.state_dir.as_deref());
         state.create(repo.git_dir()).map_err(Error::State)?;
         let lock = take_lock(&state)?;
@@ -136,15 +168,14 @@ impl Lane {
         }
         let (store, freshness) = Store::open(&state.store(), steps)?;
         tell(&freshness);
-        let fabrics = repository.fabrics.iter().map(|it| {
-            let (strategies, archive) = it.strategies(settings);
-            let inbox = Inbox::new(Ignores::new(&it.ignore(settings)));
-            let (fabric, rules) = (it.fabric(settings), it.rules(settings));
-            FabricLane { fabric, strategies, archive, rules, inbox }
-        });
+        let fabrics = repository.fabrics.iter().map(|it| FabricLane::of(it, settings));
         settings.unjudged().iter().for_each(|it| tracing::warn!("{it}"));
         let mut lane = Lane {
             fabrics: fabrics.collect(),
+            general: settings.clone(),
+            repository: repository.clone(),
+            fabrics_version: 0,
+            strategy: None,
             settings: lane_settings(settings, repository, interrupt),
             catalog: settings.kinds(),
             repo,
@@ -170,12 +201,35 @@ impl Lane {
         for n in 0..self.fabrics.len() {
             advance::follow_on(self)?;
             structure::ensure(self, n)?;
-            let head = self.head_to_commit_on()?;
-            sync::records_follow_head(self, n, head.commit)?;
+        }
+        let head = self.head_to_commit_on()?;
+        follow::all_follow_head(self, head.commit)?;
+        for n in 0..self.fabrics.len() {
             // What a crash kept of conflicts that are over.
             conflicts::sweep(self, n)?;
         }
         Ok(())
+    }
+
+    /// Where commits are sent; none where they stay here, be it for the mode of one fabric: commits
+    /// of a repository travel together.
+    pub fn sends_to(&self) -> Option<&Remote> {
+        match self.keeps_for() {
+            None => self.settings.remote.as_ref(),
+            Some(_) => None,
+        }
+    }
+
+    /// Why nothing is sent and nothing of others is taken in, though there is a remote.
+    pub fn keeps_for(&self) -> Option<String> {
+        let kept = self.fabrics.iter().find(|it| it.rules.mode == Mode::Ingest);
+        if let Some(it) = kept {
+            let name = &it.fabric.name;
+            return Some(format!("fabric {name} is in mode ingest: commits stay here"));
+        }
+        let observed = !self.fabrics.is_empty()
+            && self.fabrics.iter().all(|it| it.rules.mode == Mode::Observe);
+        observed.then(|| "every fabric is in mode observe: nothing is sent".to_owned())
     }
 
     /// Where HEAD stands, if we may commit there now.
@@ -201,7 +255,7 @@ impl Lane {
 
     /// Where an operation stands once everything here follows its commit.
     pub(super) fn settled(&self, commit_id: CommitId) -> State {
-        match self.settings.remote {
+        match self.sends_to() {
             Some(_) => State::Committed { commit_id, settled: true },
             None => State::Local { commit_id },
         }
@@ -297,6 +351,7 @@ fn lane_settings(
     LaneSettings {
         quiet: settings.intake.quiet,
         rescan: settings.intake.rescan,
+        hand_edits_quiet: settings.intake.hand_edits_quiet,
         limits: settings.yaml.limits(),
         schema: settings.schema,
         bytes_max: settings.intake.bytes_max,

@@ -36,7 +36,7 @@ pub(super) fn meet(
     if !inside.iter().any(|dir| path.is_within(dir)) {
         return by_line(it);
     }
-    let managed = super::sync::manifest_path(&it.path.to_owned()).is_some();
+    let managed = super::follow::manifest_path(&it.path.to_owned()).is_some();
     if !managed || !path.is_within(&fabric.managed()) {
         return Resolution::Overlap;
     }
@@ -45,7 +45,7 @@ pub(super) fn meet(
     let sides = Sides { base, record: ours, git: theirs_text };
     let Some(document) = same_resource(lane, sides) else { return Resolution::Overlap };
     let mut rule = Rule {
-        strategy: strategy.unwrap_or(lane.fabrics[n].rules.conflict_of(&document.key)),
+        strategy: strategy.unwrap_or_else(|| lane.fabrics[n].rules.strategy_of(&document.key)),
         ..Rule::default()
     };
     if rule.strategy == ConflictStrategy::Newest {

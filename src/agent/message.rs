@@ -19,6 +19,8 @@ const NAMED_MAX: usize = 3;
 const OPERATION: &str = "Intake-Operation";
 const SOURCE: &str = "Intake-Source";
 const ACTOR: &str = "Intake-Actor";
+/// The trailer of a commit that takes over edits by hand.
+pub const BY_HAND: &str = "Intake-Edited: by hand";
 
 /// The message of the commit that carries out `plan`.
 pub fn commit_message(
@@ -75,6 +77,8 @@ pub fn archive_message(fabric: &FabricName, plan: &Plan, operation: OperationId)
 pub struct Trailers {
     /// The operation that made the commit; none where it is not ours.
     pub operation: Option<OperationId>,
+    /// It takes over what somebody edited by hand.
+    pub by_hand: bool,
     /// Where files came from, by their path.
     pub sources: BTreeMap<RepoPath, Source>,
 }
@@ -83,6 +87,7 @@ pub struct Trailers {
 pub fn trailers(message: &str) -> Trailers {
     let mut found = Trailers::default();
     for line in message.lines() {
+        found.by_hand |= line == BY_HAND;
         if let Some(id) = line.strip_prefix(OPERATION).and_then(|it| it.strip_prefix(": ")) {
             found.operation = id.trim().parse().ok();
         } else if let Some(rest) = line.strip_prefix(SOURCE).and_then(|it| it.strip_prefix(": ")) {

@@ -2,13 +2,19 @@
 
 mod advance;
 pub mod board;
+mod archive;
 pub mod conflicts;
+mod counter;
 pub mod desk;
 pub mod droppers;
 mod edits;
+pub mod exchange;
+pub mod fabrics;
 pub mod files;
 mod find;
-
+pub mod follow;
+mod hands;
+mod history;
 pub mod inbox;
 pub mod lane;
 mod lookup;
@@ -18,6 +24,8 @@ pub mod message;
 pub mod programs;
 pub mod records;
 pub mod recovery;
+mod release;
+mod revert;
 pub mod run;
 pub mod schedule;
 mod settle;
@@ -28,6 +36,7 @@ pub mod sync;
 pub mod take;
 pub mod turn;
 pub mod verify;
+mod view;
 
 use crate::model::problem::Problem;
 use crate::{git, store, worktree};
@@ -107,12 +116,6 @@ pub enum Error {
     /// The state directory cannot be used.
     #[error("cannot use the state directory")]
     State(#[source] std::io::Error),
-    /// The settings name no fabric.
-    #[error("{path} has no fabric")]
-    NoFabric {
-        /// The work tree.
-        path: PathBuf,
-    },
     /// What was asked for is not there.
     #[error("there is no {what}")]
     NotFound {
@@ -162,7 +165,6 @@ impl Error {
             }
             Error::Store(_) | Error::Held { .. } | Error::StoreLost => git::Retry::Later,
             Error::Busy { .. }
-            | Error::NoFabric { .. }
             | Error::NotFound { .. }
             | Error::Invalid { .. }
             | Error::Exists { .. }
@@ -174,7 +176,7 @@ impl Error {
     /// What kind of no it is, for programs.
     pub fn because(&self) -> Because {
         match self {
-            Error::NotFound { .. } | Error::NoFabric { .. } => Because::Absent,
+            Error::NotFound { .. } => Because::Absent,
             Error::Refused { .. } => Because::Refused,
             Error::Invalid { .. } => Because::Invalid,
             Error::Exists { .. } => Because::Exists,

@@ -121,7 +121,7 @@ fn exchange(
         sync::take_in(lane)?;
         let head = lane.head_to_commit_on()?.commit;
         for n in 0..lane.fabrics.len() {
-            sync::records_follow_head(lane, n, head)?;
+            super::follow::records_follow_head(lane, n, head)?;
         }
     }
     if matches!(direction, Direction::Bidirectional | Direction::RecordToGit) {

@@ -6,7 +6,7 @@
 
 use super::edits::{self, Edits};
 use super::lane::Lane;
-use super::{Error, conflicts, find, meet, sync};
+use super::{Error, conflicts, find, follow, meet};
 use crate::model::conflict::{ConflictStrategy, FieldClash, Side};
 use crate::model::fabric::FabricName;
 use crate::model::field::FieldPath;
@@ -17,6 +17,7 @@ use crate::model::path::RepoPath;
 use crate::model::report::{Delivery, EditReport};
 use crate::model::rules::Direction;
 use crate::pipeline::merge::{Merged, Rule, Sides};
+use crate::store::Settlement;
 use crate::yaml::value::resolve;
 use crate::yaml::{edit, field};
 use serde::{Deserialize, Serialize};
@@ -85,7 +86,10 @@ struct Draft {
 pub fn edit(lane: &mut Lane, it: &Edit, trigger: Trigger) -> Result<EditReport, Error> {
     let head = lane.head_to_commit_on()?.commit;
     for n in 0..lane.fabrics.len() {
-        sync::records_follow_head(lane, n, head)?;
+        follow::records_follow_head(lane, n, head)?;
+    }
+    if let Some(report) = dismissed(lane, it)? {
+        return Ok(report);
     }
     let (draft, met) = draft(lane, it)?;
     may_change(lane, &draft)?;
@@ -127,11 +131,38 @@ pub fn edit(lane: &mut Lane, it: &Edit, trigger: Trigger) -> Result<EditReport, 
         actor: it.actor.clone(),
         subject: format!("{verb} {}", draft.key),
         trailers: Vec::new(),
+        in_place: false,
     };
     let operation = edits::carry_out(lane, draft.n, edits)?;
     report.operation = operation.as_ref().map(|it| it.id);
     report.commit_id = operation.and_then(|it| it.state.commit_id());
     Ok(report)
+}
+
+/// Deleting an orphan: only the memory of it goes, since git has no file of it.
+fn dismissed(lane: &Lane, it: &Edit) -> Result<Option<EditReport>, Error> {
+    let (Some(name), EditChange::Delete) = (&it.name, &it.change) else { return Ok(None) };
+    if find::record(lane, name).is_ok() {
+        return Ok(None);
+    }
+    let Some(orphan) = super::view::orphan(lane, name)? else { return Ok(None) };
+    let record = orphan.record;
+    if !it.dry_run {
+        let gone = vec![record.id];
+        lane.store.settle(Settlement { gone, ..Settlement::default() })?;
+    }
+    Ok(Some(EditReport {
+        id: record.id,
+        fabric: record.fabric,
+        path: record.path,
+        operation: None,
+        commit_id: None,
+        before: None,
+        after: None,
+        open: Vec::new(),
+        delivery: Delivery::Nothing,
+        dry_run: it.dry_run,
+    }))
 }
 
 /// What a draft met in git that it cannot be merged with.

@@ -9,11 +9,12 @@ use super::desk::{self, Answer, Asker, Live, Request};
 use super::lane::Lane;
 use super::sync::{self, Sent};
 use super::turn::{self, Cause};
-use super::{Error, schedule};
+use super::{Error, follow, hands, schedule};
 use crate::clock;
 use crate::git;
 use crate::model::operation::Trigger;
 use crate::model::path::RawPath;
+use crate::model::rules::Mode;
 use crate::telemetry;
 use crate::worktree::watch::{Wake, Watched, Watcher};
 use crossbeam_channel::{Receiver, Sender};
@@ -125,10 +126,8 @@ pub fn work(lane: &mut Lane, inside: &Inside, ready: impl FnOnce()) -> Result<()
     if let Err(error) = lane.prepare() {
         it.stand_still(&error);
     }
-    let top = lane.repo.work_tree().to_owned();
-    let raws = lane.fabrics.iter();
-    let raws = raws.map(|it| Watched { raw: it.fabric.raw(), ignores: it.inbox.ignores.clone() });
-    let mut watcher = Watcher::new(&top, raws.collect(), lane.tree.own_moves(), sender);
+    let mut watcher = watcher_of(lane, &sender);
+    let mut fabrics_version = lane.fabrics_version;
     it.tell_blind(&watcher, lane.settings.poll);
     inside.board.show(Shown::of(lane, &it.live));
     ready();
@@ -157,6 +156,11 @@ pub fn work(lane: &mut Lane, inside: &Inside, ready: impl FnOnce()) -> Result<()
             watcher.catch_up();
             it.tell_blind(&watcher, lane.settings.poll);
         }
+        if lane.fabrics_version != fabrics_version {
+            fabrics_version = lane.fabrics_version;
+            watcher = watcher_of(lane, &sender);
+            it.begin_anew(lane.fabrics.len());
+        }
         it.pass(lane);
         inside.board.show(Shown::of(lane, &it.live));
         if !watcher.stands() {
@@ -171,7 +175,20 @@ pub fn work(lane: &mut Lane, inside: &Inside, ready: impl FnOnce()) -> Result<()
     }
 }
 
+/// Watches the `raw/` of every fabric.
+fn watcher_of(lane: &Lane, sender: &Sender<Wake>) -> Watcher {
+    let raws = lane.fabrics.iter();
+    let raws = raws.map(|it| Watched { raw: it.fabric.raw(), ignores: it.inbox.ignores.clone() });
+    Watcher::new(lane.repo.work_tree(), raws.collect(), lane.tree.own_moves(), sender.clone())
+}
+
 impl Loop {
+    /// Fabrics have come, gone or changed: what was heard of the old ones says nothing any more.
+    fn begin_anew(&mut self, fabrics: usize) {
+        self.hints = vec![HashSet::new(); fabrics];
+        self.due = true;
+    }
+
     /// One pass: a turn for each fabric if a look is due, then the way to the remote.
     fn pass(&mut self, lane: &mut Lane) {
         let now = clock::instant();
@@ -224,8 +241,19 @@ impl Loop {
     }
 
     fn turn(&mut self, lane: &mut Lane, n: usize) -> Result<(), Error> {
+        if lane.fabrics[n].rules.mode < Mode::Ingest {
+            let head = lane.head_to_commit_on()?.commit;
+            self.live.turns += 1;
+            return follow::records_follow_head(lane, n, head);
+        }
         if super::structure::ensure(lane, n)?.is_some() {
             self.send_soon();
+        }
+        if hands::take_when_due(lane, n)?.is_some() {
+            self.send_soon();
+        }
+        if let Some(at) = lane.fabrics[n].hands.look_at() {
+            self.look_at = self.look_at.min(at);
         }
         let cause = Cause {
             trigger: self.trigger,

@@ -12,7 +12,7 @@ use crate::model::document::Intake;
 use crate::model::fabric::Fabric;
 use crate::model::ids::CommitId;
 use crate::model::key::ResourceId;
-use crate::model::operation::{Operation, State};
+use crate::model::operation::{Operation, Purpose, State};
 use crate::model::path::{RawPath, RepoPath};
 use crate::model::plan::{Disposal, Fate, Plan, Recorded};
 use crate::model::problem::Problem;
@@ -50,6 +50,8 @@ pub(super) fn settle(
     remove_files(lane, operation)?;
     settlement.conflicts.extend(conflicts.iter().map(|it| conflict(lane, n, it, now)));
     for it in &plan.recorded {
+        let path = RawPath::new(it.path.as_str());
+        settlement.homed.push((operation.fabric.clone(), path));
         settlement.resolved.push(ResourceId::of(&operation.fabric, &it.document.key));
     }
     settlement.resolved.retain(|id| settlement.conflicts.iter().all(|it| it.id != *id));
@@ -83,14 +85,19 @@ pub(super) fn remove_files(lane: &Lane, operation: &Operation) -> Result<(), Err
     for planned in operation.changes.iter().filter(|it| it.digest.is_none()) {
         let path = std::str::from_utf8(planned.path.as_bytes()).map(RepoPath::parse);
         let Ok(Ok(path)) = path else { continue };
-        if !path.is_within(&it.fabric.managed()) {
+        // In the other directories files are taken away by other hands, drop by drop.
+        let (root, all) = match operation.purpose {
+            Purpose::Cleanup => (it.fabric.dir.clone(), RepoPath::top()),
+            _ => (it.fabric.managed(), it.fabric.managed()),
+        };
+        if !path.is_within(&root) {
             continue;
         }
         let found = lane.tree.read(&path, lane.settings.bytes_max)?;
         let found = found.map(|it| lane.repo.blob_id_of(&it)).transpose()?;
         if found.is_some() && found == planned.was {
-            lane.tree.remove(&path, &it.fabric.managed())?;
-            emptied.extend(path.parent());
+            lane.tree.remove(&path, &all)?;
+            emptied.extend(path.parent().filter(|it| lane.tree.exists(it).unwrap_or(false)));
         }
     }
     Ok(lane.tree.sync_directories(emptied.iter())?)
@@ -234,7 +241,14 @@ fn records(
             records.push(old);
             continue;
         }
-        records.push(record(it, operation, blob_id, commit_id));
+        let old = match lane.store.record(&id)? {
+            Some(it) => Some(it),
+            None => lane.store.orphan(&id)?.map(|it| it.record),
+        };
+        let (modifications, actual) =
+            old.map(|it| (it.modifications, it.actual)).unwrap_or_default();
+        let record = record(it, operation, blob_id, commit_id);
+        records.push(Record { modifications, actual, ..record });
     }
     Ok(records)
 }
@@ -252,7 +266,14 @@ fn record(
         operation: Some(operation.id),
     };
     let fabric = operation.fabric.clone();
-    super::sync::record_of(fabric, &it.document, it.path.clone(), blob_id, commit_id, Some(source))
+    super::follow::record_of(
+        fabric,
+        &it.document,
+        it.path.clone(),
+        blob_id,
+        commit_id,
+        Some(source),
+    )
 }
 
 /// What follows a commit and nobody waits for: done while the remote takes the push, or when there

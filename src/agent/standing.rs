@@ -1,8 +1,8 @@
-//! How a lane stands, for whoever asks: what waits, what is rejected, where one drop is.
+//! How things stand, for whoever asks: the repository, its fabrics, what waits and where a drop is.
 
-use super::Error;
 use super::desk::{LISTED_MAX, Live, Whereabouts};
 use super::lane::Lane;
+use super::{Error, fabrics};
 use crate::model::digest::Sha256;
 use crate::model::fabric::FabricName;
 use crate::model::operation::{Operation, State};
@@ -10,8 +10,8 @@ use crate::model::path::RawPath;
 use crate::model::record::Reject;
 use crate::model::report::{FabricStatus, IgnoredList, RejectedFile, RepositoryStatus};
 
-/// How many rejected drops `status` names.
-const REJECTED_NAMED_MAX: usize = 1_000;
+/// How many rejected drops, strays and edits `status` names.
+const NAMED_MAX: usize = 1_000;
 /// How many commits ahead of the remote are counted.
 const AHEAD_MAX: usize = 10_000;
 /// How many operations are searched for a drop.
@@ -25,19 +25,26 @@ pub(super) fn status(lane: &Lane, live: &Live) -> Result<RepositoryStatus, Error
         Err(error) => return Err(error),
         Ok(_) => live.held.clone(),
     };
-    let mut fabrics = Vec::new();
+    let mut all = Vec::new();
     for (n, it) in lane.fabrics.iter().enumerate() {
         let fabric = &it.fabric;
         let (drops, mut there) = lane.drops(n)?;
         let rejected_count = there.len() as u64;
         there.sort();
         let mut rejected = Vec::new();
-        for path in there.into_iter().take(REJECTED_NAMED_MAX) {
+        for path in there.into_iter().take(NAMED_MAX) {
             let problem = lane.store.reject(&fabric.name, &path)?;
             let problem = problem.and_then(|it| it.problems.into_iter().next());
             rejected.push(RejectedFile { path, problem });
         }
-        fabrics.push(FabricStatus {
+        let strays = lane.store.strays(&fabric.name).take(NAMED_MAX);
+        all.push(FabricStatus {
+            mode: it.rules.mode,
+            hold: it.hold.clone(),
+            orphans: fabrics::orphans_of(lane, &fabric.name)?,
+            strays: strays.collect::<Result<_, _>>()?,
+            hand_edits: it.hands.seen().take(NAMED_MAX).collect(),
+            synced: lane.store.synced(&fabric.name)?,
             name: fabric.name.clone(),
             dir: fabric.dir.clone(),
             records: lane.store.records_count(&fabric.name),
@@ -75,9 +82,10 @@ pub(super) fn status(lane: &Lane, live: &Live) -> Result<RepositoryStatus, Error
         unpushed,
         held,
         waiting: live.waiting.clone(),
+        kept: lane.settings.remote.as_ref().and_then(|_| lane.keeps_for()),
         polled: live.polled.clone(),
         turns: live.turns,
-        fabrics,
+        fabrics: all,
     })
 }
 

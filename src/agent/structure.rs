@@ -3,12 +3,11 @@
 
 use super::lane::Lane;
 use super::{Error, turn};
-use crate::clock;
 use crate::model::fabric::Fabric;
-use crate::model::ids::OperationId;
-use crate::model::operation::{Operation, Purpose, State, Trigger};
+use crate::model::operation::{Operation, Purpose, Trigger};
 use crate::model::path::RepoPath;
 use crate::model::plan::{Change, Plan};
+use crate::model::rules::Mode;
 use std::sync::Arc;
 
 const RAW: &str = "\
@@ -53,6 +52,9 @@ pub(super) fn notes(fabric: &Fabric) -> Vec<(RepoPath, &'static str)> {
 /// When one of them is a link or a file: nothing is done then, and a person must look.
 pub fn ensure(lane: &mut Lane, n: usize) -> Result<Option<Operation>, Error> {
     let fabric = lane.fabrics[n].fabric.clone();
+    if lane.fabrics[n].rules.mode < Mode::Ingest {
+        return Ok(None);
+    }
     for dir in [fabric.dir.clone(), fabric.raw(), fabric.managed(), fabric.unmanaged()] {
         lane.tree.check_directory(&dir)?;
     }
@@ -88,23 +90,10 @@ pub fn ensure(lane: &mut Lane, n: usize) -> Result<Option<Operation>, Error> {
     if plan.changes.is_empty() {
         return Ok(None);
     }
-    let now = clock::now();
-    let mut operation = Operation {
-        id: OperationId::new(now),
-        fabric: fabric.name.clone(),
-        purpose: Purpose::DirectoryInit,
-        trigger: Trigger::Startup,
-        actor: lane.settings.author.name.clone(),
-        started_at: now,
-        completed_at: None,
-        state: State::Planned,
-        base: standing.commit,
-        branch: standing.branch,
-        changes: Vec::new(),
-        taken: Vec::new(),
-        files: Vec::new(),
-        stages: Vec::new(),
-    };
+    let base = (standing.commit, standing.branch);
+    let actor = lane.settings.author.name.clone();
+    let (purpose, trigger) = (Purpose::DirectoryInit, Trigger::Startup);
+    let mut operation = super::edits::entry(lane, n, purpose, trigger, &actor, base);
     turn::carry_out(lane, n, &mut plan, &[], &mut operation)?;
     super::settle::tidy(lane);
     Ok(Some(operation))

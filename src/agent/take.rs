@@ -46,7 +46,7 @@ pub(super) fn take(lane: &mut Lane, it: &TakeAsked, cause: &Cause) -> Result<Ing
         lane.fabrics[n].archive = ArchiveStrategy::None;
     }
     let done = match it.dry_run {
-        true => turn::rehearse(lane, n, cause).map(|it| desk::report(lane, n, it, true)),
+        true => turn::rehearse(lane, n, cause).map(|it| super::counter::report(lane, n, it, true)),
         false => desk::turns(lane, n, cause),
     };
     lane.settings.schema = schema;
@@ -133,6 +133,7 @@ pub(super) fn initialize(
         actor: it.actor.clone(),
         subject,
         trailers: Vec::new(),
+        in_place: false,
     };
     let operation = edits::carry_out(lane, n, edits)?;
     // What git has and the work tree lost comes back without a commit.

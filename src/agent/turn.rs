@@ -83,7 +83,10 @@ pub(super) fn carry_out(
 ) -> Result<(), Error> {
     for change in &plan.changes {
         let mut planned = planned(change);
-        if let Change::Write { path, bytes, was: None } = change
+        if plan.in_place {
+            // Neither undone nor removed: it is not ours.
+            (planned.digest, planned.was) = (None, None);
+        } else if let Change::Write { path, bytes, was: None } = change
             && lane.tree.read(path, lane.settings.bytes_max)?.is_some_and(|it| *it == **bytes)
         {
             // Somebody put it there before us: undoing must not take it away.
@@ -149,7 +152,7 @@ fn judge(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Judged, Error> {
     if !lane.flooded() {
         lane.repo.pay_index()?;
     }
-    super::sync::records_follow_head(lane, n, head.commit)?;
+    super::follow::records_follow_head(lane, n, head.commit)?;
     let (intakes, found) = discover_and_read(lane, n, cause)?;
     let fabric = &lane.fabrics[n];
     let processed_total = intakes.len() + found.unreadable.len();
@@ -366,6 +369,7 @@ fn apply(lane: &Lane, n: usize, plan: &Plan, operation: &mut Operation) -> Resul
     for change in &plan.changes {
         // What leaves raw/, in whole or in part, does so in the last step, when the branch is safe.
         if let Change::Write { path, bytes, was } = change
+            && !plan.in_place
             && !parted.contains(path)
         {
             let drop = if was.is_none() { drops.get(&bytes.as_ptr()) } else { None };

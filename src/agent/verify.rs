@@ -1,7 +1,7 @@
 //! Do the store, the work tree, HEAD and the remote agree? And: the store, made again from git.
 
 use super::lane::Lane;
-use super::{Error, sync};
+use super::{Error, follow};
 use crate::model::path::escape;
 use crate::model::report::{Difference, VerifyReport};
 
@@ -20,7 +20,7 @@ pub fn verify(lane: &Lane, ask_remote: bool) -> Result<VerifyReport, Error> {
         let fabric = &it.fabric;
         let mut files = std::collections::BTreeMap::new();
         for (path, blob) in lane.repo.files_below(tip, &fabric.managed())? {
-            if let Some(path) = sync::manifest_path(&path) {
+            if let Some(path) = follow::manifest_path(&path) {
                 files.insert(path, blob);
             } else if !path.ends_with(b"README.md") {
                 tell(
@@ -115,7 +115,7 @@ pub fn rebuild(lane: &mut Lane) -> Result<u64, Error> {
     for n in 0..lane.fabrics.len() {
         let name = lane.fabrics[n].fabric.name.clone();
         lane.store.forget_records(&name)?;
-        sync::records_follow_head(lane, n, head)?;
+        follow::records_follow_head(lane, n, head)?;
         records += lane.store.records_count(&name);
     }
     Ok(records)

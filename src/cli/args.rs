@@ -6,6 +6,7 @@
 pub mod check;
 pub mod decide;
 pub mod token;
+pub mod exchange;
 
 use crate::model::fabric::FabricName;
 use crate::model::path::RepoPath;
@@ -152,6 +153,18 @@ pub enum Command {
     /// Show where two contents claim one resource
     #[command(subcommand)]
     Conflicts(decide::Conflicts),
+    /// Bring what others have in and send what is ours, now
+    #[command(long_about = exchange::SYNC, after_long_help = EXIT_CODES)]
+    Sync(exchange::Sync),
+    /// Let a fabric go on that waits for a person
+    #[command(long_about = exchange::RELEASE, after_long_help = EXIT_CODES)]
+    Release(exchange::Release),
+    /// Undo an operation by a new commit
+    #[command(long_about = exchange::REVERT, after_long_help = EXIT_CODES)]
+    Revert(exchange::Revert),
+    /// List, make, change and remove the fabrics of a repository
+    #[command(subcommand)]
+    Fabric(exchange::Fabric),
     /// Compare store, work tree, HEAD and remote, and change nothing
     #[command(long_about = VERIFY, after_long_help = EXIT_CODES)]
     Verify(OneRepository),
@@ -463,6 +476,13 @@ mod tests {
             "git-intake operations list --json --limit 3",
             "git-intake operations show 0192 --json",
             "git-intake conflicts list --json",
+            "git-intake sync --direction git-to-record --strategy git-wins --dry-run --json",
+            "git-intake release fabric-1 --restore",
+            "git-intake revert 0192 --dry-run --json",
+            "git-intake fabric list --json",
+            "git-intake fabric add f --dir a/b --mode observe",
+            "git-intake fabric set f --mode full --on-delete delete",
+            "git-intake fabric remove f --purge --backup --repo r",
             "git-intake verify repo --json",
             "git-intake rebuild repo",
             "git-intake -vv --color never status",

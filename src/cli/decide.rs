@@ -133,7 +133,7 @@ fn decided(it: &args::Deciding) -> Decided {
 }
 
 /// Who is at the keyboard, as far as anybody says.
-fn actor(named: Option<&str>) -> String {
+pub(super) fn actor(named: Option<&str>) -> String {
     let user = || config::variable("SUDO_USER").or_else(|| config::variable("USER"));
     named.map(str::to_owned).or_else(user).unwrap_or_else(|| "somebody".to_owned())
 }

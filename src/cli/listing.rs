@@ -281,6 +281,8 @@ mod tests {
                 line: 14,
                 operation: None,
             }),
+            modifications: Vec::new(),
+            actual: None,
         }
     }
 

@@ -4,6 +4,8 @@ pub mod args;
 mod check;
 mod commands;
 mod decide;
+mod exchange;
+pub mod exchanged;
 pub mod decisions;
 mod door;
 mod formats;
@@ -68,7 +70,6 @@ impl From<agent::Error> for Failure {
         let hint = match &error {
             E::Busy { .. } => "stop the other one, or ask it: git-intake status",
             E::Held { .. } => return Failure::of(HELD, &error),
-            E::NoFabric { .. } => "make one: git-intake init --fabric fabric-1",
             E::NotFound { .. }
             | E::Refused { .. }
             | E::Invalid { .. }
@@ -147,6 +148,10 @@ fn run(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Records(it) => commands::records(&it, context),
         Command::Operations(it) => commands::operations(&it, context),
         Command::Conflicts(it) => commands::conflicts(&it, context),
+        Command::Sync(it) => exchange::sync(&it, context),
+        Command::Release(it) => exchange::release(&it, context),
+        Command::Revert(it) => exchange::revert(&it, context),
+        Command::Fabric(it) => exchange::fabric(it, context),
         Command::Verify(it) => commands::verify(&it, context),
         Command::Token(it) => token::token(&it, context),
         Command::Rebuild(it) => commands::rebuild(&it, context),

@@ -19,6 +19,17 @@ pub(super) struct Reach {
 impl Reach {
     /// Finds the repository that a command is about, and its settings.
     pub fn find(repo: Option<&Path>, file: Option<&Path>) -> Result<Reach, Failure> {
+        let found = Reach::find_any(repo, file)?;
+        if found.repository.fabrics.is_empty() && found.repository.file.is_none() {
+            let path = found.repository.path.display();
+            return Err(Failure::said(2, format!("{path} has no fabric yet"))
+                .hint("make one: git-intake init --fabric fabric-1"));
+        }
+        Ok(found)
+    }
+
+    /// The same, though it may have no fabric yet.
+    pub fn find_any(repo: Option<&Path>, file: Option<&Path>) -> Result<Reach, Failure> {
         let here = Path::new(".");
         let found = Repo::discover(repo.unwrap_or(here), Steps::default())
             .map_err(|it| Failure::usage(it, "go to a work tree, or name one"))?;
@@ -28,10 +39,10 @@ impl Reach {
             Some(it) => it.clone(),
             None => {
                 let local = config::load_local(found.git_dir(), found.work_tree());
-                local.map_err(|it| Failure::usage(it, "mend the file"))?.ok_or_else(|| {
-                    Failure::said(2, format!("{} has no fabric yet", found.work_tree().display()))
-                        .hint("make one: git-intake init --fabric fabric-1")
-                })?
+                let local = local.map_err(|it| Failure::usage(it, "mend the file"))?;
+                let mut local = local.unwrap_or_default();
+                local.path = found.work_tree().to_owned();
+                local
             }
         };
         let state_dir = settings.state_dir.clone();
@@ -66,6 +77,8 @@ impl Reach {
                 | Request::Verify
                 | Request::Rejects
                 | Request::Ignored
+                | Request::Fabrics
+                | Request::Fabric { .. }
                 | Request::Ingest { dry_run: true }
         ) {
             lane.prepare()?;

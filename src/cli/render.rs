@@ -272,6 +272,9 @@ fn repository(it: &RepositoryStatus, paint: Paint) -> String {
     if let Some(reason) = &it.waiting {
         table.row([(Style::Warning, "waiting".to_owned()), plain(reason)]);
     }
+    if let Some(reason) = &it.kept {
+        table.row([(Style::Warning, "kept".to_owned()), plain(reason)]);
+    }
     if let Some(reason) = &it.polled {
         table.row([(Style::Warning, "polling".to_owned()), plain(reason)]);
     }
@@ -314,6 +317,7 @@ fn fabric(it: &FabricStatus, paint: Paint) -> String {
         let _ = writeln!(out, "  and {more} more; see `git intake reject list`");
     }
     out.push_str(&super::listing::conflict_lines(&it.conflicts, paint));
+    out.push_str(&super::exchanged::around(it, paint));
     out
 }
 
@@ -328,6 +332,7 @@ mod tests {
     use crate::model::ids::CommitId;
     use crate::model::path::{RawPath, RepoPath};
     use crate::model::report::{Difference, Progress, RejectedFile};
+    use crate::model::rules::Mode;
 
     fn commit_id() -> CommitId {
         CommitId::try_from("0123456789abcdef0123456789abcdef01234567".to_owned()).unwrap()
@@ -447,6 +452,7 @@ mod tests {
             unpushed: 2,
             held: None,
             waiting: Some("cannot reach example.org".into()),
+            kept: None,
             polled: Some("raw/ lies on NFS".into()),
             turns: 0,
             fabrics: vec![FabricStatus {
@@ -461,6 +467,12 @@ mod tests {
                     problem: Some(problem),
                 }],
                 conflicts: Vec::new(),
+                mode: Mode::Full,
+                hold: None,
+                orphans: 0,
+                strays: Vec::new(),
+                hand_edits: Vec::new(),
+                synced: None,
             }],
         };
         insta::assert_snapshot!(status(&[it], false), @r"

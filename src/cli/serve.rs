@@ -100,7 +100,7 @@ pub(super) fn settings_of(
             if it.fabrics.is_empty()
                 && let Some(local) = config::load_local(found.git_dir(), found.work_tree())?
             {
-                it.fabrics = local.fabrics;
+                (it.fabrics, it.file) = (local.fabrics, None);
             }
         }
         let repositories = settings.repositories.clone();

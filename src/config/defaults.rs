@@ -8,6 +8,7 @@ use super::{
 use crate::catalog::Breadth;
 use crate::model::conflict::ConflictStrategy;
 use crate::model::fabric::{Author, Layout};
+use crate::model::rules::{Mode, OnDelete, RemovalLimits};
 use crate::pipeline::archive::ArchiveStrategy;
 use crate::pipeline::processing::{OnInvalid, OnUnsupported};
 use crate::pipeline::validation::SchemaStrategy;
@@ -24,6 +25,9 @@ impl Default for Settings {
             on_unsupported: OnUnsupported::Unmanaged,
             partial: false,
             conflict: ConflictStrategy::Merge,
+            mode: Mode::Full,
+            on_delete: OnDelete::Orphan,
+            removals: RemovalLimits::default(),
             catalog: Breadth::Hedgehog,
             kinds_dir: None,
             definitions: Vec::new(),
@@ -54,6 +58,7 @@ impl Default for RepositorySettings {
                 email: "git-intake@localhost".to_owned(),
             },
             fabrics: Vec::new(),
+            file: None,
         }
     }
 }
@@ -66,6 +71,7 @@ impl Default for IntakeSettings {
             bytes_max: 10 << 20,
             ignore: Vec::new(),
             poll: Duration::from_secs(2),
+            hand_edits_quiet: Duration::from_secs(60),
             one_file_system: false,
             files_per_turn_max: 16_000,
             bytes_per_turn_max: 32 << 20,

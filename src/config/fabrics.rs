@@ -23,6 +23,8 @@ impl FabricSettings {
             partial: None,
             ignore: Vec::new(),
             conflict: None,
+            mode: None,
+            on_delete: None,
             resources: Vec::new(),
         }
     }
@@ -58,6 +60,9 @@ impl FabricSettings {
     /// What may change, and how what two sides changed is decided.
     pub fn rules(&self, settings: &Settings) -> FabricRules {
         FabricRules {
+            mode: self.mode.unwrap_or(settings.mode),
+            on_delete: self.on_delete.unwrap_or(settings.on_delete),
+            removals: settings.removals,
             conflict: self.conflict.unwrap_or(settings.conflict),
             resources: self.resources.clone(),
         }

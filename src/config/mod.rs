@@ -21,7 +21,7 @@ use crate::catalog::{Breadth, Catalog, Definition};
 use crate::model::conflict::ConflictStrategy;
 use crate::model::fabric::{Author, FabricName, Layout};
 use crate::model::path::RepoPath;
-use crate::model::rules::ResourceRule;
+use crate::model::rules::{Mode, OnDelete, RemovalLimits, ResourceRule};
 use crate::pipeline::archive::ArchiveStrategy;
 use crate::pipeline::processing::{OnInvalid, OnUnsupported};
 use crate::pipeline::validation::SchemaStrategy;
@@ -82,6 +82,12 @@ pub struct Settings {
     pub partial: bool,
     /// What happens where two sides changed one resource.
     pub conflict: ConflictStrategy,
+    /// How much the agent does.
+    pub mode: Mode,
+    /// What becomes of a record whose file others removed.
+    pub on_delete: OnDelete,
+    /// How many files may be removed at once.
+    pub removals: RemovalLimits,
     /// How many kinds are taken.
     pub catalog: Breadth,
     /// A directory with definitions of more kinds.
@@ -129,6 +135,9 @@ pub struct RepositorySettings {
     pub author: Author,
     /// The GitOps directories in it.
     pub fabrics: Vec<FabricSettings>,
+    /// The file that these settings stand in; none is the repository's own.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
 }
 
 /// One GitOps directory.
@@ -161,6 +170,12 @@ pub struct FabricSettings {
     /// Instead of the general setting.
     #[serde(default)]
     pub conflict: Option<ConflictStrategy>,
+    /// Instead of the general setting.
+    #[serde(default)]
+    pub mode: Option<Mode>,
+    /// Instead of the general setting.
+    #[serde(default)]
+    pub on_delete: Option<OnDelete>,
     /// What holds for some resources; the first that is about one counts.
     #[serde(default)]
     pub resources: Vec<ResourceRule>,
@@ -185,6 +200,9 @@ pub struct IntakeSettings {
     /// Where the kernel does not tell of every change, it is looked at this often.
     #[serde(with = "units::duration")]
     pub poll: Duration,
+    /// An edit by hand in `managed/` that stood still for so long is committed.
+    #[serde(with = "units::duration")]
+    pub hand_edits_quiet: Duration,
     /// Leave alone what is mounted below the work tree.
     pub one_file_system: bool,
     /// More files wait for the next turn.
@@ -295,6 +313,9 @@ pub fn load(file: Option<&Path>) -> Result<Settings, Error> {
     settings.api.lie_below(base);
     let ours = std::env::vars().filter(|(name, _)| name.starts_with(PREFIX));
     let mut settings = with_environment(settings, ours.collect())?;
+    for it in &mut settings.repositories {
+        it.file = file.map(Path::to_owned);
+    }
     check(&settings, file)?;
     if let Some(dir) = &settings.kinds_dir {
         settings.definitions = kinds::read(dir)?;

@@ -50,6 +50,19 @@ impl Repo {
         }
     }
 
+    /// Gives a commit a name below `refs/` that was free.
+    pub fn mark(&self, name: &str, at: CommitId, author: &Author) -> Result<(), Error> {
+        self.make_durable(at)?;
+        let moves = [Move { name, from: None, to: at, why: "keep" }];
+        match self.move_refs(&moves, None, author, crate::clock::now())? {
+            Moved::There => Ok(()),
+            Moved::Elsewhere | Moved::Locked(_) => {
+                let source = std::io::Error::other("there is one of this name, or it is locked");
+                Err(Error::io(format!("make {name}"), source))
+            }
+        }
+    }
+
     /// What is kept under the ref `name`; none where there is no such ref.
     pub fn kept(&self, name: &str) -> Result<Option<BTreeMap<String, Vec<u8>>>, Error> {
         let Some(tip) = self.tip(name)? else { return Ok(None) };

@@ -6,6 +6,7 @@
 
 mod commit;
 mod tree;
+mod edited;
 mod refs;
 mod locks;
 mod index;
@@ -18,10 +19,11 @@ mod replay;
 mod remote;
 
 pub use commit::{ArchiveDraft, CommitDraft, CommitOutcome};
+pub use edited::Edited;
 pub use filters::Filters;
 pub use heal::Cleared;
 pub use index::IndexOutcome;
-pub use read::{Busy, ChangedEntry, Entry, Head, Kind, Log};
+pub use read::{Busy, Changed, ChangedEntry, Entry, Head, Kind, Log};
 pub use remote::{FetchOutcome, PushOutcome, Remote};
 pub use replay::{Follow, Following, Meeting, Overlap, Replay, Resolution, merge_text};
 

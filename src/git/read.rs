@@ -64,6 +64,12 @@ pub struct Log {
     pub commit_id: CommitId,
     /// Its first parent.
     pub parent: Option<CommitId>,
+    /// It has more than one parent.
+    pub merge: bool,
+    /// Its author, by name.
+    pub author: String,
+    /// When it was committed, in seconds since 1970.
+    pub at: i64,
     /// Its message.
     pub message: String,
 }
@@ -327,9 +333,14 @@ impl Repo {
         for info in walk.all().map_err(|it| failed(it.into()))?.take(limit) {
             let info = info.map_err(|it| failed(it.into()))?;
             let commit = info.object().map_err(|it| failed(it.into()))?;
+            let parents: Vec<_> = commit.parent_ids().take(2).collect();
+            let author = commit.author().map_or_else(|_| String::new(), |it| it.name.to_string());
             found.push(Log {
                 commit_id: CommitId(info.id),
-                parent: commit.parent_ids().next().map(|it| CommitId(it.detach())),
+                parent: parents.first().map(|it| CommitId(it.detach())),
+                merge: parents.len() > 1,
+                author,
+                at: commit.time().map_or(0, |it| it.seconds),
                 message: commit.message_raw_sloppy().to_string(),
             });
         }
@@ -378,6 +389,11 @@ impl Repo {
             return Ok(false);
         }
         Ok(self.merge_base(old, new)? == Some(old))
+    }
+
+    /// Says whether the history of a commit is here.
+    pub fn has_commit(&self, commit: CommitId) -> bool {
+        self.gix.has_object(commit.0)
     }
 
     /// The best common ancestor of two commits.

@@ -110,6 +110,28 @@ impl Repo {
         onto: CommitId,
         meet: &mut dyn FnMut(&Meeting<'_>) -> Resolution,
     ) -> Result<Replay, Error> {
+        let (replay, repo) = self.replayed(tip, onto, meet)?;
+        self.write_pack(self.new_objects(repo)?)?;
+        Ok(replay)
+    }
+
+    /// The paths that a replay would leave to a person; nothing is written.
+    pub fn rehearse_replay(
+        &self,
+        tip: CommitId,
+        onto: CommitId,
+        meet: &mut dyn FnMut(&Meeting<'_>) -> Resolution,
+    ) -> Result<Vec<Overlap>, Error> {
+        Ok(self.replayed(tip, onto, meet)?.0.overlaps)
+    }
+
+    /// The replay, and the repository that has its objects in memory.
+    fn replayed(
+        &self,
+        tip: CommitId,
+        onto: CommitId,
+        meet: &mut dyn FnMut(&Meeting<'_>) -> Resolution,
+    ) -> Result<(Replay, gix::Repository), Error> {
         let base = self.merge_base(tip, onto)?;
         let mut ours = self.log(tip, Some(onto), REPLAYED_MAX + 1)?;
         let first = ours.last().map_or(tip, |it| it.commit_id);
@@ -126,8 +148,7 @@ impl Repo {
             replay.mapping.push((it.commit_id, made));
             replay.tip = made.unwrap_or(replay.tip);
         }
-        self.write_pack(self.new_objects(repo)?)?;
-        Ok(replay)
+        Ok((replay, repo))
     }
 
     fn carry_over(

@@ -14,5 +14,6 @@ pub mod path;
 pub mod plan;
 pub mod problem;
 pub mod record;
+pub mod account;
 pub mod report;
 pub mod rules;

@@ -108,6 +108,8 @@ pub enum Purpose {
     ConflictResolution,
     /// An earlier operation is undone by a new commit.
     Rollback,
+    /// Files of a fabric are taken away because somebody asked for it.
+    Cleanup,
 }
 
 /// What set it off.

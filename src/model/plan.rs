@@ -122,6 +122,9 @@ pub struct Plan {
     pub subject: Option<String>,
     /// Trailers of the commit beside the usual ones, each a whole line.
     pub trailers: Vec<String>,
+    /// The work tree has it all already, and what it has is somebody's: only the commit is made, and
+    /// nothing is undone.
+    pub in_place: bool,
 }
 
 impl Plan {

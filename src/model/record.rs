@@ -23,6 +23,31 @@ pub struct Source {
     pub operation: Option<OperationId>,
 }
 
+/// A change of a resource in git that did not come through the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Modification {
+    /// The commit.
+    pub commit_id: CommitId,
+    /// Whose it is, by name.
+    pub author: String,
+    /// When it was made.
+    pub at: jiff::Timestamp,
+    /// The first line of what it says.
+    pub subject: String,
+}
+
+/// How many modifications a record keeps; older ones are in git.
+pub const MODIFICATIONS_MAX: usize = 10;
+
+/// What a cluster reports of a resource, as somebody told us.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actual {
+    /// XXH3 of the parsed content, less what a cluster fills in; none where it has nothing.
+    pub content: Option<Xxh3>,
+    /// When it was told.
+    pub at: jiff::Timestamp,
+}
+
 /// One resource: its file, what the file holds, where it came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -55,6 +80,51 @@ pub struct Record {
     /// Where it came from; none where it was found in the tree.
     #[serde(default)]
     pub source: Option<Source>,
+    /// The newest changes that did not come through the agent, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modifications: Vec<Modification>,
+    /// What a cluster reports; none where nobody told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actual: Option<Actual>,
+}
+
+/// The record of a resource whose file others removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Orphan {
+    /// As it was.
+    pub record: Record,
+    /// Who removed it.
+    pub removed: Modification,
+}
+
+/// A file in `managed/` that has no record, and why. It is told of and left alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stray {
+    /// Whose.
+    pub fabric: FabricName,
+    /// Where, relative to the top of the repository.
+    pub path: RawPath,
+    /// What it is.
+    pub kind: StrayKind,
+    /// The resource that it is about, where that is known.
+    #[serde(default)]
+    pub of: Option<ResourceId>,
+    /// In words, with the way out.
+    pub message: String,
+}
+
+/// Why a file in `managed/` has no record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StrayKind {
+    /// It holds no resource of this fabric: a note, a ConfigMap.
+    Foreign,
+    /// It has a mistake; a record that was made before it stays as it was.
+    Invalid,
+    /// Another file holds the same resource.
+    Duplicate,
+    /// Somebody edited it in the work tree, and it cannot be committed as it is.
+    Edited,
 }
 
 /// One key, two contents: kept for a person.

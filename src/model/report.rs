@@ -1,5 +1,6 @@
 //! What people and programs are told: the answers of every command, with stable names in JSON.
 
+use super::account::{HandEdit, Hold};
 use super::conflict::FieldClash;
 use super::document::Document;
 use super::fabric::FabricName;
@@ -7,7 +8,8 @@ use super::ids::{CommitId, OperationId};
 use super::key::ResourceId;
 use super::path::{RawPath, RepoPath};
 use super::problem::Problem;
-use super::record::{Conflict, Record};
+use super::record::{Conflict, Record, Stray};
+use super::rules::Mode;
 use serde::{Deserialize, Serialize};
 
 /// What became of one document.
@@ -202,6 +204,24 @@ pub struct FabricStatus {
     pub rejected_count: u64,
     /// What waits for a person.
     pub conflicts: Vec<Conflict>,
+    /// How much the agent does.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Why the fabric waits for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
+    /// Records whose files others removed.
+    #[serde(default)]
+    pub orphans: u64,
+    /// Files in `managed/` without a record: the first thousand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub strays: Vec<Stray>,
+    /// Edits by hand that nobody has committed, as they were last seen: the first thousand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hand_edits: Vec<HandEdit>,
+    /// The commit that the records follow.
+    #[serde(default)]
+    pub synced: Option<CommitId>,
 }
 
 /// One drop that stays in `raw/`.
@@ -296,6 +316,9 @@ pub struct RepositoryStatus {
     pub held: Option<String>,
     /// Why the last push did not arrive; it is tried again.
     pub waiting: Option<String>,
+    /// Why nothing is sent, where a mode says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
     /// Why `raw/` is looked at now and then instead of when the kernel tells of a change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub polled: Option<String>,

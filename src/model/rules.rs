@@ -31,6 +31,31 @@ pub enum OnDelete {
     Delete,
 }
 
+/// How many managed files may be removed at once before a person has to say that it is meant: both
+/// must be exceeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RemovalLimits {
+    /// So many files.
+    pub files_max: u64,
+    /// Such a share of the fabric's resources.
+    pub percent_max: u64,
+}
+
+impl Default for RemovalLimits {
+    fn default() -> RemovalLimits {
+        RemovalLimits { files_max: 10, percent_max: 30 }
+    }
+}
+
+impl RemovalLimits {
+    /// Says whether so many removals of so many resources wait for a person.
+    pub fn exceeded_by(&self, removed: u64, of: u64) -> bool {
+        removed > self.files_max
+            && removed.saturating_mul(100) > of.saturating_mul(self.percent_max)
+    }
+}
+
 /// Which way changes of a resource may go.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -46,12 +71,19 @@ pub enum Direction {
     Disabled,
 }
 
-impl fmt::Display for Direction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The word on the screen is the word in JSON and in the settings.
-        Serialize::serialize(self, f)
-    }
+macro_rules! word {
+    ($name:ident) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                // The word on the screen is the word in JSON and in the settings.
+                Serialize::serialize(self, f)
+            }
+        }
+    };
 }
+word!(Mode);
+word!(OnDelete);
+word!(Direction);
 
 /// What holds for some resources of a fabric instead of what holds for all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +103,12 @@ pub struct ResourceRule {
 /// All that is decided about a fabric and its resources.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FabricRules {
+    /// How much the agent does.
+    pub mode: Mode,
+    /// What becomes of a record whose file others removed.
+    pub on_delete: OnDelete,
+    /// How many removals at once wait for a person.
+    pub removals: RemovalLimits,
     /// Where two sides changed one resource.
     pub conflict: ConflictStrategy,
     /// For some resources; the first that is about one counts.
@@ -82,6 +120,15 @@ impl FabricRules {
     pub fn conflict_of(&self, key: &Key) -> ConflictStrategy {
         let own = self.resources.iter().filter(|it| it.is_about(key)).find_map(|it| it.conflict);
         own.unwrap_or(self.conflict)
+    }
+
+    /// The same, where the direction of the resource has not said it already.
+    pub fn strategy_of(&self, key: &Key) -> ConflictStrategy {
+        match self.direction_of(key) {
+            Direction::Bidirectional => self.conflict_of(key),
+            Direction::RecordToGit => ConflictStrategy::RecordWins,
+            Direction::GitToRecord | Direction::Disabled => ConflictStrategy::GitWins,
+        }
     }
 
     /// Which way changes of this resource may go.
@@ -131,6 +178,14 @@ fn like(pattern: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_removals_are_so_by_number_and_by_share() {
+        let limits = RemovalLimits::default();
+        assert!(!limits.exceeded_by(10, 10), "few are nobody's accident");
+        assert!(!limits.exceeded_by(30, 100), "a share of many is not either");
+        assert!(limits.exceeded_by(11, 20) && limits.exceeded_by(31, 100));
+    }
 
     #[test]
     fn a_rule_is_about_what_its_pattern_says() {

@@ -51,6 +51,7 @@ pub fn archive(processed: Processed, strategy: ArchiveStrategy, fabric: &Fabric)
         recorded: processed.recorded,
         subject: None,
         trailers: Vec::new(),
+        in_place: false,
     }
 }
 

@@ -5,6 +5,7 @@ use crate::catalog::{Catalog, Entry, Owner, Scope};
 use crate::model::document::{Classified, Document, Judged, Mark, Validated, Verdict};
 use crate::model::fabric::Fabric;
 use crate::model::key::DEFAULT_NAMESPACE;
+use crate::model::path::RepoPath;
 use crate::model::problem::Problem;
 use std::borrow::Cow;
 
@@ -33,6 +34,16 @@ pub fn classify(validated: Validated, fabric: &Fabric, catalog: &Catalog) -> Cla
         judged.push(Judged { document, verdict });
     }
     Classified { intake, judged, warnings, faults }
+}
+
+/// Where the file of a resource belongs that lies in `managed/` already, or why it is none of ours.
+pub fn home(document: &Document, fabric: &Fabric, catalog: &Catalog) -> Result<RepoPath, String> {
+    match kind_of(document, catalog) {
+        Kind::Known(entry) => {
+            fabric.managed_path(&entry.directory(), &document.key).map_err(|why| why.to_string())
+        }
+        Kind::Foreign(why) | Kind::Wrong(why, _) => Err(why.message),
+    }
 }
 
 /// What the catalog says of a document's kind.

@@ -6,6 +6,7 @@
 //! `sync_file_range`), so each commit here ends with an `fdatasync` of the database, and before it of
 //! the files that sled keeps large values in.
 
+mod aside;
 mod migrate;
 mod open;
 mod write;
@@ -15,7 +16,7 @@ use crate::model::ids::{CommitId, OperationId};
 use crate::model::key::ResourceId;
 use crate::model::operation::Operation;
 use crate::model::path::{RawPath, RepoPath};
-use crate::model::record::{Conflict, Record, Reject};
+use crate::model::record::{Conflict, Orphan, Record, Reject, Stray};
 use crate::step::{Step, Steps};
 use serde::de::DeserializeOwned;
 use std::collections::HashSet;
@@ -81,8 +82,14 @@ pub struct Settlement {
     pub operation: Option<Operation>,
     /// Records that are new or changed.
     pub records: Vec<Record>,
-    /// Records that are gone.
+    /// Records that are gone; an orphan of that resource as well.
     pub gone: Vec<ResourceId>,
+    /// Records whose files others removed: they are gone, and kept as orphans.
+    pub orphans: Vec<Orphan>,
+    /// Files in `managed/` without a record.
+    pub strays: Vec<Stray>,
+    /// Files that are no strays any more.
+    pub homed: Vec<(FabricName, RawPath)>,
     /// Drops that stay.
     pub rejects: Vec<Reject>,
     /// Drops that do not stay any more.
@@ -126,6 +133,10 @@ pub struct Store {
     conflicts: sled::Tree,
     /// fabric → commit.
     synced: sled::Tree,
+    /// resource → orphan.
+    orphans: sled::Tree,
+    /// fabric NUL path → stray.
+    strays: sled::Tree,
 }
 
 /// The file that says how much was acknowledged, and whether a sync ever failed.
@@ -141,7 +152,7 @@ struct Witness {
 
 impl Store {
     /// The trees whose content the digest in `meta` covers, in the order of the transactions.
-    fn trees(&self) -> [&sled::Tree; 8] {
+    fn trees(&self) -> [&sled::Tree; 10] {
         [
             &self.records,
             &self.places,
@@ -151,6 +162,8 @@ impl Store {
             &self.rejects,
             &self.conflicts,
             &self.synced,
+            &self.orphans,
+            &self.strays,
         ]
     }
 
@@ -173,6 +186,8 @@ impl Store {
             rejects: db.open_tree("rejects")?,
             conflicts: db.open_tree("conflicts")?,
             synced: db.open_tree("synced")?,
+            orphans: db.open_tree("orphans")?,
+            strays: db.open_tree("strays")?,
             db,
             file,
             blobs,

@@ -32,6 +32,8 @@ fn record(name: &str, source: &str) -> Record {
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
         source: Some(Source { path: RawPath::new(source), document: 1, line: 1, operation: None }),
+        modifications: Vec::new(),
+        actual: None,
         key,
     }
 }

@@ -59,8 +59,19 @@ impl Store {
         let mut trees = self.trees().to_vec();
         trees.push(&self.meta);
         let done = trees.as_slice().transaction(|trees| {
-            let [records, places, sources, operations, open, rejects, conflicts, synced, meta] =
-                trees.as_slice()
+            let [
+                records,
+                places,
+                sources,
+                operations,
+                open,
+                rejects,
+                conflicts,
+                synced,
+                orphans,
+                strays,
+                meta,
+            ] = trees.as_slice()
             else {
                 return abort("the transaction lost a tree".into());
             };
@@ -75,6 +86,8 @@ impl Store {
                 rejects: tree(5, rejects),
                 conflicts: tree(6, conflicts),
                 synced: tree(7, synced),
+                orphans: tree(8, orphans),
+                strays: tree(9, strays),
             };
             let grown = writer.batch(batch)?;
             let generation = number(meta, open::GENERATION)? + 1;
@@ -210,6 +223,8 @@ struct Writer<'a> {
     rejects: Ledger<'a>,
     conflicts: Ledger<'a>,
     synced: Ledger<'a>,
+    orphans: Ledger<'a>,
+    strays: Ledger<'a>,
 }
 
 impl Writer<'_> {
@@ -229,10 +244,19 @@ impl Writer<'_> {
 
     fn settlement(&self, it: &Settlement) -> Written<bool> {
         for id in &it.gone {
-            if let Some(old) = self.held(id)? {
-                self.forget(&old)?;
-                self.records.remove(id.0.as_bytes())?;
-            }
+            self.gone(id)?;
+            self.orphans.remove(id.0.as_bytes())?;
+        }
+        for orphan in &it.orphans {
+            self.gone(&orphan.record.id)?;
+            self.orphans.insert(orphan.record.id.0.as_bytes(), encode(orphan)?)?;
+        }
+        for (fabric, path) in &it.homed {
+            self.strays.remove(joined(fabric, path.as_bytes()))?;
+        }
+        for stray in &it.strays {
+            let key = joined(&stray.fabric, stray.path.as_bytes());
+            self.strays.insert(key, encode(stray)?)?;
         }
         for record in &it.records {
             self.record(record)?;
@@ -256,12 +280,21 @@ impl Writer<'_> {
         it.operation.as_ref().map_or(Ok(false), |it| self.operation(it))
     }
 
+    fn gone(&self, id: &ResourceId) -> Written<()> {
+        if let Some(old) = self.held(id)? {
+            self.forget(&old)?;
+            self.records.remove(id.0.as_bytes())?;
+        }
+        Ok(())
+    }
+
     fn record(&self, record: &Record) -> Written<()> {
         if let Some(old) = self.held(&record.id)? {
             self.forget(&old)?;
         }
         let id = record.id.0.as_bytes();
         self.records.insert(id, encode(record)?)?;
+        self.orphans.remove(id)?;
         self.places.insert(joined(&record.fabric, record.path.as_str().as_bytes()), id)?;
         if let Some(key) = source_key(record) {
             self.sources.insert(key, &[])?;

@@ -6,6 +6,7 @@ mod walk;
 mod partial;
 mod merge;
 mod edits;
+mod exchange;
 mod layout;
 mod flood;
 mod crash;

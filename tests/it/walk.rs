@@ -263,9 +263,9 @@ fn the_store_can_be_thrown_away_and_comes_back_the_same() {
     world.drop("team/two.yaml", two).drop("three.yaml", vpc("vpc-3"));
     world.turn();
     let all = || {
-        let lane = world.open().unwrap();
-        git_intake::agent::sync::records_follow_head(&lane, 0, lane.repo.head().unwrap().commit)
-            .unwrap();
+        let mut lane = world.open().unwrap();
+        let head = lane.repo.head().unwrap().commit;
+        git_intake::agent::follow::records_follow_head(&mut lane, 0, head).unwrap();
         let records = lane.store.records(&lane.fabrics[0].fabric.name);
         records.collect::<Result<Vec<_>, _>>().unwrap()
     };

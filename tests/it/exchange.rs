@@ -1,0 +1,449 @@
+//! The other way: what others push, remove, move and copy, what hands edit, what is undone and
+//! released, and fabrics that come and go.
+
+use crate::world::{World, git, vpc};
+use git_intake::agent::desk::{self, Answer, Live, Request};
+use git_intake::agent::exchange::{SyncAsked, SyncDirection};
+use git_intake::agent::fabrics::{AddFabric, FabricChange, RemoveFabric, SetFabric};
+use git_intake::agent::lane::Lane;
+use git_intake::model::account::{
+    Drift, IncomingKind, RecordState, ReleaseReport, ResourceView, RevertReport, SyncReport,
+};
+use git_intake::model::conflict::ConflictStrategy;
+use git_intake::model::record::{Record, Stray, StrayKind};
+use git_intake::model::report::Delivery;
+use git_intake::model::rules::{Mode, OnDelete};
+use std::collections::BTreeMap;
+
+const FILE: &str = "managed/vpcs/vpc-1.yaml";
+
+fn opened(world: &World) -> Lane {
+    let mut lane = world.open().unwrap();
+    lane.prepare().unwrap();
+    lane
+}
+
+fn ask(lane: &mut Lane, request: &Request) -> Answer {
+    desk::answer(lane, request, &Live::default())
+}
+
+fn records(lane: &Lane) -> BTreeMap<String, Record> {
+    let name = &lane.fabrics[0].fabric.name;
+    lane.store.records(name).map(|it| it.unwrap()).map(|it| (it.path.to_string(), it)).collect()
+}
+
+fn strays(lane: &Lane) -> Vec<Stray> {
+    lane.store.strays(&lane.fabrics[0].fabric.name).map(Result::unwrap).collect()
+}
+
+fn synced(world: &World, asked: SyncAsked) -> SyncReport {
+    match ask(&mut opened(world), &Request::Sync(asked)) {
+        Answer::Synced(report) => *report,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn sync(world: &World) -> SyncReport {
+    synced(world, SyncAsked::default())
+}
+
+fn view(lane: &mut Lane, name: &str) -> ResourceView {
+    match ask(lane, &Request::View { name: name.into() }) {
+        Answer::View(it) => *it,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A world with so many VPCs, on the remote.
+fn with_vpcs(count: usize) -> World {
+    let world = World::new();
+    let all: Vec<String> = (1..=count).map(|n| vpc(&format!("vpc-{n}"))).collect();
+    world.drop("all.yaml", all.join("---\n"));
+    world.turn();
+    world
+}
+
+/// What somebody else does in a clone of the remote, committed and pushed.
+fn others(world: &World, work: impl FnOnce(&World)) {
+    let other = World::beside(world);
+    work(&other);
+    other.git(&["add", "-A"]);
+    other.git(&["commit", "-qm", "theirs"]);
+    other.git(&["push", "-q", "origin", "main"]);
+}
+
+#[test]
+fn a_resource_that_others_remove_becomes_an_orphan_and_lives_again() {
+    let world = with_vpcs(2);
+    others(&world, |it| std::fs::remove_file(it.managed("vpcs/vpc-1.yaml")).unwrap());
+    let report = sync(&world);
+    assert_eq!(report.incoming[0].kind, IncomingKind::Removed);
+    let mut lane = opened(&world);
+    assert_eq!(records(&lane).len(), 1);
+    let it = view(&mut lane, "VPC/vpc-1");
+    assert_eq!(
+        (it.state, it.removed.unwrap().author.as_str()),
+        (RecordState::Orphaned, "A Person")
+    );
+    // A store that forgot knows it again from the history.
+    assert!(matches!(ask(&mut lane, &Request::Rebuild), Answer::Rebuilt(1)));
+    let Answer::Orphans(all) = ask(&mut lane, &Request::Orphans) else { panic!() };
+    assert_eq!(all.len(), 1);
+    drop(lane);
+    world.drop("again.yaml", vpc("vpc-1"));
+    world.turn();
+    let mut lane = opened(&world);
+    let Answer::Orphans(all) = ask(&mut lane, &Request::Orphans) else { panic!() };
+    assert_eq!((all.len(), records(&lane).len()), (0, 2));
+    drop(lane);
+    world.at_rest();
+    // With the other policy nothing is kept.
+    let mut world = world;
+    world.settings.on_delete = OnDelete::Delete;
+    others(&world, |it| std::fs::remove_file(it.managed("vpcs/vpc-1.yaml")).unwrap());
+    sync(&world);
+    let mut lane = opened(&world);
+    let Answer::Orphans(all) = ask(&mut lane, &Request::Orphans) else { panic!() };
+    assert_eq!((all.len(), records(&lane).len()), (0, 1));
+}
+
+#[test]
+fn many_removals_wait_for_a_person_who_lets_them_go_or_brings_them_back() {
+    let world = with_vpcs(20);
+    let remove = |it: &World| {
+        (1..=12).for_each(|n| {
+            let _ = std::fs::remove_file(it.managed(&format!("vpcs/vpc-{n}.yaml")));
+        });
+    };
+    others(&world, remove);
+    let report = sync(&world);
+    assert_eq!((report.holds.len(), report.holds[0].removed), (1, 12));
+    // The drop waits too, and the records are what they were.
+    world.drop("new.yaml", vpc("vpc-99"));
+    let error = world.try_turn().unwrap_err().chain();
+    assert!(error.contains("git-intake release fabric-1"), "{error}");
+    let mut lane = opened(&world);
+    assert_eq!(records(&lane).len(), 20);
+    let release = |restore| Request::Release { fabric: None, restore, actor: "Ada".into() };
+    let Answer::Released(ReleaseReport { released, delivery }) = ask(&mut lane, &release(true))
+    else {
+        panic!()
+    };
+    assert!(released[0].commit_id.is_some() && matches!(delivery, Delivery::Pushed { .. }));
+    drop(lane);
+    world.turn();
+    assert_eq!(world.clone_of_remote().len(), 21);
+    world.at_rest();
+
+    others(&world, remove);
+    sync(&world);
+    let mut lane = opened(&world);
+    assert!(matches!(ask(&mut lane, &release(false)), Answer::Released(_)));
+    assert_eq!(records(&lane).len(), 9);
+    drop(lane);
+    world.at_rest();
+}
+
+#[test]
+fn moves_copies_and_foreign_files_are_known_for_what_they_are() {
+    let world = with_vpcs(3);
+    let before = records(&opened(&world));
+    others(&world, |it| {
+        std::fs::create_dir_all(it.managed("team")).unwrap();
+        std::fs::rename(it.managed("vpcs/vpc-1.yaml"), it.managed("team/moved.yaml")).unwrap();
+        std::fs::copy(it.managed("vpcs/vpc-2.yaml"), it.managed("a-copy.yaml")).unwrap();
+        std::fs::write(it.managed("notes.txt"), "notes").unwrap();
+        let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
+        std::fs::write(it.managed("map.yaml"), map).unwrap();
+        std::fs::write(it.managed("vpcs/vpc-3.yaml"), "kind: [\n").unwrap();
+        std::fs::create_dir_all(it.raw("")).unwrap();
+        std::fs::write(it.raw("by-git.yaml"), vpc("vpc-9")).unwrap();
+    });
+    let kinds: BTreeMap<String, IncomingKind> =
+        sync(&world).incoming.into_iter().map(|it| (it.path.to_string(), it.kind)).collect();
+    assert_eq!(kinds["fabric-1/managed/team/moved.yaml"], IncomingKind::Moved);
+    assert_eq!(kinds["fabric-1/raw/by-git.yaml"], IncomingKind::Intake);
+    assert_eq!(kinds["fabric-1/managed/notes.txt"], IncomingKind::Stray);
+    let lane = opened(&world);
+    let now = records(&lane);
+    let id = |all: &BTreeMap<String, Record>, path: &str| {
+        let it = &all[&format!("fabric-1/managed/{path}")];
+        (it.id, it.source.clone())
+    };
+    assert_eq!(id(&before, "vpcs/vpc-1.yaml"), id(&now, "team/moved.yaml"), "the same resource");
+    assert_eq!(id(&before, "vpcs/vpc-2.yaml"), id(&now, "vpcs/vpc-2.yaml"), "its own place counts");
+    assert_eq!(id(&before, "vpcs/vpc-3.yaml"), id(&now, "vpcs/vpc-3.yaml"), "as it was");
+    assert!(now.contains_key("fabric-1/managed/vpcs/vpc-9.yaml"));
+    let told: BTreeMap<String, StrayKind> =
+        strays(&lane).into_iter().map(|it| (it.path.to_string(), it.kind)).collect();
+    let kind = |path: &str| told.get(&format!("fabric-1/managed/{path}")).copied();
+    assert_eq!(kind("a-copy.yaml"), Some(StrayKind::Duplicate));
+    assert_eq!(kind("notes.txt"), Some(StrayKind::Foreign));
+    assert_eq!(kind("map.yaml"), Some(StrayKind::Foreign));
+    assert_eq!(kind("vpcs/vpc-3.yaml"), Some(StrayKind::Invalid));
+    drop(lane);
+    // The copy comes into its place when the first is gone.
+    others(&world, |it| std::fs::remove_file(it.managed("vpcs/vpc-2.yaml")).unwrap());
+    sync(&world);
+    let lane = opened(&world);
+    assert_eq!(id(&before, "vpcs/vpc-2.yaml").0, id(&records(&lane), "a-copy.yaml").0);
+}
+
+#[test]
+fn what_only_records_change_is_put_back_and_what_others_did_is_on_record() {
+    let mut world = with_vpcs(2);
+    let rule = serde_json::json!({"match": "VPC/vpc-1", "direction": "record_to_git"});
+    world.repository.fabrics[0].resources = vec![serde_json::from_value(rule).unwrap()];
+    let edit = |it: &World, name: &str, to: &str| {
+        std::fs::write(it.managed(&format!("vpcs/{name}.yaml")), vpc(name).replace("1001", to))
+            .unwrap();
+    };
+    others(&world, |it| {
+        edit(it, "vpc-1", "7");
+        edit(it, "vpc-2", "7");
+    });
+    sync(&world);
+    let there = world.clone_of_remote();
+    assert_eq!(there[FILE], vpc("vpc-1"), "put back");
+    assert!(there["managed/vpcs/vpc-2.yaml"].contains("vlan: 7"));
+    let mut lane = opened(&world);
+    let modified =
+        |lane: &Lane| records(lane)["fabric-1/managed/vpcs/vpc-2.yaml"].modifications.len();
+    assert_eq!(modified(&lane), 1);
+    for n in 0..12 {
+        drop(lane);
+        others(&world, |it| edit(it, "vpc-2", &n.to_string()));
+        sync(&world);
+        lane = opened(&world);
+    }
+    assert_eq!(modified(&lane), 10, "the last ten");
+    ask(&mut lane, &Request::ClearModifications { name: "VPC/vpc-2".into() });
+    assert_eq!(modified(&lane), 0);
+    drop(lane);
+    world.at_rest();
+}
+
+#[test]
+fn edits_by_hand_are_committed_as_they_are_or_left_with_the_reason() {
+    let mut world = with_vpcs(4);
+    let edited = vpc("vpc-1").replace("1001", "5") + "# by hand\n";
+    std::fs::write(world.managed("vpcs/vpc-1.yaml"), &edited).unwrap();
+    std::fs::write(world.managed("vpcs/vpc-2.yaml"), "kind: [\n").unwrap();
+    let staged = vpc("vpc-3").replace("1001", "6");
+    std::fs::write(world.managed("vpcs/vpc-3.yaml"), &staged).unwrap();
+    world.git(&["add", "fabric-1/managed/vpcs/vpc-3.yaml"]);
+    std::fs::remove_file(world.managed("vpcs/vpc-4.yaml")).unwrap();
+    std::fs::write(world.managed("vpcs/vpc-5.yaml"), vpc("vpc-5")).unwrap();
+    world.settings.mode = Mode::Push;
+    let before = world.commits();
+    sync(&world);
+    assert_eq!(world.commits(), before, "only the mode full commits them");
+    world.settings.mode = Mode::Full;
+    sync(&world);
+    let there = world.clone_of_remote();
+    assert_eq!(there[FILE], edited);
+    assert_eq!(there["managed/vpcs/vpc-2.yaml"], vpc("vpc-2"), "not valid");
+    assert_eq!(there["managed/vpcs/vpc-3.yaml"], vpc("vpc-3"), "staged is somebody's");
+    assert!(!there.contains_key("managed/vpcs/vpc-4.yaml"));
+    assert_eq!(there["managed/vpcs/vpc-5.yaml"], vpc("vpc-5"));
+    let now = std::fs::read_to_string(world.managed("vpcs/vpc-2.yaml")).unwrap();
+    assert_eq!(now, "kind: [\n", "left");
+    assert!(world.git(&["diff", "--cached", "--name-only"]).contains("vpc-3.yaml"));
+    let lane = opened(&world);
+    assert_eq!(records(&lane)["fabric-1/managed/vpcs/vpc-1.yaml"].modifications.len(), 1);
+    drop(lane);
+    world.git(&["reset", "-q", "--hard"]);
+    world.at_rest();
+}
+
+#[test]
+fn an_operation_is_undone_with_what_came_later_kept() {
+    let world = with_vpcs(1);
+    let changed = vpc("vpc-1").replace("1001", "1002");
+    world.drop("two.yaml", format!("{changed}---\n{}", vpc("vpc-2")));
+    let operation = world.turn().operation.unwrap().to_string();
+    let revert = |strategy, dry_run| {
+        let operation = operation.clone();
+        let request = Request::Revert { operation, strategy, actor: "Ada".into(), dry_run };
+        match ask(&mut opened(&world), &request) {
+            Answer::Reverted(it) => it,
+            other => panic!("{other:?}"),
+        }
+    };
+    let open = |it: &RevertReport| it.files.iter().filter(|it| !it.open.is_empty()).count();
+    // Somebody has changed the same field since: nothing is undone before somebody decides.
+    world.drop("later.yaml", vpc("vpc-1").replace("1001", "1003"));
+    world.turn();
+    let (report, before) = (revert(None, false), world.commits());
+    assert_eq!((open(&report), report.commit_id), (1, None));
+    // Another field since: it stays.
+    world.drop("later.yaml", changed.replace("10.0.1.0", "10.0.9.0"));
+    world.turn();
+    assert_eq!(revert(None, true).commit_id, None);
+    assert_eq!(world.commits(), before + 1);
+    let report = revert(None, false);
+    assert!(matches!(report.delivery, Delivery::Pushed { .. }), "{report:?}");
+    let there = world.clone_of_remote();
+    assert_eq!(there[FILE], vpc("vpc-1").replace("10.0.1.0", "10.0.9.0"));
+    assert_eq!(there.len(), 1, "what it made is gone");
+    let said = world.git(&["log", "-1", "--format=%B"]);
+    assert!(said.contains("Intake-Reverts: ") && said.contains("Intake-Actor: Ada"), "{said}");
+    world.at_rest();
+    // The undoing is an operation, and undone like any other.
+    let undoing = report.operation.unwrap().to_string();
+    let request = Request::Revert {
+        operation: undoing,
+        strategy: Some(ConflictStrategy::RecordWins),
+        actor: "Ada".into(),
+        dry_run: false,
+    };
+    ask(&mut opened(&world), &request);
+    assert_eq!(world.clone_of_remote().len(), 2);
+    world.at_rest();
+}
+
+#[test]
+fn a_dry_run_of_a_sync_tells_what_comes_and_changes_nothing() {
+    let mut world = with_vpcs(1);
+    world.settings.conflict = ConflictStrategy::Merge;
+    others(&world, |it| {
+        std::fs::write(it.managed("vpcs/vpc-1.yaml"), vpc("vpc-1").replace("1001", "7")).unwrap();
+        std::fs::write(it.managed("vpcs/vpc-2.yaml"), vpc("vpc-2")).unwrap();
+    });
+    std::fs::write(world.managed("vpcs/vpc-1.yaml"), vpc("vpc-1").replace("1001", "8")).unwrap();
+    world.git(&["commit", "-qam", "ours"]);
+    let head = world.git(&["rev-parse", "HEAD"]);
+    let asked = SyncAsked { dry_run: true, ..SyncAsked::default() };
+    let report = synced(&world, asked);
+    let kinds: Vec<IncomingKind> = report.incoming.iter().map(|it| it.kind).collect();
+    assert!(kinds.contains(&IncomingKind::Created) && kinds.contains(&IncomingKind::Updated));
+    assert_eq!(report.overlaps.len(), 1);
+    assert_eq!(world.git(&["rev-parse", "HEAD"]), head);
+    // One way alone, decided by a strategy: what is ours stays here.
+    let asked = SyncAsked {
+        direction: SyncDirection::GitToRecord,
+        strategy: Some(ConflictStrategy::GitWins),
+        dry_run: false,
+    };
+    assert_eq!(synced(&world, asked).delivery, Delivery::Nothing);
+    let mine = std::fs::read_to_string(world.managed("vpcs/vpc-1.yaml")).unwrap();
+    assert!(mine.contains("vlan: 7"), "{mine}");
+    sync(&world);
+    world.at_rest();
+}
+
+#[test]
+fn modes_do_no_more_than_they_say() {
+    let mut world = with_vpcs(1);
+    world.settings.mode = Mode::Observe;
+    world.drop("new.yaml", vpc("vpc-2"));
+    let (commits, before) = (world.commits(), world.clone_of_remote());
+    sync(&world);
+    assert_eq!((world.commits(), world.clone_of_remote()), (commits, before.clone()));
+    assert!(world.raw("new.yaml").exists());
+    world.settings.mode = Mode::Ingest;
+    let report = sync(&world);
+    assert_eq!(report.delivery, Delivery::Local);
+    assert_eq!((world.commits(), world.clone_of_remote()), (commits + 1, before));
+    world.settings.mode = Mode::Push;
+    sync(&world);
+    assert_eq!(world.clone_of_remote().len(), 2);
+}
+
+#[test]
+fn a_fabric_is_removed_with_a_backup_and_comes_back_the_same() {
+    let world = with_vpcs(3);
+    let (files, before) = (world.clone_of_remote(), records(&opened(&world)));
+    let name = world.repository.fabrics[0].name.clone();
+    let mut lane = opened(&world);
+    let remove = |dry_run| {
+        let (name, actor) = (name.clone(), "Ada".into());
+        Request::RemoveFabric(RemoveFabric { name, purge: true, backup: true, actor, dry_run })
+    };
+    world.drop("waiting.yaml", vpc("vpc-9"));
+    let Answer::Refused { message, .. } = ask(&mut lane, &remove(false)) else { panic!() };
+    assert!(message.contains("1 drops lie in fabric-1/raw"), "{message}");
+    std::fs::remove_file(world.raw("waiting.yaml")).unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let change = |it: Answer| -> FabricChange {
+        match it {
+            Answer::FabricChanged(it) => it,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(change(ask(&mut lane, &remove(true))).files, 6);
+    let removed = change(ask(&mut lane, &remove(false)));
+    let backup = removed.backup.unwrap();
+    assert!(matches!(removed.delivery, Delivery::Pushed { .. }), "{:?}", removed.delivery);
+    assert_eq!(world.clone_of_remote().len(), 0);
+    assert!(!world.work().join("fabric-1").exists(), "nothing is left of it");
+    git(&world.remote, &["rev-parse", &format!("refs/tags/{backup}")]);
+    let Answer::Fabrics(all) = ask(&mut lane, &Request::Fabrics) else { panic!() };
+    assert_eq!(all, vec![]);
+    // Added again and given the same drops, it is the same.
+    let add = |restore| {
+        let (name, actor) = (name.clone(), "Ada".into());
+        Request::AddFabric(AddFabric { name, dir: None, mode: None, restore, actor })
+    };
+    change(ask(&mut lane, &add(None)));
+    let all: Vec<String> = (1..=3).map(|n| vpc(&format!("vpc-{n}"))).collect();
+    world.drop("all.yaml", all.join("---\n"));
+    desk::ingest(&mut lane, false).unwrap();
+    assert_eq!(world.clone_of_remote(), files);
+    let ids = |it: &BTreeMap<String, Record>| -> Vec<_> {
+        it.values().map(|it| (it.id, it.path.clone(), it.blob_id)).collect()
+    };
+    assert_eq!(ids(&records(&lane)), ids(&before));
+    // And so it is when the backup is brought back.
+    change(ask(&mut lane, &remove(false)));
+    change(ask(&mut lane, &add(Some(backup))));
+    assert_eq!(world.clone_of_remote(), files);
+    assert_eq!(ids(&records(&lane)), ids(&before));
+    let set = SetFabric { name, mode: Some(Mode::Observe), on_delete: None, conflict: None };
+    let Answer::Fabric(it) = ask(&mut lane, &Request::SetFabric(set)) else { panic!() };
+    assert_eq!(it.mode, Mode::Observe);
+    drop(lane);
+    world.at_rest();
+}
+
+#[test]
+fn what_a_cluster_has_is_compared_when_somebody_tells() {
+    let world = with_vpcs(1);
+    let mut lane = opened(&world);
+    let mut tell = |text: Option<String>| {
+        let request = Request::TellActual { name: "VPC/vpc-1".into(), text };
+        match ask(&mut lane, &request) {
+            Answer::View(it) => (it.drift.unwrap(), it.state),
+            other => panic!("{other:?}"),
+        }
+    };
+    // What a cluster fills in is no difference.
+    let same = vpc("vpc-1").replace("spec:", "status: {ready: true}\nspec:");
+    assert_eq!(tell(Some(same)), (Drift::InSync, RecordState::Synced));
+    let other = vpc("vpc-1").replace("1001", "7");
+    assert_eq!(tell(Some(other)), (Drift::SpecDrift, RecordState::Drifted));
+    assert_eq!(tell(None), (Drift::DesiredOnly, RecordState::Drifted));
+}
+
+#[test]
+fn a_week_of_nothing_makes_no_commit_and_no_push() {
+    let world = with_vpcs(5);
+    let mut lane = opened(&world);
+    let before = (world.commits(), git(&world.remote, &["for-each-ref"]));
+    let (steps, log) = (world.steps.taken(), world.work().join(".git/logs/HEAD"));
+    let moves = std::fs::read_to_string(&log).unwrap();
+    // A look every half a minute and a fetch every minute, seven days long, less what repeats.
+    for n in 0..7 * 24 {
+        desk::ingest(&mut lane, false).unwrap();
+        if n % 24 == 0 {
+            let Answer::Synced(it) = ask(&mut lane, &Request::Sync(SyncAsked::default())) else {
+                panic!()
+            };
+            assert_eq!((it.incoming_count, it.operations.len()), (0, 0));
+        }
+    }
+    assert_eq!((world.commits(), git(&world.remote, &["for-each-ref"])), before);
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), moves);
+    // Seven fetches and nothing else: not one write, not one push.
+    assert!(world.steps.taken() - steps <= 7 * 2, "{} effects", world.steps.taken() - steps);
+}
