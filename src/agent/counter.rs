@@ -20,12 +20,12 @@ pub(super) fn answer(
         Request::Fabric { name } => Answer::Fabric(Box::new(fabrics::show(lane, name)?)),
         Request::AddFabric(it) => {
             let change = fabrics::add(lane, it)?;
-            Answer::FabricChanged(sent(lane, change))
+            Answer::FabricChanged(Box::new(sent(lane, change)))
         }
         Request::SetFabric(it) => Answer::Fabric(Box::new(fabrics::set(lane, it)?)),
         Request::RemoveFabric(it) => {
             let change = fabrics::remove(lane, it)?;
-            Answer::FabricChanged(sent(lane, change))
+            Answer::FabricChanged(Box::new(sent(lane, change)))
         }
         Request::Sync(it) => Answer::Synced(Box::new(exchange::sync(lane, it)?)),
         Request::Revert { operation, strategy, actor, dry_run } => {
@@ -33,7 +33,7 @@ pub(super) fn answer(
             if report.commit_id.is_some() {
                 report.delivery = delivery(lane);
             }
-            Answer::Reverted(report)
+            Answer::Reverted(Box::new(report))
         }
         Request::Release { fabric, restore, actor } => {
             let released = release::release(lane, fabric.as_ref(), *restore, actor)?;

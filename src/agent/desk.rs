@@ -239,11 +239,11 @@ pub enum Answer {
     /// To `fabric` and `set_fabric`.
     Fabric(Box<FabricView>),
     /// To `add_fabric` and `remove_fabric`.
-    FabricChanged(FabricChange),
+    FabricChanged(Box<FabricChange>),
     /// To `sync`.
     Synced(Box<SyncReport>),
     /// To `revert`.
-    Reverted(RevertReport),
+    Reverted(Box<RevertReport>),
     /// To `release`.
     Released(ReleaseReport),
     /// To `orphans`.

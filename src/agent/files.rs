@@ -3,10 +3,10 @@
 //! What lies in `managed/` is a resource and changes as one; what lies in `raw/` is a drop and comes
 //! in as one; nothing outside of a fabric is ever written.
 
+use super::Error;
 use super::edits::{self, Edits};
 use super::lane::Lane;
 use super::records::{self, Edit, EditChange};
-use super::{Error, sync};
 use crate::model::fabric::FabricName;
 use crate::model::ids::{BlobId, CommitId, OperationId};
 use crate::model::operation::{Purpose, Trigger};

@@ -4,7 +4,7 @@
 use super::edits::{self, Edits};
 use super::lane::Lane;
 use super::turn::{self, Cause};
-use super::{Error, desk, structure};
+use super::{Error, structure};
 use crate::config;
 use crate::model::conflict::ConflictStrategy;
 use crate::model::fabric::FabricName;

@@ -122,7 +122,7 @@ fn shown(answer: Answer, json: bool, context: &Context) -> Result<u8, Failure> {
 
 fn changed(answer: Answer, word: &str, json: bool, context: &Context) -> Result<u8, Failure> {
     let Answer::FabricChanged(change) = answer else { return Err(unexpected()) };
-    let change: FabricChange = change;
+    let change: FabricChange = *change;
     answered(json, &change, exchanged::changed(&change, word, context.colored))?;
     Ok(code(&change.delivery))
 }

@@ -266,7 +266,7 @@ fn an_operation_is_undone_with_what_came_later_kept() {
         let operation = operation.clone();
         let request = Request::Revert { operation, strategy, actor: "Ada".into(), dry_run };
         match ask(&mut opened(&world), &request) {
-            Answer::Reverted(it) => it,
+            Answer::Reverted(it) => *it,
             other => panic!("{other:?}"),
         }
     };
@@ -367,7 +367,7 @@ fn a_fabric_is_removed_with_a_backup_and_comes_back_the_same() {
     std::thread::sleep(std::time::Duration::from_secs(2));
     let change = |it: Answer| -> FabricChange {
         match it {
-            Answer::FabricChanged(it) => it,
+            Answer::FabricChanged(it) => *it,
             other => panic!("{other:?}"),
         }
     };
