@@ -1,42 +1,41 @@
 //! The desk's answers about fabrics, both ways at once, and what is undone, released or told.
 
-use super::desk::{self, Answer, Request, delivery};
+use super::desk::{self, Answer, Asker, Live, Request, delivery};
 use super::fabrics::FabricChange;
 use super::lane::Lane;
 use super::turn::Turned;
 use super::{Error, exchange, fabrics, release, revert, view};
-use crate::model::account::ReleaseReport;
-use crate::model::operation::Trigger;
+use crate::model::account::{Hold, ReleaseReport};
 use crate::model::report::{Delivery, IngestReport};
 
 /// Answers what the desk passes on.
-pub(super) fn answer(
-    lane: &mut Lane,
-    request: &Request,
-    trigger: Trigger,
-) -> Result<Answer, Error> {
+pub(super) fn answer(lane: &mut Lane, request: &Request, live: &Live) -> Result<Answer, Error> {
     Ok(match request {
         Request::Fabrics => Answer::Fabrics(fabrics::list(lane)?),
         Request::Fabric { name } => Answer::Fabric(Box::new(fabrics::show(lane, name)?)),
         Request::AddFabric(it) => {
-            let change = fabrics::add(lane, it)?;
+            let change = fabrics::add(lane, it, live.trigger())?;
             Answer::FabricChanged(Box::new(sent(lane, change)))
         }
         Request::SetFabric(it) => Answer::Fabric(Box::new(fabrics::set(lane, it)?)),
         Request::RemoveFabric(it) => {
-            let change = fabrics::remove(lane, it)?;
+            let change = fabrics::remove(lane, it, live.trigger())?;
             Answer::FabricChanged(Box::new(sent(lane, change)))
         }
-        Request::Sync(it) => Answer::Synced(Box::new(exchange::sync(lane, it)?)),
+        Request::Sync(it) => {
+            Answer::Synced(Box::new(exchange::sync(lane, it, live.asker.as_ref())?))
+        }
         Request::Revert { operation, strategy, actor, dry_run } => {
-            let mut report = revert::revert(lane, operation, *strategy, actor, trigger, *dry_run)?;
+            let mut report =
+                revert::revert(lane, operation, *strategy, actor, live.trigger(), *dry_run)?;
             if report.commit_id.is_some() {
                 report.delivery = delivery(lane);
             }
             Answer::Reverted(Box::new(report))
         }
         Request::Release { fabric, restore, actor } => {
-            let released = release::release(lane, fabric.as_ref(), *restore, actor)?;
+            let released =
+                release::release(lane, fabric.as_ref(), *restore, actor, live.trigger())?;
             Answer::Released(ReleaseReport { released, delivery: delivery(lane) })
         }
         Request::Orphans => Answer::Orphans(lane.store.orphans().collect::<Result<_, _>>()?),
@@ -67,15 +66,27 @@ pub(super) struct Outgoing {
 }
 
 /// Takes what is in `raw/` of every fabric, and sends it with what is committed here already.
-pub(super) fn take_and_send(lane: &mut Lane) -> Result<Outgoing, Error> {
-    // A fabric that is held takes nothing; what is committed goes out all the same.
-    let held = lane.fabrics.iter().any(|it| it.hold.is_some());
-    let reports = if held { Vec::new() } else { desk::ingest(lane, false)? };
-    let delivery = match reports.first() {
+pub(super) fn take_and_send(lane: &mut Lane, asker: Option<&Asker>) -> Result<Outgoing, Error> {
+    let reports = desk::ingest_for(lane, false, asker)?;
+    let sent = reports.iter().find(|it| !matches!(it.delivery, Delivery::Held { .. }));
+    let delivery = match sent {
         Some(it) => it.delivery.clone(),
         None => delivery(lane),
     };
     Ok(Outgoing { reports, delivery })
+}
+
+/// What became of a fabric that waits for a person.
+pub(super) fn waiting(hold: &Hold, dry_run: bool) -> IngestReport {
+    IngestReport {
+        fabric: hold.fabric.clone(),
+        operation: None,
+        commit_id: None,
+        files: Vec::new(),
+        stages: Vec::new(),
+        delivery: Delivery::Held { reason: hold.reason.clone() },
+        dry_run,
+    }
 }
 
 /// What a turn did, for whoever asked for it.

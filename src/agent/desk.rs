@@ -321,7 +321,7 @@ pub struct Asker {
 }
 
 impl Live {
-    fn trigger(&self) -> Trigger {
+    pub(super) fn trigger(&self) -> Trigger {
         self.asker.as_ref().map_or(Trigger::Cli, |it| it.trigger)
     }
 }
@@ -359,10 +359,7 @@ fn try_answer(lane: &mut Lane, request: &Request, live: &Live) -> Result<Answer,
             }
             Answer::Edited(Box::new(report))
         }
-        Request::Program(it) => {
-            let asker = live.asker.as_ref();
-            Answer::Program(Box::new(programs::answer(lane, it, asker, live.trigger())?))
-        }
+        Request::Program(it) => Answer::Program(Box::new(programs::answer(lane, it, live)?)),
         Request::Operations { limit } => {
             Answer::Operations(lane.store.operations((*limit).min(LISTED_MAX))?)
         }
@@ -401,7 +398,7 @@ fn try_answer(lane: &mut Lane, request: &Request, live: &Live) -> Result<Answer,
         | Request::Orphans
         | Request::View { .. }
         | Request::ClearModifications { .. }
-        | Request::TellActual { .. } => counter::answer(lane, request, live.trigger())?,
+        | Request::TellActual { .. } => counter::answer(lane, request, live)?,
         Request::Verify => Answer::Verify(verify::verify(lane, lane.settings.remote.is_some())?),
         Request::Rebuild => Answer::Rebuilt(verify::rebuild(lane)?),
         Request::Whereabouts { path, drop_id, fabric } => {
@@ -426,6 +423,11 @@ pub(super) fn ingest_for(
         if lane.fabrics[n].rules.mode < Mode::Ingest {
             continue;
         }
+        if let Some(hold) = &lane.fabrics[n].hold {
+            // It waits for a person; the other fabrics go on.
+            reports.push(counter::waiting(hold, dry_run));
+            continue;
+        }
         if dry_run {
             let turned = turn::rehearse(lane, n, &cause)?;
             reports.push(counter::report(lane, n, turned, true));
@@ -435,7 +437,7 @@ pub(super) fn ingest_for(
     }
     if !dry_run {
         let delivery = delivery(lane);
-        for it in &mut reports {
+        for it in reports.iter_mut().filter(|it| it.delivery == Delivery::Nothing) {
             it.delivery = delivery.clone();
             // Others may have been first; then the commit was made again on top of theirs.
             if let (Some(id), Some(_)) = (it.operation, it.commit_id) {

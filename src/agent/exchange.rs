@@ -2,6 +2,7 @@
 //! goes out; or only the one, or only an account of what would happen.
 
 use super::counter::{Outgoing, take_and_send};
+use super::desk::Asker;
 use super::lane::Lane;
 use super::{Error, desk, follow, hands, meet, sync};
 use crate::git::Changed;
@@ -51,17 +52,25 @@ pub struct SyncAsked {
 }
 
 /// Synchronises the repository of a lane.
-pub(super) fn sync(lane: &mut Lane, asked: &SyncAsked) -> Result<SyncReport, Error> {
+pub(super) fn sync(
+    lane: &mut Lane,
+    asked: &SyncAsked,
+    asker: Option<&Asker>,
+) -> Result<SyncReport, Error> {
     lane.strategy = asked.strategy;
     let done = match asked.dry_run {
         true => rehearse(lane, asked),
-        false => carry_out(lane, asked),
+        false => carry_out(lane, asked, asker),
     };
     lane.strategy = None;
     done
 }
 
-fn carry_out(lane: &mut Lane, asked: &SyncAsked) -> Result<SyncReport, Error> {
+fn carry_out(
+    lane: &mut Lane,
+    asked: &SyncAsked,
+    asker: Option<&Asker>,
+) -> Result<SyncReport, Error> {
     let mut report = SyncReport { dry_run: false, ..SyncReport::default() };
     let known: BTreeSet<ResourceId> = lane.store.conflicts()?.into_iter().map(|it| it.id).collect();
     if asked.direction != SyncDirection::RecordToGit {
@@ -83,7 +92,7 @@ fn carry_out(lane: &mut Lane, asked: &SyncAsked) -> Result<SyncReport, Error> {
     if asked.direction == SyncDirection::GitToRecord {
         report.delivery = Delivery::Nothing;
     } else {
-        let Outgoing { reports, delivery } = take_and_send(lane)?;
+        let Outgoing { reports, delivery } = take_and_send(lane, asker)?;
         report.operations.extend(reports.iter().filter_map(|it| it.operation));
         (report.ingested, report.delivery) = (reports, delivery);
     }

@@ -213,7 +213,11 @@ fn view(lane: &Lane, n: usize) -> Result<FabricView, Error> {
 }
 
 /// Makes a fabric, or repairs it; the caller sends the commit.
-pub(super) fn add(lane: &mut Lane, it: &AddFabric) -> Result<FabricChange, Error> {
+pub(super) fn add(
+    lane: &mut Lane,
+    it: &AddFabric,
+    trigger: Trigger,
+) -> Result<FabricChange, Error> {
     let known = lane.fabrics.iter().position(|known| known.fabric.name == it.name);
     let old = lane.repository.clone();
     let n = match known {
@@ -239,7 +243,7 @@ pub(super) fn add(lane: &mut Lane, it: &AddFabric) -> Result<FabricChange, Error
             lane.fabrics.len() - 1
         }
     };
-    let done = made(lane, n, it).and_then(|change| {
+    let done = made(lane, n, it, trigger).and_then(|change| {
         if known.is_none() {
             save(lane)?;
         }
@@ -253,7 +257,12 @@ pub(super) fn add(lane: &mut Lane, it: &AddFabric) -> Result<FabricChange, Error
     done
 }
 
-fn made(lane: &mut Lane, n: usize, it: &AddFabric) -> Result<FabricChange, Error> {
+fn made(
+    lane: &mut Lane,
+    n: usize,
+    it: &AddFabric,
+    trigger: Trigger,
+) -> Result<FabricChange, Error> {
     let mut change = FabricChange {
         name: it.name.clone(),
         dir: lane.fabrics[n].fabric.dir.clone(),
@@ -265,7 +274,7 @@ fn made(lane: &mut Lane, n: usize, it: &AddFabric) -> Result<FabricChange, Error
         dry_run: false,
     };
     let mut operation = match &it.restore {
-        Some(name) => bring_back(lane, n, name, it)?,
+        Some(name) => bring_back(lane, n, name, &it.actor, trigger)?,
         None => None,
     };
     if let Some(more) = structure::ensure(lane, n)? {
@@ -287,7 +296,8 @@ fn bring_back(
     lane: &mut Lane,
     n: usize,
     name: &str,
-    it: &AddFabric,
+    actor: &str,
+    trigger: Trigger,
 ) -> Result<Option<crate::model::operation::Operation>, Error> {
     let mut tip = None;
     for prefix in ["", "refs/tags/", "refs/heads/"] {
@@ -312,8 +322,8 @@ fn bring_back(
     let edits = Edits {
         files,
         purpose: Purpose::DirectoryInit,
-        trigger: Trigger::Cli,
-        actor: it.actor.clone(),
+        trigger,
+        actor: actor.to_owned(),
         subject: format!("bring the fabric back from {name}"),
         trailers: Vec::new(),
         in_place: false,
@@ -343,7 +353,11 @@ pub(super) fn set(lane: &mut Lane, it: &SetFabric) -> Result<FabricView, Error> 
 }
 
 /// Removes a fabric; the caller sends the commit.
-pub(super) fn remove(lane: &mut Lane, it: &RemoveFabric) -> Result<FabricChange, Error> {
+pub(super) fn remove(
+    lane: &mut Lane,
+    it: &RemoveFabric,
+    trigger: Trigger,
+) -> Result<FabricChange, Error> {
     let n = place(lane, &it.name)?;
     writable(lane)?;
     let standing = lane.head_to_commit_on()?;
@@ -371,7 +385,7 @@ pub(super) fn remove(lane: &mut Lane, it: &RemoveFabric) -> Result<FabricChange,
     }
     if !plan.changes.is_empty() {
         let base = (standing.commit, standing.branch);
-        let mut operation = edits::entry(lane, n, Purpose::Cleanup, Trigger::Cli, &it.actor, base);
+        let mut operation = edits::entry(lane, n, Purpose::Cleanup, trigger, &it.actor, base);
         turn::carry_out(lane, n, &mut plan, &[], &mut operation)?;
         change.operation = Some(operation.id);
         change.commit_id = operation.state.commit_id();

@@ -25,6 +25,7 @@ pub(super) fn release(
     name: Option<&FabricName>,
     restore: bool,
     actor: &str,
+    trigger: Trigger,
 ) -> Result<Vec<Released>, Error> {
     let named = name.map(|it| fabrics::place(lane, it)).transpose()?;
     let mut done = Vec::new();
@@ -33,7 +34,7 @@ pub(super) fn release(
             continue;
         }
         if let Some(hold) = lane.fabrics[n].hold.clone() {
-            done.push(one(lane, n, hold, restore, actor)?);
+            done.push(one(lane, n, hold, restore, (actor, trigger))?);
         }
     }
     Ok(done)
@@ -44,7 +45,7 @@ fn one(
     n: usize,
     hold: Hold,
     restore: bool,
-    actor: &str,
+    (actor, trigger): (&str, Trigger),
 ) -> Result<Released, Error> {
     let head = lane.head_to_commit_on()?.commit;
     // Nothing may be written to a fabric that is held; whatever fails here holds it again.
@@ -54,7 +55,7 @@ fn one(
             follow::follow(lane, n, head, Removals::Accepted)?;
             None
         }
-        (HoldKind::RemovedInGit, true) => bring_back(lane, n, actor)?,
+        (HoldKind::RemovedInGit, true) => bring_back(lane, n, actor, trigger)?,
         (HoldKind::RemovedByHand, false) => hands::commit_removals(lane, n, actor)?,
         (HoldKind::RemovedByHand, true) => {
             hands::restore(lane, n)?;
@@ -66,7 +67,12 @@ fn one(
 }
 
 /// Writes the files of all records that HEAD lacks, by a commit.
-fn bring_back(lane: &mut Lane, n: usize, actor: &str) -> Result<Option<Operation>, Error> {
+fn bring_back(
+    lane: &mut Lane,
+    n: usize,
+    actor: &str,
+    trigger: Trigger,
+) -> Result<Option<Operation>, Error> {
     let head = lane.head_to_commit_on()?.commit;
     let name = lane.fabrics[n].fabric.name.clone();
     let records: Result<Vec<_>, _> = lane.store.records(&name).collect();
@@ -82,7 +88,7 @@ fn bring_back(lane: &mut Lane, n: usize, actor: &str) -> Result<Option<Operation
         subject: format!("bring back {} resources", files.len()),
         files,
         purpose: Purpose::Rollback,
-        trigger: Trigger::Cli,
+        trigger,
         actor: actor.to_owned(),
         trailers: Vec::new(),
         in_place: false,

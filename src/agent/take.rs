@@ -4,7 +4,7 @@
 use super::edits::{self, Edits};
 use super::lane::Lane;
 use super::turn::{self, Cause};
-use super::{Error, structure};
+use super::{Error, counter, desk, structure};
 use crate::config;
 use crate::model::conflict::ConflictStrategy;
 use crate::model::fabric::FabricName;
@@ -46,7 +46,7 @@ pub(super) fn take(lane: &mut Lane, it: &TakeAsked, cause: &Cause) -> Result<Ing
         lane.fabrics[n].archive = ArchiveStrategy::None;
     }
     let done = match it.dry_run {
-        true => turn::rehearse(lane, n, cause).map(|it| super::counter::report(lane, n, it, true)),
+        true => turn::rehearse(lane, n, cause).map(|it| counter::report(lane, n, it, true)),
         false => desk::turns(lane, n, cause),
     };
     lane.settings.schema = schema;

@@ -1,12 +1,37 @@
-//! What is remembered beside the records: orphans and strays; and a fabric that is forgotten.
+//! What is remembered beside the records, and what is forgotten of them.
 
+use super::write::Batch;
 use super::{BATCH_MAX, Error, Settlement, Store, decode, get, joined, read};
 use crate::model::fabric::FabricName;
 use crate::model::key::ResourceId;
 use crate::model::path::RawPath;
 use crate::model::record::{Orphan, Stray};
+use std::io;
 
 impl Store {
+    /// Forgets a fabric's records, so that they can be made again from git.
+    pub fn forget_records(&self, fabric: &FabricName) -> Result<(), Error> {
+        self.write(Batch { unsynced: Some(fabric), ..Batch::default() })?;
+        loop {
+            let some: Vec<_> =
+                self.places.scan_prefix(joined(fabric, b"")).take(BATCH_MAX).collect();
+            let ids: Result<Vec<ResourceId>, Error> = some
+                .into_iter()
+                .map(|item| {
+                    let (_, id) = item.map_err(read)?;
+                    let id = uuid::Uuid::from_slice(&id)
+                        .map_err(|it| Error::Read(io::Error::other(it)))?;
+                    Ok(ResourceId(id))
+                })
+                .collect();
+            let gone = ids?;
+            if gone.is_empty() {
+                return self.sync();
+            }
+            self.write(Batch::of(&Settlement { gone, ..Settlement::default() }))?;
+        }
+    }
+
     /// One orphan.
     pub fn orphan(&self, id: &ResourceId) -> Result<Option<Orphan>, Error> {
         get(self.sound(&self.orphans)?, id.0.as_bytes())

@@ -369,29 +369,6 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets a fabric's records, so that they can be made again from git.
-    pub fn forget_records(&self, fabric: &FabricName) -> Result<(), Error> {
-        self.write(Batch { unsynced: Some(fabric), ..Batch::default() })?;
-        loop {
-            let some: Vec<_> =
-                self.places.scan_prefix(joined(fabric, b"")).take(BATCH_MAX).collect();
-            let ids: Result<Vec<ResourceId>, Error> = some
-                .into_iter()
-                .map(|item| {
-                    let (_, id) = item.map_err(read)?;
-                    let id = uuid::Uuid::from_slice(&id)
-                        .map_err(|it| Error::Read(io::Error::other(it)))?;
-                    Ok(ResourceId(id))
-                })
-                .collect();
-            let gone = ids?;
-            if gone.is_empty() {
-                return self.sync();
-            }
-            self.write(Batch::of(&Settlement { gone, ..Settlement::default() }))?;
-        }
-    }
-
     /// Forces the database to the disk, and notes beside it how far it has come.
     ///
     /// After a sync that failed nothing more is acknowledged: the kernel has dropped what it could

@@ -3,12 +3,13 @@
 use super::resources::find;
 use crate::agent::conflicts::Decided;
 use crate::agent::desk::{Answer, Request};
+use crate::agent::exchange::{SyncAsked, SyncDirection};
 use crate::agent::programs::{ProgramAnswer, ProgramAsked};
 use crate::agent::take::RuleAsked;
 use crate::api::audit::Became;
 use crate::api::auth::Caller;
 use crate::api::body::{InPath, Maybe, Payload};
-use crate::api::house::{FabricDoor, House, asker, of_program, unexpected};
+use crate::api::house::{FabricDoor, House, asker, unexpected};
 use crate::api::jobs::{Did, Job};
 use crate::api::refusal::{ErrorCode, Refusal};
 use crate::api::tokens::Scope;
@@ -42,11 +43,11 @@ pub(in crate::api) enum Way {
 }
 
 impl Way {
-    fn model(self) -> Direction {
+    fn model(self) -> SyncDirection {
         match self {
-            Way::Bidirectional => Direction::Bidirectional,
-            Way::GitToRecord => Direction::GitToRecord,
-            Way::RecordToGit => Direction::RecordToGit,
+            Way::Bidirectional => SyncDirection::Bidirectional,
+            Way::GitToRecord => SyncDirection::GitToRecord,
+            Way::RecordToGit => SyncDirection::RecordToGit,
         }
     }
 }
@@ -149,20 +150,32 @@ fn begin(
 
 async fn carry_out(fabric: FabricDoor, caller: Caller, job: Arc<Job>, it: SyncRequest) {
     let admit = job.clone();
-    let request =
-        Request::Program(Box::new(ProgramAsked::Exchange { direction: it.direction.model() }));
+    let strategy = match it.conflict_resolution.strategy {
+        None if it.conflict_resolution.auto_resolve_simple => Some(Strategy::Merge),
+        it => it,
+    };
+    let request = Request::Sync(SyncAsked {
+        direction: it.direction.model(),
+        strategy: strategy.map(Strategy::model),
+        dry_run: false,
+    });
     let admit: Box<dyn FnOnce() -> bool + Send> = Box::new(move || admit.begin());
-    let answer = fabric.lane.ask_if(request, asker(&caller), Some(admit)).await.map(of_program);
+    let answer = fabric.lane.ask_if(request, asker(&caller), Some(admit)).await;
     let mut did = Did::default();
     let mut status = OperationStatus::Completed;
     match answer {
-        Ok(Ok(ProgramAnswer::Exchanged(report))) => {
+        Ok(Answer::Synced(report)) => {
             report
-                .reports
+                .ingested
                 .iter()
                 .filter(|it| it.fabric == *fabric.name())
                 .for_each(|it| did.count(it));
-            did.statistics.conflicts_detected = report.conflicts.len() as u64;
+            let own = |it: &&crate::model::record::Conflict| it.fabric == *fabric.name();
+            did.statistics.conflicts_detected = report.conflicts.iter().filter(own).count() as u64;
+            if let Some(hold) = report.holds.iter().find(|it| it.fabric == *fabric.name()) {
+                did.errors.push(hold.reason.clone());
+                status = OperationStatus::Held;
+            }
             if let Delivery::Waiting { reason } | Delivery::Held { reason } = &report.delivery {
                 did.errors.push(reason.clone());
                 status = match report.delivery {
@@ -172,7 +185,7 @@ async fn carry_out(fabric: FabricDoor, caller: Caller, job: Arc<Job>, it: SyncRe
             }
         }
         Ok(other) => {
-            let refusal = unexpected(other, ErrorCode::FabricNotFound);
+            let refusal = Refusal::of(other, ErrorCode::FabricNotFound);
             status = match refusal.code {
                 ErrorCode::RepositoryHeld => OperationStatus::Held,
                 _ => OperationStatus::Failed,
@@ -185,12 +198,6 @@ async fn carry_out(fabric: FabricDoor, caller: Caller, job: Arc<Job>, it: SyncRe
             status = OperationStatus::Failed;
         }
     }
-    let strategy =
-        match (it.conflict_resolution.strategy, it.conflict_resolution.auto_resolve_simple) {
-            (Some(it), _) => Some(it),
-            (None, true) => Some(Strategy::Merge),
-            (None, false) => None,
-        };
     if let (OperationStatus::Completed, Some(strategy)) = (status, strategy) {
         resolve(&fabric, &caller, strategy, &mut did).await;
     }
