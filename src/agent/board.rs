@@ -7,12 +7,14 @@
 use super::desk::Live;
 use super::lane::Lane;
 use crate::git::Head;
+use crate::model::account::Hold;
 use crate::model::fabric::Fabric;
 use crate::model::ids::CommitId;
 use crate::model::report::Progress;
 use crate::model::rules::FabricRules;
 use crate::pipeline::archive::ArchiveStrategy;
 use crate::pipeline::processing::Strategies;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -39,6 +41,8 @@ pub struct Shown {
     pub remote_head: Option<CommitId>,
     /// Why no commit can be made now.
     pub held: Option<String>,
+    /// The file that the settings of its fabrics stand in; none is the repository's own.
+    pub settings_file: Option<PathBuf>,
     /// The fabrics.
     pub fabrics: Vec<FabricShown>,
 }
@@ -54,6 +58,8 @@ pub struct FabricShown {
     pub archive: ArchiveStrategy,
     /// What may change, and how what two sides changed is decided.
     pub rules: FabricRules,
+    /// Why it waits for a person.
+    pub hold: Option<Hold>,
     /// How far a flood of drops has come.
     pub progress: Option<Progress>,
 }
@@ -88,6 +94,7 @@ impl Shown {
             strategies: it.strategies,
             archive: it.archive,
             rules: it.rules.clone(),
+            hold: it.hold.clone(),
             progress: it.inbox.progress(),
         });
         Shown {
@@ -101,6 +108,7 @@ impl Shown {
             held: head.busy.map(|it| it.to_string()).or_else(|| live.held.clone()),
             branch: head.branch,
             head: head.commit,
+            settings_file: lane.repository.file.clone(),
             fabrics: fabrics.collect(),
         }
     }

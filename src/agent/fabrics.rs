@@ -85,6 +85,12 @@ pub struct AddFabric {
     /// How much the agent does; none is the general setting.
     #[serde(default)]
     pub mode: Option<Mode>,
+    /// What becomes of a record whose file others removed; none is the general setting.
+    #[serde(default)]
+    pub on_delete: Option<OnDelete>,
+    /// What happens where two sides changed one resource; none is the general setting.
+    #[serde(default)]
+    pub conflict: Option<ConflictStrategy>,
     /// A tag, branch or ref that a removal left: what was there is brought back.
     #[serde(default)]
     pub restore: Option<String>,
@@ -106,6 +112,15 @@ pub struct SetFabric {
     /// What happens where two sides changed one resource.
     #[serde(default)]
     pub conflict: Option<ConflictStrategy>,
+    /// Where originals are kept.
+    #[serde(default)]
+    pub archive: Option<ArchiveStrategy>,
+    /// What becomes of a drop with a mistake.
+    #[serde(default)]
+    pub on_invalid: Option<OnInvalid>,
+    /// What becomes of a drop of foreign kinds.
+    #[serde(default)]
+    pub on_unsupported: Option<OnUnsupported>,
 }
 
 /// A fabric to be removed.
@@ -232,6 +247,8 @@ pub(super) fn add(
         None => {
             let settings = FabricSettings {
                 mode: it.mode,
+                on_delete: it.on_delete,
+                conflict: it.conflict,
                 ..FabricSettings::new(it.name.clone(), it.dir.clone())
             };
             let mut all = lane.repository.fabrics.clone();
@@ -341,13 +358,18 @@ pub(super) fn set(lane: &mut Lane, it: &SetFabric) -> Result<FabricView, Error> 
     settings.mode = it.mode.or(settings.mode);
     settings.on_delete = it.on_delete.or(settings.on_delete);
     settings.conflict = it.conflict.or(settings.conflict);
+    settings.archive = it.archive.or(settings.archive);
+    settings.on_invalid = it.on_invalid.or(settings.on_invalid);
+    settings.on_unsupported = it.on_unsupported.or(settings.on_unsupported);
     let rules = settings.rules(&lane.general);
+    let (strategies, archive) = settings.strategies(&lane.general);
     let old = std::mem::replace(&mut lane.repository, repository);
     if let Err(error) = save(lane) {
         lane.repository = old;
         return Err(error);
     }
-    lane.fabrics[n].rules = rules;
+    let fabric = &mut lane.fabrics[n];
+    (fabric.rules, fabric.strategies, fabric.archive) = (rules, strategies, archive);
     lane.fabrics_version += 1;
     view(lane, n)
 }
@@ -446,7 +468,7 @@ fn back_up(lane: &Lane, name: &FabricName, head: CommitId) -> Result<String, Err
 }
 
 /// Only settings of the repository's own are ours to change.
-fn writable(lane: &Lane) -> Result<(), Error> {
+pub(super) fn writable(lane: &Lane) -> Result<(), Error> {
     match &lane.repository.file {
         None => Ok(()),
         Some(file) => Err(Error::Refused {
@@ -458,7 +480,7 @@ fn writable(lane: &Lane) -> Result<(), Error> {
     }
 }
 
-fn save(lane: &Lane) -> Result<(), Error> {
+pub(super) fn save(lane: &Lane) -> Result<(), Error> {
     let stored = RepositorySettings { path: PathBuf::new(), ..lane.repository.clone() };
     config::save_local(lane.repo.git_dir(), &stored).map_err(|error| {
         let cause = std::error::Error::source(&error).map(|it| format!(": {it}"));

@@ -36,7 +36,7 @@ pub mod sync;
 pub mod take;
 pub mod turn;
 pub mod verify;
-mod view;
+pub mod view;
 
 use crate::model::problem::Problem;
 use crate::{git, store, worktree};

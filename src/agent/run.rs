@@ -137,7 +137,7 @@ pub fn work(lane: &mut Lane, inside: &Inside, ready: impl FnOnce()) -> Result<()
         crossbeam_channel::select! {
             recv(inside.stop) -> _ => return Ok(()),
             recv(inside.asked) -> asked => match asked {
-                Ok(asked) => it.serve(lane, asked),
+                Ok(asked) => it.serve(lane, asked, &inside.board),
                 Err(_) => return Ok(()),
             },
             recv(wakes) -> wake => if let Ok(wake) = wake {
@@ -352,12 +352,15 @@ impl Loop {
         }
     }
 
-    fn serve(&mut self, lane: &mut Lane, asked: Asked) {
+    fn serve(&mut self, lane: &mut Lane, asked: Asked, board: &Board) {
         if asked.admit.is_some_and(|it| !it()) {
             return;
         }
         let live = Live { asker: asked.asker, ..self.live.clone() };
-        (asked.reply)(desk::answer(lane, &asked.request, &live));
+        let answer = desk::answer(lane, &asked.request, &live);
+        // Whoever hears the answer and looks at the board finds what was done.
+        board.show(Shown::of(lane, &self.live));
+        (asked.reply)(answer);
         // It looked at drops that nobody has taken yet.
         self.due |= matches!(asked.request, Request::Ingest { dry_run: true });
         self.unsent |= asked.request.may_commit();

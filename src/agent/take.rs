@@ -4,8 +4,7 @@
 use super::edits::{self, Edits};
 use super::lane::Lane;
 use super::turn::{self, Cause};
-use super::{Error, counter, desk, structure};
-use crate::config;
+use super::{Error, counter, desk, fabrics, structure};
 use crate::model::conflict::ConflictStrategy;
 use crate::model::fabric::FabricName;
 use crate::model::ids::{CommitId, OperationId};
@@ -167,19 +166,11 @@ pub(super) fn rule(lane: &mut Lane, it: &RuleAsked) -> Result<ResourceRule, Erro
         direction: it.direction,
         conflict: it.conflict,
     };
-    let refused = |what: String| Error::Refused { what };
-    let (git_dir, work_tree) = (lane.repo.git_dir(), lane.repo.work_tree());
-    let local = config::load_local(git_dir, work_tree).map_err(|it| refused(it.to_string()))?;
-    let elsewhere = || {
-        refused(format!(
-            "the settings of fabric {} do not stand in its repository but in the agent's file; \
-             change `resources` there",
-            record.fabric
-        ))
-    };
-    let mut local = local.ok_or_else(elsewhere)?;
-    let settings = local.fabrics.iter_mut().find(|it| it.name == record.fabric);
-    let settings = settings.ok_or_else(elsewhere)?;
+    fabrics::writable(lane)?;
+    let mut repository = lane.repository.clone();
+    let settings = repository.fabrics.iter_mut().find(|it| it.name == record.fabric);
+    let settings =
+        settings.ok_or_else(|| Error::NotFound { what: format!("fabric {}", record.fabric) })?;
     let before = settings.resources.iter().find(|it| it.pattern == rule.pattern);
     let rule = ResourceRule {
         direction: rule.direction.or(before.and_then(|it| it.direction)),
@@ -190,8 +181,11 @@ pub(super) fn rule(lane: &mut Lane, it: &RuleAsked) -> Result<ResourceRule, Erro
     // The first that is about a resource counts, and this one is about nothing else.
     settings.resources.insert(0, rule.clone());
     let resources = settings.resources.clone();
-    local.path = std::path::PathBuf::new();
-    config::save_local(git_dir, &local).map_err(|it| refused(it.to_string()))?;
+    let old = std::mem::replace(&mut lane.repository, repository);
+    if let Err(error) = fabrics::save(lane) {
+        lane.repository = old;
+        return Err(error);
+    }
     lane.fabrics[n].rules.resources = resources;
     Ok(rule)
 }

@@ -2,15 +2,81 @@
 
 use super::lane::Lane;
 use super::{Error, fabrics, find};
+use crate::git::Repo;
 use crate::model::account::{Drift, RecordState, ResourceView};
+use crate::model::ids::CommitId;
 use crate::model::key::ResourceId;
-use crate::model::record::{Actual, Orphan, Record};
+use crate::model::record::{Actual, Modification, Orphan, Record};
+use crate::model::rules::FabricRules;
 use crate::pipeline::validation;
-use crate::store::Settlement;
+use crate::store::{Settlement, Store};
+use crate::worktree::WorkTree;
+
+/// What a look around a record needs: a lane has it, and so has whoever reads beside one.
+pub struct Surroundings<'a> {
+    /// The memory.
+    pub store: &'a Store,
+    /// The hand on the history.
+    pub repo: &'a Repo,
+    /// The hand on the files.
+    pub tree: &'a WorkTree,
+    /// What holds for the record's fabric.
+    pub rules: &'a FabricRules,
+    /// Where the remote's branch was when we last heard of it.
+    pub remote_head: Option<CommitId>,
+    /// The size of the largest file that is read, in bytes.
+    pub bytes_max: u64,
+}
+
+impl Surroundings<'_> {
+    /// What is known around a record, or around an orphan whose file was `removed`.
+    pub fn of(&self, record: Record, removed: Option<Modification>) -> Result<ResourceView, Error> {
+        let path = record.path.as_str().as_bytes();
+        let held = self.repo.blob_at(self.repo.head()?.commit, path)?;
+        let found = self.tree.read(&record.path, self.bytes_max)?;
+        let found = found.map(|it| self.repo.blob_id_of(&it)).transpose()?;
+        let theirs = self.remote_head.filter(|it| self.repo.has_commit(*it));
+        let sent = theirs.is_some() && self.repo.blob_at(theirs, path)? == held;
+        let drift = drift(&record, removed.is_some());
+        let drifted = held != Some(record.blob_id)
+            || found != held
+            || drift.is_some_and(|it| it != Drift::InSync);
+        let state = match (&removed, drifted, sent) {
+            (Some(_), _, _) => RecordState::Orphaned,
+            (None, true, _) => RecordState::Drifted,
+            (None, false, true) => RecordState::Synced,
+            (None, false, false) => RecordState::Committed,
+        };
+        let conflicts = self.store.conflicts()?;
+        Ok(ResourceView {
+            state,
+            drift,
+            differs_from_head: removed.is_none() && held != Some(record.blob_id),
+            edited_by_hand: removed.is_none() && found != held,
+            on_remote: removed.is_none() && sent,
+            direction: self.rules.direction_of(&record.key),
+            strategy: self.rules.strategy_of(&record.key),
+            conflict: conflicts.into_iter().find(|it| it.id == record.id),
+            removed,
+            record,
+        })
+    }
+}
+
+/// How what git has compares with what a cluster has; none where nobody told.
+pub fn drift(record: &Record, orphaned: bool) -> Option<Drift> {
+    let actual = record.actual.as_ref()?;
+    Some(match actual.content {
+        _ if orphaned => Drift::ActualOnly,
+        None => Drift::DesiredOnly,
+        Some(it) if it == record.content => Drift::InSync,
+        Some(_) => Drift::SpecDrift,
+    })
+}
 
 /// A record, or an orphan, with all that is known around it.
 pub(super) fn view(lane: &Lane, name: &str) -> Result<ResourceView, Error> {
-    let (record, orphan) = match find::record(lane, name) {
+    let (record, removed) = match find::record(lane, name) {
         Ok(it) => (it, None),
         Err(error) => match orphan(lane, name)? {
             Some(it) => (it.record, Some(it.removed)),
@@ -18,48 +84,19 @@ pub(super) fn view(lane: &Lane, name: &str) -> Result<ResourceView, Error> {
         },
     };
     let n = fabrics::place(lane, &record.fabric)?;
-    let rules = &lane.fabrics[n].rules;
-    let head = lane.repo.head()?;
-    let held = lane.repo.blob_at(head.commit, record.path.as_str().as_bytes())?;
-    let found = lane.tree.read(&record.path, lane.settings.bytes_max)?;
-    let found = found.map(|it| lane.repo.blob_id_of(&it)).transpose()?;
-    let sent = match (&lane.settings.remote, &head.branch) {
-        (Some(remote), Some(branch)) => {
-            let theirs = lane.repo.tracking(&remote.name, branch)?;
-            let theirs = theirs.filter(|it| lane.repo.has_commit(*it));
-            lane.repo.blob_at(theirs, record.path.as_str().as_bytes())? == held
-        }
-        _ => false,
+    let remote_head = match (&lane.settings.remote, lane.repo.head()?.branch) {
+        (Some(remote), Some(branch)) => lane.repo.tracking(&remote.name, &branch)?,
+        _ => None,
     };
-    let drift = match &record.actual {
-        None => None,
-        Some(_) if orphan.is_some() => Some(Drift::ActualOnly),
-        Some(it) if it.content.is_none() => Some(Drift::DesiredOnly),
-        Some(it) if it.content == Some(record.content) => Some(Drift::InSync),
-        Some(_) => Some(Drift::SpecDrift),
+    let around = Surroundings {
+        store: &lane.store,
+        repo: &lane.repo,
+        tree: &lane.tree,
+        rules: &lane.fabrics[n].rules,
+        remote_head,
+        bytes_max: lane.settings.bytes_max,
     };
-    let drifted = held != Some(record.blob_id)
-        || found != held
-        || drift.is_some_and(|it| it != Drift::InSync);
-    let state = match (&orphan, drifted, sent) {
-        (Some(_), _, _) => RecordState::Orphaned,
-        (None, true, _) => RecordState::Drifted,
-        (None, false, true) => RecordState::Synced,
-        (None, false, false) => RecordState::Committed,
-    };
-    let conflicts = lane.store.conflicts()?;
-    Ok(ResourceView {
-        state,
-        drift,
-        differs_from_head: orphan.is_none() && held != Some(record.blob_id),
-        edited_by_hand: orphan.is_none() && found != held,
-        on_remote: orphan.is_none() && sent,
-        direction: rules.direction_of(&record.key),
-        strategy: rules.strategy_of(&record.key),
-        conflict: conflicts.into_iter().find(|it| it.id == record.id),
-        removed: orphan,
-        record,
-    })
+    around.of(record, removed)
 }
 
 /// An orphan, by its id, its path, or `Kind/name`.
@@ -89,25 +126,21 @@ pub(super) fn clear_modifications(lane: &mut Lane, name: &str) -> Result<(), Err
 /// Keeps what a cluster has of a resource, as somebody tells.
 ///
 /// # Errors
-/// [`Error::Refused`] where the text is no manifest of that resource.
+/// [`Error::Invalid`] where the text is no manifest, [`Error::Refused`] where it is of another resource.
 pub(super) fn tell_actual(lane: &mut Lane, name: &str, text: Option<&str>) -> Result<(), Error> {
     let record = find::record(lane, name)?;
     let at = crate::clock::now();
     let content = match text {
         None => None,
         Some(text) => {
-            let refused = |what: String| Error::Refused { what };
             let path = crate::model::path::RawPath::new("actual.yaml");
             let intake = crate::model::document::Intake::new(path, text.as_bytes().to_vec());
             // As a drop is read: what a cluster fills in is cut.
             let read = validation::validate(intake, &lane.rules());
-            let read = read.map_err(|it| {
-                let why = it.problems.first().map(ToString::to_string).unwrap_or_default();
-                refused(format!("this is no manifest: {why}"))
-            })?;
+            let read = read.map_err(|it| Error::Invalid { problems: it.problems })?;
             let document = read.documents.into_iter().find(|it| it.key == record.key);
             let what = format!("the manifest is not of {}", record.key);
-            Some(document.ok_or_else(|| refused(what))?.content)
+            Some(document.ok_or(Error::Refused { what })?.content)
         }
     };
     keep(lane, Record { actual: Some(Actual { content, at }), ..record })

@@ -85,6 +85,9 @@ pub(super) fn fabric(it: args::Fabric, context: &Context) -> Result<u8, Failure>
                 mode: it.mode.map(Into::into),
                 on_delete: it.on_delete.map(Into::into),
                 conflict: it.conflict.map(Into::into),
+                archive: None,
+                on_invalid: None,
+                on_unsupported: None,
             });
             shown(reach(&it.listing, context)?.ask(&request)?, it.listing.json, context)
         }
@@ -93,6 +96,8 @@ pub(super) fn fabric(it: args::Fabric, context: &Context) -> Result<u8, Failure>
                 name: it.name,
                 dir: it.dir,
                 mode: it.mode.map(Into::into),
+                on_delete: None,
+                conflict: None,
                 restore: it.restore,
                 actor: actor(it.actor.as_deref()),
             });

@@ -383,7 +383,15 @@ fn a_fabric_is_removed_with_a_backup_and_comes_back_the_same() {
     // Added again and given the same drops, it is the same.
     let add = |restore| {
         let (name, actor) = (name.clone(), "Ada".into());
-        Request::AddFabric(AddFabric { name, dir: None, mode: None, restore, actor })
+        Request::AddFabric(AddFabric {
+            name,
+            dir: None,
+            mode: None,
+            on_delete: None,
+            conflict: None,
+            restore,
+            actor,
+        })
     };
     change(ask(&mut lane, &add(None)));
     let all: Vec<String> = (1..=3).map(|n| vpc(&format!("vpc-{n}"))).collect();
@@ -399,7 +407,15 @@ fn a_fabric_is_removed_with_a_backup_and_comes_back_the_same() {
     change(ask(&mut lane, &add(Some(backup))));
     assert_eq!(world.clone_of_remote(), files);
     assert_eq!(ids(&records(&lane)), ids(&before));
-    let set = SetFabric { name, mode: Some(Mode::Observe), on_delete: None, conflict: None };
+    let set = SetFabric {
+        name,
+        mode: Some(Mode::Observe),
+        on_delete: None,
+        conflict: None,
+        archive: None,
+        on_invalid: None,
+        on_unsupported: None,
+    };
     let Answer::Fabric(it) = ask(&mut lane, &Request::SetFabric(set)) else { panic!() };
     assert_eq!(it.mode, Mode::Observe);
     drop(lane);
