@@ -268,3 +268,15 @@ impl From<crate::git::Error> for Refusal {
         Refusal::new(ErrorCode::Unavailable, "the repository cannot be read now").after(5)
     }
 }
+
+impl From<crate::agent::Error> for Refusal {
+    fn from(error: crate::agent::Error) -> Refusal {
+        let answer = Answer::Refused {
+            message: error.chain(),
+            later: error.retry() == crate::git::Retry::Later,
+            because: error.because(),
+            problems: error.problems().to_vec(),
+        };
+        Refusal::of(answer, ErrorCode::NotFound)
+    }
+}

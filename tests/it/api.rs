@@ -32,7 +32,11 @@ impl Api {
 
     /// With more settings, indented below `api:`, and with these fabrics.
     pub fn with(more: &str, fabrics: &[&str]) -> Api {
-        let world = World::in_memory();
+        Api::of(World::in_memory(), more, fabrics)
+    }
+
+    /// The same in a world that is there already.
+    pub fn of(world: World, more: &str, fabrics: &[&str]) -> Api {
         for fabric in fabrics {
             let out = output(&world, &["init", "--fabric", fabric]);
             assert!(out.status.success(), "{}", text(&out));
@@ -192,6 +196,7 @@ impl Row {
 
 /// One row a route; a route that is described and not here fails the test.
 fn rows(api: &Api) -> Vec<Row> {
+    assert_eq!(api.post("/api/v1/fabrics", json!({"name": "fabric-3"})).status, 201);
     let vpc_1 = api.made("vpc-1");
     let gone = api.made("vpc-2");
     let operations = api.get("/api/v1/fabrics/fabric-1/sync-operations");
@@ -216,6 +221,19 @@ fn rows(api: &Api) -> Vec<Row> {
         row("GET /api/v1/repositories/{id}", "read", &repository, "none", 200).of_fabric(),
         row("GET /api/v1/fabrics", "read", "", "", 200),
         row("GET /api/v1/fabrics/{id}", "read", "fabric-1", "none", 200).of_fabric(),
+        row("POST /api/v1/fabrics", "admin", "", "", 201)
+            .sends(json!({"name": "fabric-4", "directory": "fabrics/four"}))
+            .of_fabric(),
+        row("PATCH /api/v1/fabrics/{id}", "admin", "fabric-1", "none", 200)
+            .sends(json!({"mode": "full"}))
+            .of_fabric(),
+        row("DELETE /api/v1/fabrics/{id}", "admin", "fabric-3", "none", 200)
+            .sends(json!({"purge": true}))
+            .of_fabric(),
+        row("POST /api/v1/fabrics/{id}/release", "write", "fabric-1", "none", 200)
+            .sends(json!({"restore": true}))
+            .of_fabric(),
+        row("GET /api/v1/fabrics/{id}/orphans", "read", "fabric-1", "none", 200).of_fabric(),
         row("GET /api/v1/resources", "read", "", "", 200),
         row("POST /api/v1/resources", "write", "", "", 201)
             .sends(json!({"fabric": "fabric-1", "content": vpc("vpc-9")}))
@@ -290,6 +308,15 @@ fn rows(api: &Api) -> Vec<Row> {
             .of_fabric(),
         // It is over, so there is nothing to call off.
         row("POST /api/v1/sync-operations/{id}/cancel", "write", &operation, UNKNOWN, 409)
+            .of_fabric(),
+        row("POST /api/v1/sync-operations/{id}/revert", "write", &operation, UNKNOWN, 200)
+            .sends(json!({"dry_run": true}))
+            .of_fabric(),
+        row("GET /api/v1/resources/{id}/state", "read", &vpc_1, UNKNOWN, 200).of_fabric(),
+        row("DELETE /api/v1/resources/{id}/external-modifications", "write", &vpc_1, UNKNOWN, 200)
+            .of_fabric(),
+        row("PUT /api/v1/resources/{id}/actual-state", "write", &vpc_1, UNKNOWN, 200)
+            .sends(json!({"content": vpc("vpc-1")}))
             .of_fabric(),
         row("PATCH /api/v1/resources/{id}/sync-config", "write", &vpc_1, UNKNOWN, 200)
             .sends(json!({"sync_direction": "bidirectional"}))

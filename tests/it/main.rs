@@ -24,6 +24,7 @@ mod suite;
 mod verdicts;
 mod agent;
 mod api;
+mod api_fabrics;
 mod raw;
 mod raw_watch;
 mod raw_programs;

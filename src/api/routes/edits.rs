@@ -1,6 +1,6 @@
 //! Resources are made, replaced, changed and removed: each a commit with the caller's name in it.
 
-use super::resources::{find, in_conflict, view};
+use super::resources::{find_any, in_conflict, view};
 use crate::agent::desk::{Answer, Request};
 use crate::agent::records::{Edit, EditChange};
 use crate::api::auth::Caller;
@@ -146,7 +146,7 @@ pub(in crate::api) async fn change(
     edit(&house, &caller, &id, &headers, (change, None, it.dry_run)).await
 }
 
-/// Removes a resource: its file goes.
+/// Removes a resource: its file goes. Of an orphan, whose file is gone, the memory goes.
 #[utoipa::path(delete, path = "/api/v1/resources/{id}", tag = "resources", request_body = Option<Removal>,
     params(("id" = String, Path, description = "The resource's id."),
         ("If-Match" = Option<String>, Header, description = "The ETag that was seen; 412 where it is another now.")),
@@ -172,7 +172,7 @@ async fn edit(
         bool,
     ),
 ) -> Result<Response, Refusal> {
-    let (fabric, record) = find(house, caller, id, Scope::Write)?;
+    let (fabric, record, _) = find_any(house, caller, id, Scope::Write)?;
     let edit = Edit {
         name: Some(record.id.to_string()),
         fabric: Some(record.fabric.clone()),

@@ -7,6 +7,7 @@ use crate::api::body::{InPath, Query};
 use crate::api::house::{FabricDoor, House};
 use crate::api::refusal::{ErrorCode, Refusal};
 use crate::api::tokens::Scope;
+use crate::api::wire::account::ModificationView;
 use crate::api::wire::operation::{OperationStatus, OperationView};
 use crate::api::wire::resource::{ConflictStatus, SourceView};
 use crate::clock;
@@ -427,6 +428,8 @@ pub(in crate::api) struct FileMapping {
     pub last_file_sync: Option<String>,
     /// The drop, its document and its line; none where it was found in the tree.
     pub source: Option<SourceView>,
+    /// The newest changes that did not come through the agent, the newest first.
+    pub external_modifications: Vec<ModificationView>,
     /// Where it stands.
     pub sync_status: SyncStatus,
     /// Whether two sides changed it.
@@ -476,6 +479,11 @@ pub(in crate::api) async fn mapping(
             blob_id: record.blob_id.to_string(),
             commit_id: record.commit_id.map(|it| it.to_string()),
             last_file_sync: operation.and_then(|it| it.completed_at).map(|it| it.to_string()),
+            external_modifications: record
+                .modifications
+                .iter()
+                .map(ModificationView::from)
+                .collect(),
             source: record.source.map(SourceView::from),
             sync_status,
             conflict_status: match conflict {

@@ -6,14 +6,18 @@ mod contents;
 mod deciding;
 mod edits;
 mod fabrics;
+mod founding;
 mod health;
 mod insight;
 mod intake;
 mod operations;
+mod outcome;
 mod repositories;
 mod resources;
+mod standing;
 mod syncing;
 mod taking;
+mod undoing;
 
 use super::house::House;
 use super::{ask, auth, dress, openapi, writes};
@@ -33,8 +37,14 @@ pub(super) fn described() -> OpenApiRouter<Arc<House>> {
         .routes(routes!(health::openapi))
         .routes(routes!(repositories::list))
         .routes(routes!(repositories::show))
-        .routes(routes!(fabrics::list))
-        .routes(routes!(fabrics::show))
+        .routes(routes!(fabrics::list, founding::create))
+        .routes(routes!(fabrics::show, founding::change, founding::remove))
+        .routes(routes!(undoing::release))
+        .routes(routes!(undoing::revert))
+        .routes(routes!(standing::orphans))
+        .routes(routes!(standing::show))
+        .routes(routes!(standing::clear_modifications))
+        .routes(routes!(standing::tell_actual))
         .routes(routes!(resources::list, edits::create))
         .routes(routes!(resources::show, edits::replace, edits::change, edits::remove))
         .routes(routes!(operations::list))

@@ -9,7 +9,7 @@ use crate::api::refusal::{ErrorCode, Refusal};
 use crate::api::tokens::Scope;
 use crate::api::wire::resource::ResourceView;
 use crate::model::key::ResourceId;
-use crate::model::record::Record;
+use crate::model::record::{Modification, Record};
 use axum::Json;
 use axum::extract::State;
 use axum::http::header::ETAG;
@@ -134,6 +134,24 @@ pub(super) fn find(
         }
     }
     Err(absent())
+}
+
+/// The same, also where others removed its file; then who did.
+pub(super) fn find_any(
+    house: &House,
+    caller: &Caller,
+    id: &str,
+    scope: Scope,
+) -> Result<(FabricDoor, Record, Option<Modification>), Refusal> {
+    if let Ok(wanted) = id.parse().map(ResourceId) {
+        for lane in &house.lanes {
+            if let Some(it) = lane.store.orphan(&wanted)? {
+                let fabric = house.fabric(caller, it.record.fabric.as_str(), scope)?;
+                return Ok((fabric, it.record, Some(it.removed)));
+            }
+        }
+    }
+    find(house, caller, id, scope).map(|(fabric, record)| (fabric, record, None))
 }
 
 /// One resource, with the text of its file.

@@ -1,5 +1,6 @@
 //! Fabrics and repositories, as clients see them.
 
+use super::account::HoldView;
 use super::word;
 use crate::agent::board::{FabricShown, Shown};
 use crate::api::house::{FabricDoor, LaneDoor};
@@ -27,8 +28,13 @@ pub struct FabricView {
     pub init_error: Option<String>,
     /// The commit that its records follow.
     pub synced_commit: Option<String>,
+    /// Why it waits for a person; none where it does not.
+    pub hold: Option<HoldView>,
     /// What its operator chose.
     pub policies: Policies,
+    /// The file that its settings stand in, to be changed there; none is the repository's own, which
+    /// the API changes.
+    pub settings_file: Option<String>,
     /// Resources on record.
     pub resources_count: u64,
     /// Conflicts that wait for a person.
@@ -50,6 +56,10 @@ pub enum FabricStatus {
 /// What an operator chose for a fabric.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Policies {
+    /// How much the agent does: `observe`, `ingest`, `push` or `full`.
+    pub mode: String,
+    /// What becomes of a record whose file others removed: `orphan` or `delete`.
+    pub on_delete: String,
     /// What becomes of a drop with a mistake.
     pub on_invalid: String,
     /// What becomes of a drop of foreign kinds.
@@ -80,7 +90,11 @@ impl FabricView {
             status,
             init_error: it.shown.held.clone().filter(|_| synced.is_none()),
             synced_commit: synced.map(|it| it.to_string()),
+            hold: shown.hold.as_ref().map(HoldView::from),
+            settings_file: it.shown.settings_file.as_ref().map(|it| it.display().to_string()),
             policies: Policies {
+                mode: shown.rules.mode.to_string(),
+                on_delete: shown.rules.on_delete.to_string(),
                 on_invalid: word(&shown.strategies.on_invalid),
                 on_unsupported: word(&shown.strategies.on_unsupported),
                 archive: word(&shown.archive),

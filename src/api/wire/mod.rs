@@ -1,6 +1,8 @@
 //! What goes over the wire: types of their own, so that the model can change and clients need not.
 
+pub mod account;
 pub mod change;
+pub mod choice;
 pub mod conflict;
 pub mod fabric;
 pub mod operation;
