@@ -202,6 +202,20 @@ fn part_twins(lane: &mut Lane, n: usize, taken: Vec<Taken>) -> Result<Vec<Taken>
     Ok(kept)
 }
 
+/// Looks whether so many files are gone that a person has to say whether it is meant: for a command
+/// that knows nothing of what an earlier one saw.
+pub(super) fn look_for_removals(lane: &mut Lane, n: usize) -> Result<(), Error> {
+    if lane.fabrics[n].rules.mode < Mode::Full || lane.repo.index_is_locked() {
+        return Ok(());
+    }
+    let mut taken = Vec::new();
+    for it in edited(lane, n)?.iter().filter(|it| !it.staged) {
+        taken.extend(judged(lane, n, it)?.ok());
+    }
+    hold_back(lane, n, &taken);
+    Ok(())
+}
+
 /// Holds where so many files are gone at once that it may be a mistake.
 fn hold_back(lane: &mut Lane, n: usize, taken: &[Taken]) -> bool {
     let name = lane.fabrics[n].fabric.name.clone();

@@ -8,7 +8,7 @@ use crate::model::ids::CommitId;
 use crate::model::path::RepoPath;
 use crate::model::record::{MODIFICATIONS_MAX, Modification, Source};
 use bstr::{BStr, BString, ByteSlice};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How many commits are read for where files came from.
 pub(super) const COMMITS_MAX: usize = 100_000;
@@ -27,6 +27,8 @@ pub(super) struct History {
     foreign: BTreeMap<BString, Vec<Modification>>,
     /// Paths whose newest change did not come through the agent.
     foreign_last: BTreeMap<BString, Modification>,
+    /// Commits of the agent's own that took over edits by hand.
+    by_hand: BTreeSet<CommitId>,
 }
 
 impl History {
@@ -38,6 +40,11 @@ impl History {
     /// The change of `path` that did not come through the agent, if that was the last one.
     pub fn foreign(&self, path: &BStr) -> Option<&Modification> {
         self.foreign_last.get(path)
+    }
+
+    /// The same for what nobody has looked at yet: edits by hand were, before they were committed.
+    pub fn unseen(&self, path: &BStr) -> Option<&Modification> {
+        self.foreign(path).filter(|it| !self.by_hand.contains(&it.commit_id))
     }
 
     /// All such changes of `path`, the newest first.
@@ -65,6 +72,9 @@ pub(super) fn read(
         let trailers = message::trailers(&commit.message);
         let ours = trailers.operation.is_some() && !trailers.by_hand;
         let told = ours && !trailers.sources.is_empty();
+        if trailers.operation.is_some() && trailers.by_hand {
+            history.by_hand.insert(commit.commit_id);
+        }
         for (path, source) in trailers.sources {
             let key = BString::from(path.as_str());
             history.newest.entry(key).or_insert(commit.commit_id);

@@ -33,6 +33,9 @@ pub(super) fn release(
         if named.is_some_and(|it| it != n) {
             continue;
         }
+        if lane.fabrics[n].hold.is_none() {
+            hands::look_for_removals(lane, n)?;
+        }
         if let Some(hold) = lane.fabrics[n].hold.clone() {
             done.push(one(lane, n, hold, restore, (actor, trigger))?);
         }
@@ -108,7 +111,7 @@ pub(super) fn guard(
     let limits = lane.fabrics[n].rules.removals;
     let mut removed = Vec::new();
     for (path, _, new) in changes {
-        let by_others = history.is_none_or(|it| it.foreign(path.as_ref()).is_some());
+        let by_others = history.is_none_or(|it| it.unseen(path.as_ref()).is_some());
         if new.is_none()
             && by_others
             && let Some(path) = follow::manifest_path(path)

@@ -66,27 +66,27 @@ impl Repo {
             // As git does it: what was written when the index was may have been edited since.
             let clean = stat
                 .is_some_and(|it| it == entry.stat && i64::from(entry.stat.mtime.secs) < written);
-            let work = match (clean, stat) {
-                (true, _) => Some(BlobId(entry.id)),
-                (false, Some(_)) => self.hashed(&place)?,
-                (false, None) => None,
+            let work = match clean {
+                true => Some(Some(BlobId(entry.id))),
+                false => self.hashed(&place)?,
             };
-            if work != in_head {
+            if let Some(work) = work.filter(|it| *it != in_head) {
                 found.push(Edited { path: path.to_owned(), head: in_head, work, staged });
             }
         }
         // Removed from the index and not from the last commit: somebody is about to commit that.
         let unstaged = committed.iter().filter(|it| !known.contains(it.0));
         for (path, blob) in unstaged.take(EDITED_MAX) {
-            let work = self.hashed(&self.place_of(path))?;
-            found.push(Edited { path: path.clone(), head: Some(*blob), work, staged: true });
+            if let Some(work) = self.hashed(&self.place_of(path))? {
+                found.push(Edited { path: path.clone(), head: Some(*blob), work, staged: true });
+            }
         }
         let mut new = Vec::new();
         list(&self.place_of(dir.as_str().as_bytes()), dir.as_str().as_bytes(), 0, &mut new);
         for path in new.into_iter().filter(|it| !known.contains(it)).take(EDITED_MAX) {
             let work = self.hashed(&self.place_of(&path))?;
-            if work.is_some() && !committed.contains_key(&path) {
-                found.push(Edited { path, head: None, work, staged: false });
+            if let (Some(Some(_)), false) = (work, committed.contains_key(&path)) {
+                found.push(Edited { path, head: None, work: work.flatten(), staged: false });
             }
         }
         found.sort_by(|a, b| a.path.cmp(&b.path));
@@ -97,13 +97,21 @@ impl Repo {
         self.work_tree.join(Path::new(std::ffi::OsStr::from_bytes(path)))
     }
 
-    /// The blob that a regular file would be; none where there is none.
-    fn hashed(&self, place: &Path) -> Result<Option<BlobId>, Error> {
-        let regular = std::fs::symlink_metadata(place).is_ok_and(|it| it.is_file());
-        match regular.then(|| std::fs::read(place)) {
-            Some(Ok(bytes)) => self.blob_id_of(&bytes).map(Some),
-            // It went away meanwhile, or may not be read: then it is nobody's edit to take.
-            Some(Err(_)) | None => Ok(None),
+    /// The blob that a regular file would be, none where there is no file; and nothing at all where
+    /// that cannot be told: what may not be read, or is something else now, has not been removed.
+    fn hashed(&self, place: &Path) -> Result<Option<Option<BlobId>>, Error> {
+        let gone = |it: &std::io::Error| {
+            matches!(it.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+        };
+        let bytes = match std::fs::symlink_metadata(place) {
+            Ok(it) if it.is_file() => std::fs::read(place),
+            Ok(_) => return Ok(None),
+            Err(error) => Err(error),
+        };
+        match bytes {
+            Ok(bytes) => Ok(Some(Some(self.blob_id_of(&bytes)?))),
+            Err(error) if gone(&error) => Ok(Some(None)),
+            Err(_) => Ok(None),
         }
     }
 }

@@ -257,6 +257,47 @@ fn edits_by_hand_are_committed_as_they_are_or_left_with_the_reason() {
 }
 
 #[test]
+fn many_removals_by_hand_are_released_by_a_command_that_did_not_see_them() {
+    let world = with_vpcs(20);
+    let remove = || {
+        (1..=12).for_each(|n| {
+            std::fs::remove_file(world.managed(&format!("vpcs/vpc-{n}.yaml"))).unwrap()
+        });
+    };
+    remove();
+    assert_eq!(sync(&world).holds.len(), 1);
+    assert_eq!(world.clone_of_remote().len(), 20);
+    let release = |restore| {
+        let request = Request::Release { fabric: None, restore, actor: "Ada".into() };
+        match ask(&mut opened(&world), &request) {
+            Answer::Released(it) => it.released.len(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(release(true), 1);
+    assert!(world.managed("vpcs/vpc-12.yaml").exists());
+    world.at_rest();
+    remove();
+    assert_eq!(release(false), 1);
+    assert_eq!(world.clone_of_remote().len(), 8);
+    world.at_rest();
+}
+
+#[test]
+fn what_became_a_link_or_a_directory_has_not_been_removed() {
+    let world = with_vpcs(3);
+    for name in ["vpc-1", "vpc-2"] {
+        std::fs::remove_file(world.managed(&format!("vpcs/{name}.yaml"))).unwrap();
+    }
+    std::os::unix::fs::symlink("vpc-3.yaml", world.managed("vpcs/vpc-1.yaml")).unwrap();
+    std::fs::create_dir(world.managed("vpcs/vpc-2.yaml")).unwrap();
+    sync(&world);
+    assert_eq!(world.clone_of_remote().len(), 3);
+    let link = std::fs::symlink_metadata(world.managed("vpcs/vpc-1.yaml")).unwrap();
+    assert!(link.is_symlink(), "left as it is");
+}
+
+#[test]
 fn an_operation_is_undone_with_what_came_later_kept() {
     let world = with_vpcs(1);
     let changed = vpc("vpc-1").replace("1001", "1002");
