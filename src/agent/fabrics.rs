@@ -21,6 +21,9 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+/// So many tags of one second are told apart.
+const BACKUPS_A_SECOND_MAX: usize = 100;
+
 /// One fabric, as it is set up and as it stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FabricView {
@@ -412,11 +415,17 @@ pub(super) fn remove(
         change.operation = Some(operation.id);
         change.commit_id = operation.state.commit_id();
     }
-    lane.store.forget_fabric(&it.name)?;
+    // The settings first: whatever fails or is cut off before leaves a fabric that can be removed.
+    let mut repository = lane.repository.clone();
+    repository.fabrics.retain(|known| known.name != it.name);
+    let old = std::mem::replace(&mut lane.repository, repository);
+    if let Err(error) = save(lane) {
+        lane.repository = old;
+        return Err(error);
+    }
     lane.fabrics.remove(n);
-    lane.repository.fabrics.retain(|known| known.name != it.name);
     lane.fabrics_version += 1;
-    save(lane)?;
+    lane.store.forget_fabric(&it.name)?;
     Ok(change)
 }
 
@@ -456,9 +465,20 @@ fn removals(lane: &Lane, n: usize) -> Result<Vec<Change>, Error> {
 /// Keeps the commit that still has the fabric under a tag, on the remote too where commits are sent.
 fn back_up(lane: &Lane, name: &FabricName, head: CommitId) -> Result<String, Error> {
     let time = clock::now().strftime("%Y%m%dT%H%M%SZ").to_string();
-    let short = format!("intake-backup/{name}/{time}");
-    let full = format!("refs/tags/{short}");
-    lane.repo.mark(&full, head, &lane.settings.author)?;
+    let mut short = format!("intake-backup/{name}/{time}");
+    let mut full = format!("refs/tags/{short}");
+    for n in 2..=BACKUPS_A_SECOND_MAX {
+        match lane.repo.tip(&full)? {
+            Some(tip) if tip != head => {
+                short = format!("intake-backup/{name}/{time}-{n}");
+                full = format!("refs/tags/{short}");
+            }
+            Some(_) | None => break,
+        }
+    }
+    if lane.repo.tip(&full)? != Some(head) {
+        lane.repo.mark(&full, head, &lane.settings.author)?;
+    }
     if let Some(remote) = lane.sends_to()
         && !matches!(lane.repo.push(remote, &full, head, &mut || ()), Ok(PushOutcome::Pushed))
     {
