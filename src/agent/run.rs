@@ -133,7 +133,7 @@ pub fn work(lane: &mut Lane, inside: &Inside, ready: impl FnOnce()) -> Result<()
     ready();
     loop {
         inside.pulse.fetch_add(1, Ordering::Relaxed);
-        let pause = it.pause(lane, clock::instant());
+        let pause = clock::wait(it.pause(lane, clock::instant()));
         crossbeam_channel::select! {
             recv(inside.stop) -> _ => return Ok(()),
             recv(inside.asked) -> asked => match asked {

@@ -6,6 +6,8 @@ use git_intake::agent::desk::{self, Answer, Live, Request};
 use git_intake::agent::exchange::{SyncAsked, SyncDirection};
 use git_intake::agent::fabrics::{AddFabric, FabricChange, RemoveFabric, SetFabric};
 use git_intake::agent::lane::Lane;
+use git_intake::agent::run;
+use git_intake::clock;
 use git_intake::model::account::{
     Drift, IncomingKind, RecordState, ReleaseReport, ResourceView, RevertReport, SyncReport,
 };
@@ -14,6 +16,9 @@ use git_intake::model::record::{Record, Stray, StrayKind};
 use git_intake::model::report::Delivery;
 use git_intake::model::rules::{Mode, OnDelete};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 const FILE: &str = "managed/vpcs/vpc-1.yaml";
 
@@ -482,25 +487,49 @@ fn what_a_cluster_has_is_compared_when_somebody_tells() {
     assert_eq!(tell(None), (Drift::DesiredOnly, RecordState::Drifted));
 }
 
+/// A week on a clock that flies, in the agent's own loop: it looks every ten minutes and fetches every
+/// hour, with the real remote. `WEEK=all` does so as often as the settings say by themselves.
 #[test]
 fn a_week_of_nothing_makes_no_commit_and_no_push() {
-    let world = with_vpcs(5);
-    let mut lane = opened(&world);
-    let before = (world.commits(), git(&world.remote, &["for-each-ref"]));
-    let (steps, log) = (world.steps.taken(), world.work().join(".git/logs/HEAD"));
-    let moves = std::fs::read_to_string(&log).unwrap();
-    // A look every half a minute and a fetch every minute, seven days long, less what repeats.
-    for n in 0..7 * 24 {
-        desk::ingest(&mut lane, false).unwrap();
-        if n % 24 == 0 {
-            let Answer::Synced(it) = ask(&mut lane, &Request::Sync(SyncAsked::default())) else {
-                panic!()
-            };
-            assert_eq!((it.incoming_count, it.operations.len()), (0, 0));
-        }
+    const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
+    let mut world = with_vpcs(5);
+    assert_eq!(world.settings.mode, Mode::Full, "edits by hand are looked for");
+    if std::env::var("WEEK").is_err() {
+        world.settings.intake.rescan = Duration::from_secs(600);
+        world.settings.fetch.every = Some(Duration::from_secs(3600));
     }
-    assert_eq!((world.commits(), git(&world.remote, &["for-each-ref"])), before);
-    assert_eq!(std::fs::read_to_string(&log).unwrap(), moves);
-    // Seven fetches and nothing else: not one write, not one push.
-    assert!(world.steps.taken() - steps <= 7 * 2, "{} effects", world.steps.taken() - steps);
+    let (rescan, every) = (world.settings.intake.rescan, world.settings.fetch.every.unwrap());
+    let mut lane = opened(&world);
+    let state = |world: &World| {
+        let log = std::fs::read_to_string(world.work().join(".git/logs/HEAD")).unwrap();
+        (world.commits(), git(&world.remote, &["for-each-ref"]), log)
+    };
+    let (before, steps) = (state(&world), world.steps.taken());
+    let passed_ms = Arc::new(AtomicU64::new(0));
+    let (ends, inside) = run::channels();
+    let live = std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            clock::fly(passed_ms.clone());
+            run::work(&mut lane, &inside, || ())
+        });
+        while Duration::from_millis(passed_ms.load(Ordering::Relaxed)) < WEEK {
+            assert!(!worker.is_finished(), "the agent ended early");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        ends.stop.send(()).unwrap();
+        worker.join().unwrap().unwrap();
+        ends.board.read().live.clone()
+    });
+    let often = |every: Duration| (WEEK.as_secs() / every.as_secs()) as f64;
+    assert!(live.turns as f64 >= 0.9 * often(rescan), "{} turns", live.turns);
+    assert_eq!((live.held, live.waiting), (None, None));
+    assert_eq!(state(&world), before);
+    // Each fetch is one effect, and there is no other: not one write, not one push.
+    let (fetches, all) = (world.steps.taken() - steps, often(every));
+    assert!(
+        (0.9 * all..=1.1 * all).contains(&(fetches as f64)),
+        "{fetches} effects for {all} fetches"
+    );
+    drop(lane);
+    world.at_rest();
 }
