@@ -89,6 +89,8 @@ pub struct FabricLane {
     pub hold: Option<Hold>,
     /// What is known of edits by hand.
     pub(super) hands: Hands,
+    /// The commit in which nothing was found beside `raw/` that belongs into it.
+    pub(super) looked_beside: Option<CommitId>,
 }
 
 impl FabricLane {
@@ -105,6 +107,7 @@ impl FabricLane {
             inbox,
             hold: None,
             hands: Hands::default(),
+            looked_beside: None,
         }
     }
 }

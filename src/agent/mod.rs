@@ -3,6 +3,7 @@
 mod advance;
 pub mod board;
 mod archive;
+mod beside;
 pub mod conflicts;
 mod counter;
 pub mod desk;

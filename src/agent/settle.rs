@@ -88,6 +88,10 @@ pub(super) fn remove_files(lane: &Lane, operation: &Operation) -> Result<(), Err
         // In the other directories files are taken away by other hands, drop by drop.
         let (root, all) = match operation.purpose {
             Purpose::Cleanup => (it.fabric.dir.clone(), RepoPath::top()),
+            // What lay beside raw/.
+            _ if path.parent().unwrap_or_else(RepoPath::top) == it.fabric.dir => {
+                (it.fabric.dir.clone(), it.fabric.dir.clone())
+            }
             _ => (it.fabric.managed(), it.fabric.managed()),
         };
         if !path.is_within(&root) {

@@ -7,7 +7,7 @@
 //! Sending is the next step and not part of this file's promise: a drop is safe once it is committed.
 
 use super::lane::{FabricLane, Lane};
-use super::{Error, lookup, message, named, settle};
+use super::{Error, beside, lookup, message, named, settle};
 use crate::clock;
 use crate::git::{ArchiveDraft, CommitDraft, CommitOutcome};
 use crate::model::digest::Sha256;
@@ -58,6 +58,14 @@ pub struct Turned {
 
 /// Takes what is ready in one fabric's `raw/` to the branch.
 pub fn turn(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Turned, Error> {
+    let brought = beside::bring_in(lane, n, cause)?;
+    let cause = &match brought.is_empty() {
+        true => cause.clone(),
+        // They are whole: what we wrote ourselves need not settle.
+        false => {
+            Cause { hints: cause.hints.iter().cloned().chain(brought).collect(), ..cause.clone() }
+        }
+    };
     let judged = judge(lane, n, cause);
     lane.suspects.judged_all();
     let mut judged = judged?;
@@ -212,7 +220,7 @@ fn judge(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Judged, Error> {
 }
 
 /// Row 4. A file that makes the stage itself fail is set apart by name, and the agent goes on.
-fn validate(intake: Intake, lane: &Lane, partial: bool) -> Result<Validated, Rejected> {
+pub(super) fn validate(intake: Intake, lane: &Lane, partial: bool) -> Result<Validated, Rejected> {
     let (copy, rules) = (intake.clone(), Rules { partial, ..lane.rules() });
     let judged = std::panic::AssertUnwindSafe(|| validation::validate(copy, &rules));
     std::panic::catch_unwind(judged).unwrap_or_else(|_| {

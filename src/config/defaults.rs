@@ -8,7 +8,7 @@ use super::{
 use crate::catalog::Breadth;
 use crate::model::conflict::ConflictStrategy;
 use crate::model::fabric::{Author, Layout};
-use crate::model::rules::{Mode, OnDelete, RemovalLimits};
+use crate::model::rules::{BesideRaw, Mode, OnDelete, RemovalLimits};
 use crate::pipeline::archive::ArchiveStrategy;
 use crate::pipeline::processing::{OnInvalid, OnUnsupported};
 use crate::pipeline::validation::SchemaStrategy;
@@ -27,6 +27,7 @@ impl Default for Settings {
             conflict: ConflictStrategy::Merge,
             mode: Mode::Full,
             on_delete: OnDelete::Orphan,
+            beside_raw: BesideRaw::Take,
             removals: RemovalLimits::default(),
             catalog: Breadth::Hedgehog,
             kinds_dir: None,

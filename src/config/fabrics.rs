@@ -25,6 +25,7 @@ impl FabricSettings {
             conflict: None,
             mode: None,
             on_delete: None,
+            beside_raw: None,
             resources: Vec::new(),
         }
     }
@@ -62,6 +63,7 @@ impl FabricSettings {
         FabricRules {
             mode: self.mode.unwrap_or(settings.mode),
             on_delete: self.on_delete.unwrap_or(settings.on_delete),
+            beside_raw: self.beside_raw.unwrap_or(settings.beside_raw),
             removals: settings.removals,
             conflict: self.conflict.unwrap_or(settings.conflict),
             resources: self.resources.clone(),

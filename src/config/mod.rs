@@ -21,7 +21,7 @@ use crate::catalog::{Breadth, Catalog, Definition};
 use crate::model::conflict::ConflictStrategy;
 use crate::model::fabric::{Author, FabricName, Layout};
 use crate::model::path::RepoPath;
-use crate::model::rules::{Mode, OnDelete, RemovalLimits, ResourceRule};
+use crate::model::rules::{BesideRaw, Mode, OnDelete, RemovalLimits, ResourceRule};
 use crate::pipeline::archive::ArchiveStrategy;
 use crate::pipeline::processing::{OnInvalid, OnUnsupported};
 use crate::pipeline::validation::SchemaStrategy;
@@ -86,6 +86,8 @@ pub struct Settings {
     pub mode: Mode,
     /// What becomes of a record whose file others removed.
     pub on_delete: OnDelete,
+    /// What becomes of manifests that were pushed beside `raw/`.
+    pub beside_raw: BesideRaw,
     /// How many files may be removed at once.
     pub removals: RemovalLimits,
     /// How many kinds are taken.
@@ -176,6 +178,9 @@ pub struct FabricSettings {
     /// Instead of the general setting.
     #[serde(default)]
     pub on_delete: Option<OnDelete>,
+    /// Instead of the general setting.
+    #[serde(default)]
+    pub beside_raw: Option<BesideRaw>,
     /// What holds for some resources; the first that is about one counts.
     #[serde(default)]
     pub resources: Vec<ResourceRule>,

@@ -31,6 +31,17 @@ pub enum OnDelete {
     Delete,
 }
 
+/// What becomes of manifests that were pushed into the fabric's own directory, beside `raw/`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BesideRaw {
+    /// They are moved into `raw/` by a commit, and taken like any drop.
+    #[default]
+    Take,
+    /// They stay where they are.
+    Leave,
+}
+
 /// How many managed files may be removed at once before a person has to say that it is meant: both
 /// must be exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +118,8 @@ pub struct FabricRules {
     pub mode: Mode,
     /// What becomes of a record whose file others removed.
     pub on_delete: OnDelete,
+    /// What becomes of manifests beside `raw/`.
+    pub beside_raw: BesideRaw,
     /// How many removals at once wait for a person.
     pub removals: RemovalLimits,
     /// Where two sides changed one resource.

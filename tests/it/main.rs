@@ -7,6 +7,7 @@ mod partial;
 mod merge;
 mod edits;
 mod exchange;
+mod beside;
 mod layout;
 mod flood;
 mod crash;
