@@ -172,7 +172,7 @@ fn a_resource_that_is_changed_in_git_only_takes_no_edits_and_no_drops() {
     assert!(world.raw("vpc.yaml").exists() && !world.raw("same.yaml").exists());
 }
 
-fn command(world: &World, args: &[&str], env: &[(&str, &str)]) -> Output {
+pub fn command(world: &World, args: &[&str], env: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_git-intake"))
         .args(args)
         .current_dir(world.work())

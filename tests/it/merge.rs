@@ -1,5 +1,6 @@
 //! Two hands on one resource: what is merged, what waits for a person, and how a person decides.
 
+use crate::edits::command;
 use crate::world::{World, git, vpc};
 use git_intake::agent::conflicts::Decided;
 use git_intake::agent::desk::{self, Answer, Live, Request};
@@ -273,4 +274,69 @@ fn people_among_our_commits_are_carried_over_line_by_line_or_hold_us() {
     let held = format!("{:?}", report.delivery);
     assert!(held.contains("notes.txt") && held.contains("git pull --rebase"), "{held}");
     assert_eq!(std::fs::read_to_string(world.work().join("notes.txt")).unwrap(), "all ours");
+}
+
+/// Somebody's editor, as a program: it puts one text in the place of another.
+fn editor(world: &World, (from, to): (&str, &str)) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = world.dir.path().join("editor");
+    std::fs::write(&path, format!("#!/bin/sh\nsed -i 's/{from}/{to}/' \"$1\"\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn two_people_with_two_clones_meet_at_the_command_line() {
+    let run = |world: &World, args: &[&str], env: &[(&str, &str)]| {
+        let out = command(world, args, env);
+        let text = String::from_utf8_lossy(&out.stdout) + String::from_utf8_lossy(&out.stderr);
+        // 3: something waits for a person.
+        assert!(matches!(out.status.code(), Some(0 | 3)), "{args:?}: {text}");
+        text.into_owned()
+    };
+    let ada = World::new();
+    run(&ada, &["init", "--fabric", "fabric-1"], &[]);
+    ada.drop("vpc.yaml", VPC);
+    run(&ada, &["ingest"], &[]);
+    let grace = World::beside(&ada);
+    run(&grace, &["init", "--fabric", "fabric-1"], &[]);
+    let edit = |world: &World, who: &str, change: (&str, &str)| {
+        let env = [("USER", who), ("EDITOR", &editor(world, change))];
+        run(world, &["records", "edit", "VPC/vpc-1"], &env)
+    };
+
+    // Neither has heard of the other's edit, and they are of different fields.
+    edit(&ada, "ada", ("vlan: 1001", "vlan: 1002 # ada was here"));
+    edit(&grace, "grace", ("enable: true", "enable: false # grace as well"));
+    let both = edited(&[
+        ("vlan: 1001", "vlan: 1002 # ada was here"),
+        ("enable: true", "enable: false # grace as well"),
+    ]);
+    assert_eq!(in_clone(&ada), both);
+    let log = grace.git(&["log", "-2", "--format=%(trailers:key=Intake-Actor,valueonly)"]);
+    assert_eq!(log.split_whitespace().collect::<Vec<_>>(), ["grace", "ada"]);
+
+    // The same field, and a second resource beside it.
+    run(&ada, &["sync"], &[]);
+    edit(&ada, "ada", ("vlan: 1002", "vlan: 1003"));
+    grace.drop("vpc-2.yaml", vpc("vpc-2"));
+    edit(&grace, "grace", ("vlan: 1002", "vlan: 1004"));
+    let out = command(&grace, &["sync"], &[]);
+    assert_eq!(out.status.code(), Some(3), "something waits for a person");
+    assert!(in_clone(&ada).contains("vlan: 1003 # ada"), "who was first stays");
+    assert!(ada.clone_of_remote().contains_key("managed/vpcs/vpc-2.yaml"), "the rest goes on");
+    let list = run(&grace, &["conflicts", "list"], &[]);
+    assert!(list.contains("vpc-1"), "{list}");
+    let shown = run(&grace, &["conflicts", "show", "VPC/vpc-1"], &[]);
+    for said in ["spec.subnets.default.vlan", "1002", "1003", "1004"] {
+        assert!(shown.contains(said), "{said}: {shown}");
+    }
+    let args = ["conflicts", "resolve", "VPC/vpc-1", "--strategy", "record-wins"];
+    run(&grace, &args, &[("USER", "grace")]);
+    assert!(in_clone(&ada).contains("vlan: 1004 # ada was here"), "{}", in_clone(&ada));
+    run(&ada, &["sync"], &[]);
+    for world in [&ada, &grace] {
+        run(world, &["verify"], &[]);
+        world.at_rest();
+    }
 }
