@@ -8,6 +8,7 @@ mod merge;
 mod edits;
 mod exchange;
 mod beside;
+mod model;
 mod layout;
 mod flood;
 mod crash;
