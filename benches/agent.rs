@@ -3,6 +3,7 @@
 //! `cargo bench --bench agent [-- FILTER]`, for instance `-- latency`. Sections: `latency` (one file,
 //! from the rename into `raw/` until the remote's branch has it), `throughput` (many files at once),
 //! `syncs` (how often one commit forces something to the disk, where strace is installed),
+//! `incoming` (others changed many resources at once: `sync`, records included, beside `git pull`),
 //! `documents` (one file of 10,000), `memory` (start, rebuild, idle with many records).
 //! Plain git is `git add` + `git commit` + `git push` in a work tree of the same content, with a
 //! remote of its own; runs alternate, medians count, ratios come first. A table is printed, and
@@ -12,7 +13,7 @@
 //! objects, packs, index and refs as the agent does; what the receiving git syncs is its default on
 //! both sides. The agent also syncs its journal and the files it writes, which git never does.
 //!
-//! `AGENT_BENCH_SIZES` (100,10000,100000), `AGENT_BENCH_DROPS` (1000,10000,100000),
+//! `AGENT_BENCH_INCOMING` (5000), `AGENT_BENCH_SIZES` (100,10000,100000), `AGENT_BENCH_DROPS` (1000,10000,100000),
 //! `AGENT_BENCH_ROUNDS` (11) and `AGENT_BENCH_IDLE_S` (65) change the size.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, dead_code)]
@@ -54,6 +55,9 @@ fn main() {
     }
     if asked("syncs") {
         syncs(&mut table);
+    }
+    if asked("incoming") {
+        incoming(&mut table, number("AGENT_BENCH_INCOMING", 5_000));
     }
     if asked("throughput") {
         for drops in sizes("AGENT_BENCH_DROPS", "1000,10000,100000") {
@@ -256,6 +260,55 @@ fn vpc(name: &str, n: usize) -> String {
         n % 250,
         1001 + n % 2000
     )
+}
+
+/// Others change so many resources with one commit; both fetch it from the same remote.
+fn incoming(table: &mut Table, count: usize) {
+    let rounds = number("AGENT_BENCH_ROUNDS", 11);
+    let ours = Place::new(Remote::file(), count);
+    ours.init();
+    assert!(ours.command(PROGRAM).arg("sync").status().unwrap().success());
+    let url = ours.remote.url.clone();
+    let clone = |name: &str| {
+        let path = ours.dir.path().join(name).display().to_string();
+        ours.git(&["clone", "--quiet", &url, &path]);
+        let more = [("gc.auto", "0"), ("user.name", "O"), ("user.email", "o@example.com")];
+        for (name, value) in DURABLE.iter().chain(&more) {
+            ours.git(&["-C", &path, "config", name, value]);
+        }
+        path
+    };
+    let (others, theirs) = (clone("others"), clone("theirs"));
+    let mut rows: [Vec<[f64; 3]>; 2] = Default::default();
+    for round in 0..=rounds {
+        for n in 0..count {
+            let (old, new) = (format!("\"{n}\""), format!("\"{n}-{round}\""));
+            let text = vpc(&format!("old-{n}"), n).replace(&old, &new);
+            let path = format!("{others}/fabric-1/managed/vpcs/old-{n}.yaml");
+            fs::write(path, text).unwrap();
+        }
+        ours.git(&["-C", &others, "commit", "-qam", "all"]);
+        ours.git(&["-C", &others, "push", "--quiet"]);
+        let pull = format!("git -C {theirs} pull --quiet --ff-only");
+        let sync = format!("{PROGRAM} sync --direction git-to-record");
+        // Whoever goes first finds nothing in the cache, so they take turns.
+        let mut scripts = [(0, sync), (1, pull)];
+        scripts.rotate_left(round % 2);
+        for (n, script) in scripts {
+            let (wall, counted, peak) = timed(&ours, &script);
+            rows[n].push([wall, counted.cpu_s, peak]);
+        }
+        assert!(ours.command(PROGRAM).arg("verify").status().unwrap().success());
+    }
+    for (n, what, unit) in [(0, "wall", "s"), (1, "CPU", "s"), (2, "peak memory", "MiB")] {
+        // The first round warms both up.
+        let of = |rows: &[[f64; 3]]| {
+            let values: Vec<_> = rows[1..].iter().map(|it| it[n]).collect();
+            percentile(&values, 50)
+        };
+        let title = format!("{count} resources changed by others: {what}");
+        table.row(&title, unit, of(&rows[0]), Some(of(&rows[1])));
+    }
 }
 
 /// Runs a command with what GNU time counts: wall, CPU seconds, peak MiB and MiB written.
