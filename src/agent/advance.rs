@@ -18,6 +18,8 @@ const FILE_BYTES_MAX: u64 = 256 << 20;
 /// a work tree that holds half of what others pushed.
 pub(super) fn follow_on(lane: &mut Lane) -> Result<(), Error> {
     let Some(it) = lane.repo.following()? else { return Ok(()) };
+    let files = lane.repo.entries_between(it.from, it.to)?;
+    lane.tree.sweep_beside(files.iter().map(|it| &it.path[..]))?;
     let standing = lane.head_to_commit_on()?;
     if standing.branch == it.branch && standing.commit == it.from && it.from != Some(it.to) {
         tracing::info!(commit_id = %it.to, "going on with what others pushed");
@@ -70,8 +72,6 @@ pub(super) fn follow(
         });
     }
     lane.repo.follows(branch, from, to)?;
-    // What goes makes way for what comes: a file may become a directory, or the other way round.
-    files.sort_by_key(|it| it.1.is_some());
     let fabrics = lane.fabrics.iter().map(|it| &it.fabric);
     let keep = fabrics.flat_map(|it| [it.dir.clone(), it.raw(), it.managed(), it.unmanaged()]);
     lane.tree.write_foreign(&files, &keep.collect::<Vec<_>>())?;

@@ -233,8 +233,8 @@ impl Repo {
         }
     }
 
-    /// Notes, before the work tree is brought along, where the branch is to go. The note need not
-    /// outlive the power: what it is about is not on the disk either then.
+    /// Notes, before the work tree is brought along, where the branch is to go. The note is on the
+    /// disk before the first file: what is half brought along is never taken for a person's work.
     pub fn follows(&self, branch: &str, from: Option<CommitId>, to: CommitId) -> Result<(), Error> {
         let failed = |it: io::Error| Error::io("note what is followed", it);
         self.steps.pass(Step::WriteFile).map_err(failed)?;
@@ -243,8 +243,11 @@ impl Repo {
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir).map_err(failed)?;
         }
-        let mut file = File::create(path).map_err(failed)?;
-        file.write_all(format!("{from} {to} {branch}\n").as_bytes()).map_err(failed)
+        let mut file = File::create(&path).map_err(failed)?;
+        file.write_all(format!("{from} {to} {branch}\n").as_bytes()).map_err(failed)?;
+        self.steps.pass(Step::Sync).map_err(failed)?;
+        file.sync_all().map_err(failed)?;
+        File::open(path.parent().unwrap_or(&path)).and_then(|it| it.sync_all()).map_err(failed)
     }
 
     /// What an earlier run was about to follow, if it can still be followed.

@@ -1,6 +1,7 @@
 //! What others pushed, brought into the work tree: files, links and the places of submodules, at any
 //! path that git takes.
 
+use super::temp::Unnamed;
 use super::{Error, WorkTree, beneath};
 use crate::model::path::RepoPath;
 use crate::step::Step;
@@ -62,69 +63,94 @@ impl WorkTree {
         }
     }
 
-    /// Writes and removes what git brought: any path git takes, beneath the top.
+    /// Writes and removes what git brought: any path git takes, beneath the top. What goes makes way
+    /// for what comes: a file may become a directory, or the other way round.
     ///
     /// Paths through `.git`, in any spelling that a file system may take for it, are refused.
-    /// Directories that are empty then go as well, but for those of `keep`.
+    /// Directories that are empty then go as well, but for those of `keep`. Files are on the disk
+    /// before they get their names: after a power cut each is as it was or as it will be.
     pub fn write_foreign(
         &self,
         files: &[(BString, Option<Foreign>)],
         keep: &[RepoPath],
     ) -> Result<(), Error> {
-        for (path, content) in files {
-            let failed = |it: io::Error| Error::file("write", path, it);
+        let failed = |path: &BString, it: io::Error| Error::file("write", path, it);
+        for (path, _) in files {
             if path.split(|it| *it == b'/').any(is_hostile) {
-                return Err(failed(io::Error::other("no file may have this name")));
+                return Err(failed(path, io::Error::other("no file may have this name")));
             }
-            let at = path.iter().rposition(|it| *it == b'/');
-            let (dir, name) = match at {
-                Some(at) => (&path[..at], &path[at + 1..]),
-                None => (&path[..0], &path[..]),
+        }
+        for (path, _) in files.iter().filter(|it| it.1.is_none()) {
+            let (dir, name) = parted(path);
+            self.remove_foreign(dir, name, keep).map_err(|it| failed(path, it))?;
+        }
+        let mut written = Vec::new();
+        for (path, content) in files {
+            if let Some(Foreign::File { bytes, executable }) = content {
+                let unnamed = self.write_file(parted(path).0, bytes, *executable);
+                written.push((path, unnamed.map_err(|it| failed(path, it))?));
+            }
+        }
+        let dirs = || files.iter().map(|it| parted(&it.0).0);
+        if !written.is_empty() {
+            self.sync_file_systems(dirs())?;
+        }
+        for (path, it) in written {
+            let (dir, name) = parted(path);
+            let named = self.make_foreign_dirs(dir).and_then(|dir| it.take_name(&dir, name));
+            named.map_err(|it| failed(path, it))?;
+        }
+        for (path, content) in files {
+            let (dir, name) = parted(path);
+            let put = match content {
+                Some(Foreign::Link { target }) => self.put_link(dir, name, target),
+                Some(Foreign::Directory) => self.put_directory(dir, name),
+                Some(Foreign::File { .. }) | None => Ok(()),
             };
-            match content {
-                Some(content) => self.put_foreign(dir, name, content).map_err(failed)?,
-                None => self.remove_foreign(dir, name, keep).map_err(failed)?,
-            }
+            put.map_err(|it| failed(path, it))?;
         }
-        if files.is_empty() {
-            return Ok(());
+        match files.is_empty() {
+            true => Ok(()),
+            false => self.sync_file_systems(dirs()),
         }
-        let failed = |it: io::Error| Error::file("sync", b"the work tree", it);
-        self.steps.pass(Step::Sync).map_err(failed)?;
-        rustix::fs::syncfs(&self.top).map_err(|it| failed(it.into()))
     }
 
-    fn put_foreign(&self, dir: &[u8], name: &[u8], content: &Foreign) -> io::Result<()> {
+    fn write_file<'a>(
+        &'a self,
+        dir: &'a [u8],
+        bytes: &[u8],
+        executable: bool,
+    ) -> io::Result<Unnamed<'a>> {
         let fd = self.make_foreign_dirs(dir)?;
-        match content {
-            Foreign::File { bytes, executable } => {
-                let mut temp = self.temp_in(&fd)?;
-                temp.file().write_all(bytes)?;
-                let mode = temp.file().metadata()?.permissions().mode() & 0o777;
-                // As git has it: whoever may read it may run it.
-                let run = if *executable { (mode & 0o444) >> 2 } else { 0 };
-                temp.file().set_permissions(PermissionsExt::from_mode(mode | run))?;
-                self.persist(temp, name)
-            }
-            Foreign::Link { target } => {
-                self.steps.pass(Step::WriteFile)?;
-                // A link appears whole under a name of its own, and then takes its place.
-                let target = OsStr::from_bytes(target);
-                let temp = tempfile::Builder::new()
-                    .prefix(super::TEMP_PREFIX)
-                    .suffix(".tmp")
-                    .make_in(through(&fd), |at| std::os::unix::fs::symlink(target, at))?;
-                self.steps.pass(Step::Rename)?;
-                let place = through(&fd).join(OsStr::from_bytes(name));
-                temp.persist(place).map(drop).map_err(|it| it.error)
-            }
-            Foreign::Directory => {
-                self.steps.pass(Step::MakeDir)?;
-                match rustix::fs::mkdirat(&fd, name, Mode::from_raw_mode(0o777)) {
-                    Ok(()) | Err(Errno::EXIST) => Ok(()),
-                    Err(it) => Err(it.into()),
-                }
-            }
+        let mut temp = self.temp_in(&fd)?;
+        temp.file().write_all(bytes)?;
+        let mode = temp.file().metadata()?.permissions().mode() & 0o777;
+        // As git has it: whoever may read it may run it.
+        let run = if executable { (mode & 0o444) >> 2 } else { 0 };
+        temp.file().set_permissions(PermissionsExt::from_mode(mode | run))?;
+        Ok(self.unnamed(temp, dir))
+    }
+
+    fn put_link(&self, dir: &[u8], name: &[u8], target: &[u8]) -> io::Result<()> {
+        let fd = self.make_foreign_dirs(dir)?;
+        self.steps.pass(Step::WriteFile)?;
+        // A link appears whole under a name of its own, and then takes its place.
+        let target = OsStr::from_bytes(target);
+        let temp = tempfile::Builder::new()
+            .prefix(super::TEMP_PREFIX)
+            .suffix(".tmp")
+            .make_in(through(&fd), |at| std::os::unix::fs::symlink(target, at))?;
+        self.steps.pass(Step::Rename)?;
+        let place = through(&fd).join(OsStr::from_bytes(name));
+        temp.persist(place).map(drop).map_err(|it| it.error)
+    }
+
+    fn put_directory(&self, dir: &[u8], name: &[u8]) -> io::Result<()> {
+        let fd = self.make_foreign_dirs(dir)?;
+        self.steps.pass(Step::MakeDir)?;
+        match rustix::fs::mkdirat(&fd, name, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(it) => Err(it.into()),
         }
     }
 
@@ -176,6 +202,14 @@ impl WorkTree {
             fd = beneath(&fd, component, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
         }
         Ok(fd)
+    }
+}
+
+/// A path's directory and the name in it.
+fn parted(path: &BString) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|it| *it == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (&path[..0], &path[..]),
     }
 }
 

@@ -30,6 +30,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 /// Begins the names of files that are ours alone and half done; removed at start.
 pub(crate) const TEMP_PREFIX: &str = ".git-intake-";
@@ -93,6 +94,8 @@ pub struct WorkTree {
     /// What else no path may cross.
     resolve: ResolveFlags,
     fresh: twin::Fresh,
+    /// A sync of all has failed: what is in a drop counts as written only when we have written it.
+    distrusts: AtomicBool,
 }
 
 impl WorkTree {
@@ -104,7 +107,8 @@ impl WorkTree {
         lease::ignore_breaks();
         let (own, resolve) = (OwnMoves::default(), ResolveFlags::empty());
         let fresh = twin::Fresh::of_this_process();
-        Ok(WorkTree { top, path: path.to_owned(), steps, own, resolve, fresh })
+        let distrusts = AtomicBool::new(false);
+        Ok(WorkTree { top, path: path.to_owned(), steps, own, resolve, fresh, distrusts })
     }
 
     /// Leaves alone what is mounted below the top.

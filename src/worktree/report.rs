@@ -5,6 +5,7 @@ use crate::model::path::RepoPath;
 use crate::step::Step;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 
@@ -61,47 +62,67 @@ impl WorkTree {
     /// Removes temporary files that a crash left below `dir`; only ours, by their names.
     pub fn sweep_temporaries(&self, dir: &RepoPath) -> Result<u32, Error> {
         let mut swept = 0;
-        self.visit_hidden(dir, &mut |fd, name| {
-            if name.ends_with(b".tmp") {
-                self.steps.pass(Step::Remove).map_err(|_| Errno::NOSPC)?;
-                // Gone already, or of a name like ours without being ours: it keeps us from nothing.
-                swept += u32::from(rustix::fs::unlinkat(fd, name, AtFlags::empty()).is_ok());
-            }
-            Ok(())
-        })?;
+        self.visit_hidden(dir, &mut |fd, name| self.sweep_one(fd, name, &mut swept))?;
         Ok(swept)
+    }
+
+    /// Removes those that a crash left beside these files, wherever in the tree they lie.
+    pub fn sweep_beside<'a>(&self, files: impl Iterator<Item = &'a [u8]>) -> Result<u32, Error> {
+        let dir = |file: &'a [u8]| &file[..file.iter().rposition(|it| *it == b'/').unwrap_or(0)];
+        let dirs: BTreeSet<&[u8]> = files.map(dir).collect();
+        let mut swept = 0;
+        for dir in dirs {
+            self.visit_hidden_in(dir, &mut |fd, name| self.sweep_one(fd, name, &mut swept))?;
+        }
+        Ok(swept)
+    }
+
+    fn sweep_one(&self, dir: &OwnedFd, name: &[u8], swept: &mut u32) -> Result<(), Errno> {
+        if name.ends_with(b".tmp") {
+            self.steps.pass(Step::Remove).map_err(|_| Errno::NOSPC)?;
+            // Gone already, or of a name like ours without being ours: it keeps us from nothing.
+            *swept += u32::from(rustix::fs::unlinkat(dir, name, AtFlags::empty()).is_ok());
+        }
+        Ok(())
     }
 
     /// Calls `visit` with every entry below `dir` whose name has our prefix.
     pub(super) fn visit_hidden(&self, dir: &RepoPath, visit: &mut Visit<'_>) -> Result<(), Error> {
         let mut todo = vec![(dir.as_str().as_bytes().to_vec(), 0)];
         while let Some((path, depth)) = todo.pop() {
-            let failed = |it: Errno| Error::file("sweep", &path, it);
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-            let fd = match self.beneath(&path, flags, Mode::empty()) {
-                Ok(fd) => fd,
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => continue,
-                Err(it) => return Err(failed(it)),
-            };
-            let mut ours = Vec::new();
-            for entry in Dir::read_from(&fd).map_err(failed)? {
-                let entry = entry.map_err(failed)?;
-                let name = entry.file_name().to_bytes();
-                if name.starts_with(TEMP_PREFIX.as_bytes()) {
-                    ours.push(name.to_vec());
-                // Some file systems do not say; opening it will.
-                } else if matches!(entry.file_type(), FileType::Directory | FileType::Unknown)
-                    && !name.starts_with(b".")
-                    && depth < DEPTH_MAX
-                {
-                    todo.push((join(&path, name), depth + 1));
-                }
-            }
-            for name in ours {
-                visit(&fd, &name).map_err(failed)?;
+            let below = self.visit_hidden_in(&path, visit)?;
+            if depth < DEPTH_MAX {
+                todo.extend(below.iter().map(|name| (join(&path, name), depth + 1)));
             }
         }
         Ok(())
+    }
+
+    /// The same in `dir` alone; gives the names of the directories in it.
+    fn visit_hidden_in(&self, dir: &[u8], visit: &mut Visit<'_>) -> Result<Vec<Vec<u8>>, Error> {
+        let failed = |it: Errno| Error::file("sweep", dir, it);
+        let fd = match self.beneath(dir, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => return Ok(vec![]),
+            Err(it) => return Err(failed(it)),
+        };
+        let (mut ours, mut below) = (Vec::new(), Vec::new());
+        for entry in Dir::read_from(&fd).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_bytes();
+            if name.starts_with(TEMP_PREFIX.as_bytes()) {
+                ours.push(name.to_vec());
+            // Some file systems do not say; opening it will.
+            } else if matches!(entry.file_type(), FileType::Directory | FileType::Unknown)
+                && !name.starts_with(b".")
+            {
+                below.push(name.to_vec());
+            }
+        }
+        for name in ours {
+            visit(&fd, &name).map_err(failed)?;
+        }
+        Ok(below)
     }
 }
 

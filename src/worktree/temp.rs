@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How many names are tried: an earlier process may have had our number and left some.
 const NAMES_MAX: u32 = 10_000;
@@ -41,7 +41,44 @@ impl Drop for Temp<'_> {
     }
 }
 
+/// A file that is written and waits for its name, closed meanwhile; it goes away unless it gets one.
+pub(super) struct Unnamed<'a> {
+    tree: &'a WorkTree,
+    /// Where it lies, relative to the top.
+    dir: &'a [u8],
+    name: Vec<u8>,
+    named: AtomicBool,
+}
+
+impl Unnamed<'_> {
+    /// Gives it its name in its directory, which is open as `dir`, replacing what had it.
+    pub(super) fn take_name(&self, dir: &OwnedFd, name: &[u8]) -> io::Result<()> {
+        self.tree.steps.pass(Step::Rename)?;
+        rustix::fs::renameat(dir, &self.name[..], dir, name)?;
+        self.named.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Drop for Unnamed<'_> {
+    fn drop(&mut self) {
+        if self.named.load(Ordering::Relaxed) {
+            return;
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        if let Ok(dir) = self.tree.beneath(self.dir, flags, Mode::empty()) {
+            // What cannot be removed is swept at the next start.
+            let _ = rustix::fs::unlinkat(&dir, &self.name[..], AtFlags::empty());
+        }
+    }
+}
+
 impl WorkTree {
+    /// Closes a temporary file in `dir`, which gets its name later.
+    pub(super) fn unnamed<'a>(&'a self, temp: Temp<'_>, dir: &'a [u8]) -> Unnamed<'a> {
+        Unnamed { tree: self, dir, name: temp.keep(), named: AtomicBool::new(false) }
+    }
+
     /// Makes a temporary file in `dir`.
     pub(super) fn temp_in<'a>(&self, dir: &'a OwnedFd) -> io::Result<Temp<'a>> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);

@@ -1,15 +1,17 @@
 //! Writing and removing files of ours: whole or not at all, and on the disk before it counts.
 
+use super::temp::Unnamed;
 use super::twin::{self, Twin};
 use super::{Error, WorkTree};
 use crate::model::path::RepoPath;
 use crate::step::Step;
-use rustix::fs::{AtFlags, Mode};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Up to so many files are synced one by one; more are synced together with all that the file
 /// system holds, which costs less than a call for each.
@@ -17,18 +19,31 @@ const SYNC_EACH_MAX: usize = 16;
 /// So many files of one directory are one piece of work.
 const PART_FILES: usize = 32;
 
+/// A file of ours and what it holds.
+type Content = (RepoPath, Arc<[u8]>);
+/// Files of one directory, by their numbers.
+type Part<'a> = (&'a RepoPath, &'a [usize]);
+
+/// What becomes a file when it gets its name.
+enum Placing<'a> {
+    /// A copy.
+    Written(Unnamed<'a>),
+    /// The drop itself.
+    Drop(Twin),
+}
+
 impl WorkTree {
     /// Writes files, each whole or not at all; when this returns they are on the disk.
     ///
     /// Missing directories are made. On an error some files may be in place: the caller undoes.
-    pub fn write_all(&self, files: &[(RepoPath, Arc<[u8]>)]) -> Result<(), Error> {
+    pub fn write_all(&self, files: &[Content]) -> Result<(), Error> {
         self.place_all(files, &|_| None)
     }
 
     /// The same; `twin` names the drop that holds what a file gets where nothing is yet.
     pub fn place_all(
         &self,
-        files: &[(RepoPath, Arc<[u8]>)],
+        files: &[Content],
         twin: &(dyn Fn(usize) -> Option<Twin> + Sync),
     ) -> Result<(), Error> {
         let each = files.len() <= SYNC_EACH_MAX;
@@ -40,46 +55,92 @@ impl WorkTree {
         for dir in by_dir.keys() {
             self.make_dirs(dir, &mut dirs)?;
         }
-        let parts: Vec<(&RepoPath, &[usize])> = by_dir
+        let parts: Vec<Part<'_>> = by_dir
             .iter()
             .flat_map(|(dir, all)| all.chunks(PART_FILES).map(move |part| (dir, part)))
             .collect();
-        crate::cores::on_all(&parts, |(dir, part)| {
-            let failed = |it: Errno| Error::file("write into", dir.as_str().as_bytes(), it);
-            let fd = self.directory(dir).map_err(failed)?;
-            let shared = !each && twin::gives_nothing(&fd);
-            for n in part.iter().copied() {
-                let (path, bytes) = &files[n];
-                let twin = shared.then(|| twin(n)).flatten();
-                let placed = self.place(&fd, path.file_name().as_bytes(), bytes, twin, each);
-                placed.map_err(|it| Error::file("write", path.as_str().as_bytes(), it))?;
-            }
-            Ok::<_, Error>(())
-        })?;
+        match each {
+            true => self.place_each(files, &parts)?,
+            false => self.place_together(files, &parts, twin)?,
+        }
         dirs.extend(by_dir.into_keys());
         self.sync_dirs(&dirs, each)
     }
 
-    fn place(
+    /// A few files, each on the disk before it gets its name.
+    fn place_each(&self, files: &[Content], parts: &[Part<'_>]) -> Result<(), Error> {
+        for (dir, part) in parts {
+            let fd = self.open_to_write(dir)?;
+            for n in *part {
+                self.place(&fd, &files[*n])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Many files: all are written, then forced to the disk together, and then get their names. A
+    /// name that reached the disk before its content would be an empty file after a power cut.
+    fn place_together(
         &self,
-        dir: &OwnedFd,
-        name: &[u8],
-        bytes: &[u8],
-        twin: Option<Twin>,
-        sync: bool,
-    ) -> io::Result<()> {
-        if let Some(twin) = twin
-            && self.link_twin(&twin, dir, name)?
-        {
-            return Ok(());
+        files: &[Content],
+        parts: &[Part<'_>],
+        twin: &(dyn Fn(usize) -> Option<Twin> + Sync),
+    ) -> Result<(), Error> {
+        let written = crate::cores::on_all(parts, |part| self.write_part(files, part, twin))?;
+        self.sync_file_systems(parts.iter().map(|it| it.0.as_str().as_bytes()))?;
+        let parts: Vec<_> = parts.iter().zip(written).collect();
+        crate::cores::on_all(&parts, |((dir, part), placings)| {
+            let fd = self.open_to_write(dir)?;
+            for (n, placing) in part.iter().zip(placings) {
+                self.name(&fd, &files[*n], placing)?;
+            }
+            Ok(())
+        })
+        .map(drop)
+    }
+
+    fn write_part<'a>(
+        &'a self,
+        files: &[Content],
+        (dir, part): &Part<'a>,
+        twin: &(dyn Fn(usize) -> Option<Twin> + Sync),
+    ) -> Result<Vec<Placing<'a>>, Error> {
+        let fd = self.open_to_write(dir)?;
+        let shared = !self.distrusts.load(Ordering::Relaxed) && twin::gives_nothing(&fd);
+        let write = |(path, bytes): &Content| {
+            let failed = |it: io::Error| Error::file("write", path.as_str().as_bytes(), it);
+            let mut temp = self.temp_in(&fd).map_err(failed)?;
+            temp.file().write_all(bytes).map_err(failed)?;
+            Ok(Placing::Written(self.unnamed(temp, dir.as_str().as_bytes())))
+        };
+        let placing = |n: &usize| match shared.then(|| twin(*n)).flatten() {
+            Some(twin) => Ok(Placing::Drop(twin)),
+            None => write(&files[*n]),
+        };
+        part.iter().map(placing).collect()
+    }
+
+    fn name(&self, dir: &OwnedFd, file: &Content, placing: &Placing<'_>) -> Result<(), Error> {
+        let failed = |it: io::Error| Error::file("write", file.0.as_str().as_bytes(), it);
+        let name = file.0.file_name().as_bytes();
+        match placing {
+            Placing::Written(it) => it.take_name(dir, name).map_err(failed),
+            Placing::Drop(twin) if self.link_twin(twin, dir, name).map_err(failed)? => Ok(()),
+            Placing::Drop(_) => self.place(dir, file),
         }
-        let mut temp = self.temp_in(dir)?;
-        temp.file().write_all(bytes)?;
-        if sync {
-            self.steps.pass(Step::Sync)?;
-            temp.file().sync_all()?;
-        }
-        self.persist(temp, name)
+    }
+
+    fn place(&self, dir: &OwnedFd, (path, bytes): &Content) -> Result<(), Error> {
+        let failed = |it: io::Error| Error::file("write", path.as_str().as_bytes(), it);
+        let mut temp = self.temp_in(dir).map_err(failed)?;
+        temp.file().write_all(bytes).map_err(failed)?;
+        self.steps.pass(Step::Sync).map_err(failed)?;
+        temp.file().sync_all().map_err(failed)?;
+        self.persist(temp, path.file_name().as_bytes()).map_err(failed)
+    }
+
+    fn open_to_write(&self, dir: &RepoPath) -> Result<OwnedFd, Error> {
+        self.directory(dir).map_err(|it| Error::file("write into", dir.as_str().as_bytes(), it))
     }
 
     /// Removes a file of ours, and the directories above it that are empty then, up to `root`.
@@ -125,10 +186,8 @@ impl WorkTree {
         if dirs.is_empty() {
             return Ok(());
         }
-        let failed = |it: io::Error| Error::file("sync", b"the work tree", it);
         if !each {
-            self.steps.pass(Step::Sync).map_err(failed)?;
-            return rustix::fs::syncfs(&self.top).map_err(|it| failed(it.into()));
+            return self.sync_file_systems(dirs.iter().map(|it| it.as_str().as_bytes()));
         }
         for dir in dirs {
             let failed = |it: io::Error| Error::file("sync", dir.as_str().as_bytes(), it);
@@ -138,6 +197,37 @@ impl WorkTree {
                 // Removed since: its parent is on the list or above what matters.
                 Err(Errno::NOENT | Errno::NOTDIR) => (),
                 Err(it) => return Err(failed(it.into())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Forces all to the disk that the file systems hold on which these directories lie.
+    pub(super) fn sync_file_systems<'a>(
+        &self,
+        dirs: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<(), Error> {
+        let failed = |it: io::Error| Error::file("sync", b"the work tree", it);
+        let mut done = BTreeSet::new();
+        let mut last = None;
+        // The top as well: a directory that is gone was removed from one above it.
+        for dir in std::iter::once(&b""[..]).chain(dirs) {
+            if last == Some(dir) {
+                continue;
+            }
+            last = Some(dir);
+            let fd = match self.beneath(dir, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) {
+                Ok(fd) => fd,
+                Err(Errno::NOENT | Errno::NOTDIR) => continue,
+                Err(it) => return Err(failed(it.into())),
+            };
+            let device = rustix::fs::fstat(&fd).map_err(|it| failed(it.into()))?.st_dev;
+            if done.insert(device) {
+                let synced = self.steps.pass(Step::Sync);
+                let synced = synced.and_then(|()| Ok(rustix::fs::syncfs(&fd)?));
+                // What a drop holds may not be on the disk, whatever a later sync says.
+                self.distrusts.fetch_or(synced.is_err(), Ordering::Relaxed);
+                synced.map_err(failed)?;
             }
         }
         Ok(())
