@@ -4,6 +4,7 @@
 //! also objects that stand there empty or undecodable, because somebody wrote them without a sync:
 //! git takes such a file for the object, so that writing the same content again would leave it
 //! broken. They are put aside, and what the work tree still holds of them is written again.
+//! Git does not sync its index either.
 
 use super::{Error, Repo, locks};
 use crate::step::Step;
@@ -57,13 +58,17 @@ impl Repo {
             }
         }
         let marker = own.join(RUNNING);
-        if let Some(since) = modified(&marker).map_err(failed)? {
+        if marker.exists() {
             // Not stopped in an orderly way.
-            let since = since.checked_sub(OLDER_MAX).unwrap_or(SystemTime::UNIX_EPOCH);
+            let since = self.run_began(None).map_err(failed)?;
             let loose = self.broken_loose(since).map_err(failed)?;
             let packs = self.broken_packs(since).map_err(failed)?;
             cleared.broken = loose.iter().map(ToString::to_string).chain(packs).collect();
             cleared.mended = self.mend(&loose)?;
+        }
+        if self.broken_index()? {
+            cleared.broken.push("index".to_owned());
+            cleared.mended += 1;
         }
         self.steps.pass(Step::WriteFile).map_err(failed)?;
         std::fs::create_dir_all(own.join("intake")).map_err(failed)?;
@@ -120,14 +125,26 @@ impl Repo {
         Ok(swept)
     }
 
-    /// Loose objects since a time that are not what their names say; they lie aside afterwards.
-    fn broken_loose(&self, since: SystemTime) -> io::Result<Vec<ObjectId>> {
+    /// When an unfinished run began, or when something else of it was noted, less what clocks differ
+    /// by and what people wrote before.
+    pub(super) fn run_began(&self, noted: Option<SystemTime>) -> io::Result<SystemTime> {
+        let marked = modified(&self.git_dir().join(RUNNING))?;
+        let began = [marked, noted].into_iter().flatten().min();
+        Ok(began.and_then(|it| it.checked_sub(OLDER_MAX)).unwrap_or(SystemTime::UNIX_EPOCH))
+    }
+
+    pub(super) fn loose(&self) -> gix::odb::loose::Store {
         let top = self.gix.objects.store_ref().path().to_owned();
-        let hash = self.gix.object_hash();
-        let store = gix::odb::loose::Store::at(&top, hash);
-        let mut broken = Vec::new();
-        let mut looked_at = 0;
-        for dir in entries(&top)? {
+        gix::odb::loose::Store::at(top, self.gix.object_hash())
+    }
+
+    /// Loose objects since a time, where they lie, and how long the files are.
+    pub(super) fn loose_since(
+        &self,
+        since: SystemTime,
+    ) -> io::Result<Vec<(ObjectId, PathBuf, u64)>> {
+        let mut found = Vec::new();
+        for dir in entries(self.gix.objects.store_ref().path())? {
             let dir = dir?;
             let first = dir.file_name().to_string_lossy().into_owned();
             if first.len() != 2 || !dir.file_type()?.is_dir() {
@@ -137,15 +154,38 @@ impl Repo {
                 let entry = entry?;
                 let name = format!("{first}{}", entry.file_name().to_string_lossy());
                 let Ok(id) = ObjectId::from_hex(name.as_bytes()) else { continue };
-                let Ok(found) = entry.metadata() else { continue };
-                if found.modified().is_ok_and(|at| at < since) || looked_at >= LOOSE_MAX {
+                let Ok(meta) = entry.metadata() else { continue };
+                if meta.modified().is_ok_and(|at| at < since) || found.len() >= LOOSE_MAX {
                     continue;
                 }
-                looked_at += 1;
-                if found.len() == 0 || !is_whole(&store, id) {
-                    self.put_aside(&entry.path(), &name)?;
-                    broken.push(id);
-                }
+                found.push((id, entry.path(), meta.len()));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The names of packs since a time.
+    pub(super) fn packs_since(&self, since: SystemTime) -> io::Result<Vec<String>> {
+        let mut found = Vec::new();
+        for entry in entries(&self.pack_dir())? {
+            let path = entry?.path();
+            let fresh = modified(&path)?.is_some_and(|at| at >= since);
+            if fresh && path.extension().is_some_and(|it| it == "idx") {
+                let name = path.file_stem().unwrap_or_default();
+                found.push(name.to_string_lossy().into_owned());
+            }
+        }
+        Ok(found)
+    }
+
+    /// Loose objects since a time that are not what their names say; they lie aside afterwards.
+    fn broken_loose(&self, since: SystemTime) -> io::Result<Vec<ObjectId>> {
+        let store = self.loose();
+        let mut broken = Vec::new();
+        for (id, path, len) in self.loose_since(since)? {
+            if len == 0 || !is_whole(&store, id) {
+                self.put_aside(&path, &id.to_string())?;
+                broken.push(id);
             }
         }
         Ok(broken)
@@ -155,12 +195,8 @@ impl Repo {
     fn broken_packs(&self, since: SystemTime) -> io::Result<Vec<String>> {
         let hash = self.gix.object_hash();
         let mut broken = Vec::new();
-        for entry in entries(&self.pack_dir())? {
-            let path = entry?.path();
-            let fresh = modified(&path)?.is_some_and(|at| at >= since);
-            if !fresh || path.extension().is_none_or(|it| it != "idx") {
-                continue;
-            }
+        for name in self.packs_since(since)? {
+            let path = self.pack_dir().join(format!("{name}.idx"));
             let stop = AtomicBool::new(false);
             let mut quiet = gix::progress::Discard;
             let index = gix_pack::index::File::at(&path, hash)
@@ -170,13 +206,31 @@ impl Repo {
             if index.is_ok() && data.is_ok() {
                 continue;
             }
-            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             // The index first: a pack without one is not looked at.
             self.put_aside(&path, &format!("{name}.idx"))?;
             self.put_aside(&path.with_extension("pack"), &format!("{name}.pack"))?;
             broken.push(name);
         }
         Ok(broken)
+    }
+
+    /// Git does not sync the index: one that was cut short lies aside afterwards, and another follows
+    /// HEAD from nothing. What was staged in it and never committed is in the work tree. It may be so
+    /// after an orderly end of ours, too.
+    fn broken_index(&self) -> Result<bool, Error> {
+        let path = self.gix.index_path();
+        match std::fs::read(&path) {
+            Ok(it) if !is_torn(&it, self.gix.object_hash()) => return Ok(false),
+            Ok(_) => (),
+            Err(it) if it.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(it) => return Err(Error::io("read the index", it)),
+        }
+        let failed = |it: io::Error| Error::io("put a broken index aside", it);
+        self.put_aside(&path, "index").map_err(failed)?;
+        if let Ok(Some(head)) = self.head().map(|it| it.commit) {
+            self.owe_whole_index(head).map_err(failed)?;
+        }
+        Ok(true)
     }
 
     fn put_aside(&self, path: &Path, name: &str) -> io::Result<()> {
@@ -224,6 +278,20 @@ impl Drop for Repo {
     }
 }
 
+/// Says whether an index is no index at all, or not what the hash at its end says (`gitformat-index(5)`;
+/// git may be told to leave that hash out).
+fn is_torn(index: &[u8], kind: gix::hash::Kind) -> bool {
+    let Some(at) = index.len().checked_sub(kind.len_in_bytes()).filter(|it| *it >= 12) else {
+        return true;
+    };
+    let (content, end) = index.split_at(at);
+    let mut hasher = gix::hash::hasher(kind);
+    hasher.update(content);
+    let whole =
+        end.iter().all(|it| *it == 0) || hasher.try_finalize().is_ok_and(|it| it.as_slice() == end);
+    !content.starts_with(b"DIRC") || !whole
+}
+
 fn is_whole(store: &gix::odb::loose::Store, id: ObjectId) -> bool {
     let mut buffer = Vec::new();
     let Ok(Some(found)) = store.try_find(&id, &mut buffer) else { return false };
@@ -248,7 +316,7 @@ fn entries(dir: &Path) -> io::Result<impl Iterator<Item = io::Result<std::fs::Di
     }
 }
 
-fn modified(path: &Path) -> io::Result<Option<SystemTime>> {
+pub(super) fn modified(path: &Path) -> io::Result<Option<SystemTime>> {
     match std::fs::symlink_metadata(path) {
         Ok(it) => it.modified().map(Some),
         Err(it) if it.kind() == io::ErrorKind::NotFound => Ok(None),

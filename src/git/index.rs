@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// How it went.
@@ -33,19 +34,52 @@ impl Repo {
     }
 
     /// Notes, before a branch moves, that the index has to follow. What was owed before stays owed.
+    ///
+    /// The note is on the disk before the branch: an index that nobody knows to be behind looks as if
+    /// a person had staged the opposite.
     pub(super) fn owe_index(&self, from: Option<CommitId>, to: CommitId) -> Result<(), Error> {
         let failed = |it: io::Error| Error::io("note what the index has to follow", it);
         let from = match self.owed().map_err(failed)? {
             Some((older, _)) => older,
             None => from,
         };
-        let from = from.map_or_else(|| "none".to_owned(), |it| it.to_string());
+        let path = self.git_dir().join(OWED);
+        let new = !path.exists();
+        let file = self.note_owed(from, Some(to)).map_err(failed)?;
+        self.steps.pass(Step::Sync).map_err(failed)?;
+        file.sync_data().map_err(failed)?;
+        match path.parent() {
+            Some(dir) if new => File::open(dir).and_then(|it| it.sync_all()).map_err(failed),
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes that the index has to follow from nothing.
+    pub(super) fn owe_whole_index(&self, to: CommitId) -> io::Result<()> {
+        self.note_owed(None, Some(to))?.sync_data()
+    }
+
+    /// Notes that nothing is owed. Not synced: to pay twice does nothing.
+    fn owe_nothing(&self) -> io::Result<()> {
+        match self.git_dir().join(OWED).exists() {
+            true => self.note_owed(None, None).map(drop),
+            false => Ok(()),
+        }
+    }
+
+    /// Writes the note in its place; it is always as long, so that a sync of its data is enough.
+    fn note_owed(&self, from: Option<CommitId>, to: Option<CommitId>) -> io::Result<File> {
         let path = self.git_dir().join(OWED);
         if let Some(dir) = path.parent() {
-            std::fs::create_dir_all(dir).map_err(failed)?;
+            std::fs::create_dir_all(dir)?;
         }
-        let mut file = File::create(path).map_err(failed)?;
-        file.write_all(format!("{from} {to}\n").as_bytes()).map_err(failed)
+        let none = ObjectId::null(self.gix.object_hash());
+        let id = |it: Option<CommitId>| it.map_or(none, |it| it.0);
+        let text = format!("{} {}\n", id(from), id(to));
+        let file = File::options().create(true).truncate(false).write(true).open(path)?;
+        file.write_all_at(text.as_bytes(), 0)?;
+        file.set_len(text.len() as u64)?;
+        Ok(file)
     }
 
     /// The move that the index has to follow. A note that a crash cut short says nothing.
@@ -56,8 +90,8 @@ impl Repo {
             Err(it) => return Err(it),
         };
         let Some((from, to)) = text.trim_end().split_once(' ') else { return Ok(None) };
-        let id = |text: &str| ObjectId::from_hex(text.as_bytes()).ok().map(CommitId);
-        Ok(id(to).map(|to| (id(from), to)))
+        let id = |text: &str| ObjectId::from_hex(text.as_bytes()).ok().filter(|it| !it.is_null());
+        Ok(id(to).map(|to| (id(from).map(CommitId), CommitId(to))))
     }
 
     /// Lets the index follow what an earlier run, or a lock of somebody else's, left undone.
@@ -72,7 +106,7 @@ impl Repo {
         };
         if !here {
             // The branch never moved, or somebody has moved it elsewhere, index and all.
-            super::heal::remove(&self.git_dir().join(OWED)).map_err(failed)?;
+            self.owe_nothing().map_err(failed)?;
             return Ok(IndexOutcome::Refreshed);
         }
         self.refresh_index(&[], from, to)
@@ -160,8 +194,11 @@ impl Repo {
             lock.file().sync_data().map_err(failed)?;
             self.steps.pass(Step::Rename).map_err(failed)?;
             lock.commit().map_err(failed)?;
+            // The note must not reach the disk before the index has its name there.
+            self.steps.pass(Step::Sync).map_err(failed)?;
+            File::open(self.git_dir()).and_then(|it| it.sync_all()).map_err(failed)?;
         }
-        super::heal::remove(&self.git_dir().join(OWED)).map_err(failed)?;
+        self.owe_nothing().map_err(failed)?;
         Ok(IndexOutcome::Refreshed)
     }
 

@@ -8,6 +8,7 @@ mod commit;
 mod tree;
 mod edited;
 mod refs;
+mod doubt;
 mod locks;
 mod index;
 mod keep;
@@ -153,6 +154,8 @@ pub struct Repo {
     doubts: RefCell<BTreeSet<String>>,
     /// Packs, by their names, that were renamed into place and whose sync did not follow.
     doubted_packs: RefCell<BTreeSet<String>>,
+    /// A sync of all failed, and what it was for is in doubt.
+    unsynced: Cell<bool>,
     /// This value has marked the run, and unmarks it at its end.
     running: Cell<bool>,
     /// How HTTP is spoken, in both directions, and the settings that it was made for.
@@ -187,6 +190,7 @@ impl Repo {
             durable: Cell::new(None),
             doubts: RefCell::default(),
             doubted_packs: RefCell::default(),
+            unsynced: Cell::new(false),
             running: Cell::new(false),
             client: RefCell::default(),
         })

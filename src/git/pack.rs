@@ -139,36 +139,6 @@ impl Repo {
         Ok(name)
     }
 
-    /// Writes packs again whose names may not have reached the disk. To sync the directory once more
-    /// and believe it would not do: the kernel may have dropped what it could not write.
-    pub(super) fn write_doubted_packs(&self) -> io::Result<()> {
-        let dir = self.gix.objects.store_ref().path().join("pack");
-        let doubted: Vec<String> = self.doubted_packs.borrow().iter().cloned().collect();
-        for name in doubted {
-            for extension in ["pack", "idx"] {
-                let place = dir.join(format!("{name}.{extension}"));
-                let mut old = match File::open(&place) {
-                    Ok(it) => it,
-                    // git has repacked meanwhile.
-                    Err(it) if it.kind() == io::ErrorKind::NotFound => continue,
-                    Err(it) => return Err(it),
-                };
-                let prefix = format!("tmp_{extension}{}", self.temp_mark());
-                let mut temp = tempfile::Builder::new().prefix(&prefix).tempfile_in(&dir)?;
-                io::copy(&mut old, &mut temp)?;
-                temp.as_file().set_permissions(Permissions::from_mode(0o444))?;
-                self.steps.pass(Step::Sync)?;
-                temp.as_file().sync_all()?;
-                self.steps.pass(Step::Rename)?;
-                temp.persist(place)?;
-            }
-            self.steps.pass(Step::Sync)?;
-            File::open(&dir)?.sync_all()?;
-            self.doubted_packs.borrow_mut().remove(&name);
-        }
-        Ok(())
-    }
-
     /// Stands in the names of our half-written packs. Another work tree of the same repository has
     /// an agent of its own, whose files are not ours to sweep.
     pub(super) fn temp_mark(&self) -> String {

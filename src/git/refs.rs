@@ -191,56 +191,6 @@ impl Repo {
             tracing::warn!(%error, "cannot write the reflog of {}", it.name);
         }
     }
-
-    /// Makes sure that what `tip` reaches, and our refs, are on the disk, whoever wrote them.
-    ///
-    /// People's git does not sync what it writes one by one, and a crash may have come between a
-    /// ref's renaming and its sync.
-    pub fn make_durable(&self, tip: CommitId) -> Result<(), Error> {
-        let failed = |it: io::Error| Error::io("force the history to the disk", it);
-        self.write_doubted()?;
-        if self.durable.get() == Some(tip) {
-            return Ok(());
-        }
-        self.steps.pass(Step::Sync).map_err(failed)?;
-        let objects = File::open(self.gix.objects.store_ref().path()).map_err(failed)?;
-        rustix::fs::syncfs(&objects).map_err(|it| failed(it.into()))?;
-        self.durable.set(Some(tip));
-        Ok(())
-    }
-
-    /// Writes again what was renamed into place and not synced.
-    pub(super) fn write_doubted(&self) -> Result<(), Error> {
-        self.write_doubted_packs().map_err(|it| Error::io("write a pack again", it))?;
-        let doubted: Vec<String> = self.doubts.borrow().iter().cloned().collect();
-        for name in doubted {
-            self.write_again(&name)?;
-        }
-        Ok(())
-    }
-
-    fn write_again(&self, name: &str) -> Result<(), Error> {
-        let failed = |it: io::Error| Error::io(format!("write {name} again"), it);
-        let path = self.gix.common_dir().join(name);
-        if let Some(tip) = self.tip(name)? {
-            let note = Note::write(self.git_dir(), name, format!("{}\n", tip.0).as_bytes());
-            match note.and_then(|it| it.lock(&path)).map_err(failed)? {
-                Taken::Ours(lock) if self.tip(name)? == Some(tip) => {
-                    self.steps.pass(Step::Rename).map_err(failed)?;
-                    lock.commit().map_err(failed)?;
-                    self.steps.pass(Step::Sync).map_err(failed)?;
-                    sync_up(&path).map_err(failed)?;
-                }
-                Taken::Ours(_) => (),
-                Taken::Theirs(lock) => {
-                    let busy = format!("{} is held by another process", lock.display());
-                    return Err(failed(io::Error::other(busy)));
-                }
-            }
-        }
-        self.doubts.borrow_mut().remove(name);
-        Ok(())
-    }
 }
 
 /// Packed refs less one of them, and less the line that says what its tag leads to; none where it
@@ -276,7 +226,7 @@ fn check_name(name: &str) -> Result<(), Error> {
 }
 
 /// Forces a file's directory to the disk, and those above it up to `refs`, which may be new.
-fn sync_up(path: &Path) -> io::Result<()> {
+pub(super) fn sync_up(path: &Path) -> io::Result<()> {
     for dir in path.ancestors().skip(1) {
         File::open(dir)?.sync_all()?;
         if dir.ends_with("refs/heads") || dir.ends_with("refs") {

@@ -276,17 +276,17 @@ fn a_failed_step_moves_nothing_or_all_of_it() {
         it.repo.make_durable(it.repo.head().unwrap().commit.unwrap()).unwrap();
         it.repo.durable.set(None);
     }
-    // Pack: write, two syncs, rename, sync; history: sync; branch: move, sync, rename, sync. Only
-    // the last one is behind the renaming.
+    // Pack: write, two syncs, rename, sync; what the index owes: sync; history: sync; branch: move,
+    // sync, rename, sync. Only the last one is behind the renaming.
     let last = moved.pop();
-    assert_eq!((moved, last), (vec![false; 9], Some(true)));
+    assert_eq!((moved, last), (vec![false; 10], Some(true)));
 }
 
 #[test]
 fn a_branch_that_was_not_synced_is_written_again_before_anything_relies_on_it() {
     use std::os::unix::fs::MetadataExt;
     let it = seeded();
-    it.steps.fail_once(10);
+    it.steps.fail_once(11);
     assert!(it.repo.commit(&it.draft(&[("f/a.yaml", "a")])).is_err());
     let place = it.dir.path().join(".git/refs/heads/main");
     let (inode, text) = (fs::metadata(&place).unwrap().ino(), fs::read(&place).unwrap());
@@ -376,6 +376,54 @@ fn objects_that_a_power_cut_left_empty_or_torn_are_healed_at_start() {
         assert_eq!(it.git(&["show", "HEAD:theirs"]), "text\n");
         assert_eq!(repo.clear_up().unwrap().broken.len(), 0);
     }
+}
+
+#[test]
+fn an_index_that_a_power_cut_left_empty_is_made_again() {
+    let (it, _) = after_a_power_cut(b"");
+    let staged = it.dir.path().join("staged");
+    fs::write(&staged, "kept\n").unwrap();
+    fs::write(it.dir.path().join(".git/index"), "").unwrap();
+    let repo = Repo::discover(it.dir.path(), Steps::default()).unwrap();
+    let cleared = repo.clear_up().unwrap();
+    assert_eq!((cleared.broken.len(), cleared.mended), (2, 2));
+    repo.pay_index().unwrap();
+    assert_eq!(it.git(&["status", "--porcelain"]), "?? staged\n");
+    assert_eq!(it.git(&["fsck", "--strict"]), "");
+}
+
+#[test]
+fn after_a_sync_of_all_that_failed_what_others_wrote_is_written_again() {
+    use std::os::unix::fs::MetadataExt;
+    let it = seeded();
+    it.repo.clear_up().unwrap();
+    it.git(&["repack", "-q"]);
+    let packs = it.dir.path().join(".git/objects/pack");
+    let all = fs::read_dir(&packs).unwrap().map(|it| it.unwrap().path());
+    let pack = all.into_iter().find(|it| it.extension().is_some_and(|it| it == "pack")).unwrap();
+    let before = fs::metadata(&pack).unwrap().ino();
+    // As a person's git writes it, loose, and nobody forces it to the disk.
+    fs::write(it.dir.path().join("theirs"), "text\n").unwrap();
+    it.git(&["add", "theirs"]);
+    it.git(&["commit", "-qm", "theirs"]);
+    let tip = it.repo.tip("refs/heads/main").unwrap().unwrap();
+    it.steps.fail_once(1);
+    it.repo.make_durable(tip).unwrap_err();
+    // Neither this process nor the next believes the sync that succeeds.
+    let repo = Repo::discover(it.dir.path(), Steps::default()).unwrap();
+    let count = |n: usize| assert_eq!(it.packs(), n);
+    count(1);
+    repo.make_durable(tip).unwrap();
+    count(2);
+    assert_ne!(fs::metadata(&pack).unwrap().ino(), before, "the pack is another file");
+    let listed = it.git(&["cat-file", "--batch-all-objects", "--batch-check", "--unordered"]);
+    assert_eq!(listed.lines().count(), 6);
+    it.git(&["prune-packed"]);
+    assert!(!it.dir.path().join(".git/objects").join(&tip.to_string()[..2]).exists());
+    assert_eq!(it.git(&["fsck", "--strict"]), "");
+    let taken = repo.steps.taken();
+    repo.make_durable(tip).unwrap();
+    assert_eq!(repo.steps.taken(), taken, "once is enough");
 }
 
 #[test]
