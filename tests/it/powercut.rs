@@ -3,6 +3,7 @@
 //! The disk of a fabric is a file whose state at one instant is kept by a reflink, which holds what
 //! the file system had sent to its disk and nothing of what was still in memory. Each such state is
 //! mounted, the agent starts on it, and everything that had left `raw/` by then is looked for.
+//! Meanwhile drops come by ones and in floods, and others push.
 //! (A disk that loses what it was not told to flush is not part of this.)
 //!
 //! Needs root, loop devices, mkfs.xfs and mkfs.btrfs; passes over with a notice without them.
@@ -12,7 +13,8 @@
 //! ```
 
 use crate::storm::{Dice, no_strays};
-use crate::world::{World, git_output, vpc};
+use crate::world::{World, git, git_output, vpc};
+use git_intake::agent::sync;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,6 +24,8 @@ use std::time::Duration;
 
 /// How many cuts the test command makes, over all file systems.
 const CUTS: u64 = 6;
+/// So many drops at once are placed together, and not one by one.
+const FLOOD: u64 = 40;
 const FILE_SYSTEMS: [(&str, &[&str], u64); 3] = [
     ("ext4", &["mkfs.ext4", "-q", "-F"], 256 << 20),
     ("xfs", &["mkfs.xfs", "-q", "-f"], 320 << 20),
@@ -93,7 +97,8 @@ fn whenever_the_power_goes_what_was_acknowledged_is_there_afterwards() {
         }
         let at = dir.path().join("mounted");
         let mount = Mount::new(kind, &place, &at).unwrap();
-        let (world, taken) = work(&at, &place, share, 20_261_124 + n as u64);
+        let others = Others::new(&dir.path().join(kind));
+        let (world, taken) = work(&at, &place, &others, share, 20_261_124 + n as u64);
         drop(mount);
         for cut in &taken {
             let mount = Mount::new(kind, &cut.disk, &at).unwrap();
@@ -188,10 +193,52 @@ fn drops_until_shutdown(world: &World, at: &Path, round: u64, after: u64) -> Opt
     })
 }
 
-/// Drops and turns without end, somebody else who syncs, and states of the disk taken in between.
-fn work(at: &Path, disk: &Path, cuts: u64, seed: u64) -> (World, Vec<Cut>) {
+/// A remote on another machine, and somebody there who pushes.
+struct Others {
+    remote: PathBuf,
+    work: PathBuf,
+}
+
+impl Others {
+    fn new(dir: &Path) -> Others {
+        std::fs::create_dir(dir).unwrap();
+        git(dir, &["init", "-q", "--bare", "-b", "main", "remote.git"]);
+        git(&dir.join("remote.git"), &["config", "receive.autogc", "false"]);
+        git(dir, &["clone", "-q", "remote.git", "others"]);
+        Others { remote: dir.join("remote.git"), work: dir.join("others") }
+    }
+
+    /// One resource, many files beside it, some of them old ones, and one that goes.
+    fn push(&self, n: u64) {
+        // Whoever is overtaken comes again.
+        let run = |args: &[&str]| git_output(&self.work, args).status.success();
+        if !run(&["fetch", "-q"]) || !run(&["reset", "-q", "--hard", "origin/main"]) {
+            return;
+        }
+        let managed = self.work.join("fabric-1/managed/vpcs");
+        std::fs::create_dir_all(&managed).unwrap();
+        std::fs::write(managed.join(format!("theirs-{n}.yaml")), vpc(&format!("theirs-{n}")))
+            .unwrap();
+        for at in [format!("notes/{n}"), "notes/same".to_owned()] {
+            let dir = self.work.join(at);
+            std::fs::create_dir_all(&dir).unwrap();
+            for part in 0..10 {
+                std::fs::write(dir.join(part.to_string()), format!("{n}\n").repeat(100)).unwrap();
+            }
+        }
+        let _ = std::fs::remove_dir_all(self.work.join(format!("notes/{}", n.wrapping_sub(2))));
+        run(&["add", "-A"]);
+        run(&["commit", "-q", "-m", "theirs"]);
+        run(&["push", "-q"]);
+    }
+}
+
+/// Drops and turns without end, others who push, somebody else who syncs, and states of the disk
+/// taken in between.
+fn work(at: &Path, disk: &Path, others: &Others, cuts: u64, seed: u64) -> (World, Vec<Cut>) {
     let mut world = World::alone_in(at);
-    world.repository.push = false;
+    world.remote.clone_from(&others.remote);
+    world.git(&["remote", "add", "origin", &others.remote.display().to_string()]);
     world.turn();
     rustix::fs::sync();
     let end = AtomicBool::new(false);
@@ -203,14 +250,23 @@ fn work(at: &Path, disk: &Path, cuts: u64, seed: u64) -> (World, Vec<Cut>) {
                 if end.load(Ordering::SeqCst) {
                     return;
                 }
-                for part in 0..=n % 3 {
-                    let id = 10 * n + part;
+                for part in 0..if n % 4 == 3 { FLOOD } else { 1 + n % 4 } {
+                    let id = 100 * n + part;
                     let beside = at.join("dropping");
                     std::fs::write(&beside, text(id)).unwrap();
                     std::fs::rename(beside, world.raw(&format!("drop-{id}.yaml"))).unwrap();
                     dropped.lock().unwrap().push(format!("drop-{id}.yaml"));
                 }
                 world.turn();
+            }
+        });
+        scope.spawn(|| {
+            for n in 0.. {
+                if end.load(Ordering::SeqCst) {
+                    return;
+                }
+                others.push(n);
+                std::thread::sleep(Duration::from_millis(50));
             }
         });
         scope.spawn(|| {
@@ -238,6 +294,12 @@ fn work(at: &Path, disk: &Path, cuts: u64, seed: u64) -> (World, Vec<Cut>) {
 fn check(world: &World, cut: &Cut, kind: &str) {
     let case = format!("{kind}, {}", cut.disk.display());
     world.try_turn().unwrap_or_else(|it| panic!("{case}: {it:?}"));
+    if world.remote.exists() {
+        // A turn with nothing to send does not ask what others pushed.
+        let mut lane = world.open().unwrap();
+        lane.prepare().unwrap();
+        sync::take_in(&mut lane).unwrap_or_else(|it| panic!("{case}: {it:?}"));
+    }
     assert_eq!(world.git(&["fsck", "--strict", "--no-dangling"]), "", "{case}");
     // There is no archive before the first drop.
     let list = ["ls-tree", "-r", "--name-only", "refs/intake/archive/fabric-1"];
@@ -252,4 +314,7 @@ fn check(world: &World, cut: &Cut, kind: &str) {
         assert_eq!(filed, text(id), "{case}");
     }
     no_strays(&world.work());
+    let half = world.git(&["status", "--porcelain", "--", ".", ":!fabric-1/raw"]);
+    assert_eq!(half, "", "{case}: {}", world.git(&["diff"]));
+    world.at_rest();
 }
