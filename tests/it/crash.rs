@@ -18,6 +18,7 @@ use git_intake::agent::lane::Lane;
 use git_intake::agent::records::EditChange;
 use git_intake::agent::{message, sync, verify};
 use git_intake::model::conflict::ConflictStrategy;
+use git_intake::model::ids::CommitId;
 use git_intake::model::record::{Conflict, Record};
 use git_intake::pipeline::archive::ArchiveStrategy;
 use git_intake::pipeline::processing::{OnInvalid, OnUnsupported};
@@ -29,7 +30,7 @@ use std::sync::Mutex;
 const ERRORS: [i32; 3] = [libc::ENOSPC, libc::EIO, libc::EACCES];
 
 /// Work whose every step is to fail. It is begun again afterwards, so it must be possible twice.
-type Work = fn(&World) -> Result<(), String>;
+pub type Work = fn(&World) -> Result<(), String>;
 
 /// How a step fails.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +67,9 @@ fn end_of(world: &World, case: &str) -> End {
     end.extend(below(&world.raw("")).iter().map(|it| format!("raw/{it}")));
     end.extend(records(&lane).iter().map(|it| format!("{it:?}")));
     end.extend(lane.store.conflicts().unwrap().iter().map(told));
+    end.extend(lane.store.orphans().map(|it| format!("orphan {}", it.unwrap().record.path)));
+    let strays = lane.store.strays(&lane.fabrics[0].fabric.name);
+    end.extend(strays.map(Result::unwrap).map(|it| format!("stray {} {:?}", it.path, it.kind)));
     end
 }
 
@@ -90,6 +94,10 @@ fn records(lane: &Lane) -> Vec<Record> {
     let fabric = &lane.fabrics[0].fabric.name;
     let strip = |mut it: Record| {
         it.commit_id = None;
+        for modified in &mut it.modifications {
+            modified.commit_id = CommitId(gix::ObjectId::null(gix::hash::Kind::Sha1));
+            modified.at = jiff::Timestamp::UNIX_EPOCH;
+        }
         it.source = it.source.map(|it| git_intake::model::record::Source { operation: None, ..it });
         it
     };
@@ -103,7 +111,7 @@ fn told(it: &Conflict) -> String {
 /// Does the work in a world for each step and each way to fail, and compares how they end.
 ///
 /// Without work it is a turn, which is what comes next in any case.
-fn each_step_fails(before: fn() -> World, work: Option<Work>, steps_min: u64) {
+pub fn each_step_fails(before: fn() -> World, work: Option<Work>, steps_min: u64) {
     let template = before();
     let undisturbed = template.copy();
     let done = undisturbed.steps.taken();
@@ -155,7 +163,7 @@ fn check(template: &World, work: Option<Work>, at: (u64, Failing), end: &End, ca
     assert!(differs.is_empty(), "{case}: ends otherwise: {differs:#?}; at first: {first:?}");
 }
 
-fn opened(world: &World) -> Result<Lane, String> {
+pub fn opened(world: &World) -> Result<Lane, String> {
     let mut lane = world.open().map_err(|it| it.chain())?;
     lane.prepare().map_err(|it| it.chain())?;
     Ok(lane)
@@ -165,7 +173,7 @@ fn turn(world: &World) -> Result<(), String> {
     world.try_turn().map(drop).map_err(|it| it.chain())
 }
 
-fn ask(world: &World, request: &Request) -> Result<Answer, String> {
+pub fn ask(world: &World, request: &Request) -> Result<Answer, String> {
     match desk::answer(&mut opened(world)?, request, &Live::default()) {
         Answer::Refused { message, .. } => Err(message),
         other => Ok(other),

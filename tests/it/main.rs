@@ -12,6 +12,7 @@ mod model;
 mod layout;
 mod flood;
 mod crash;
+mod crash_exchange;
 mod storm;
 mod sysfault;
 mod faults;
