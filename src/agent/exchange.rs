@@ -4,7 +4,7 @@
 use super::counter::{Outgoing, take_and_send};
 use super::desk::Asker;
 use super::lane::Lane;
-use super::{Error, desk, follow, hands, meet, sync};
+use super::{Error, desk, follow, hands, meet, picked, sync};
 use crate::git::Changed;
 use crate::model::account::{Incoming, IncomingKind, SyncReport};
 use crate::model::conflict::ConflictStrategy;
@@ -14,6 +14,7 @@ use crate::model::path::RawPath;
 use crate::model::record::Conflict;
 use crate::model::report::Delivery;
 use crate::model::rules::Mode;
+use crate::model::selection::Selection;
 use crate::pipeline::validation;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +47,9 @@ pub struct SyncAsked {
     /// Instead of what the settings say of fields that both sides changed.
     #[serde(default)]
     pub strategy: Option<ConflictStrategy>,
+    /// Which drops and hand edits are taken; the branch is exchanged as a whole.
+    #[serde(default)]
+    pub selection: Selection,
     /// Only say what would come of it.
     #[serde(default)]
     pub dry_run: bool,
@@ -58,10 +62,10 @@ pub(super) fn sync(
     asker: Option<&Asker>,
 ) -> Result<SyncReport, Error> {
     lane.strategy = asked.strategy;
-    let done = match asked.dry_run {
+    let done = picked::with(lane, &asked.selection, |lane| match asked.dry_run {
         true => rehearse(lane, asked),
         false => carry_out(lane, asked, asker),
-    };
+    });
     lane.strategy = None;
     done
 }

@@ -2,13 +2,13 @@
 
 use super::edits::{self, Edits};
 use super::lane::{FabricLane, Lane};
-use super::{Error, follow, structure, turn};
+use super::{Error, choices, follow, structure, turn};
 use crate::clock;
-use crate::config::{self, FabricSettings, RepositorySettings};
+use crate::config::{self, FabricSettings};
 use crate::git::PushOutcome;
 use crate::model::account::Hold;
 use crate::model::conflict::ConflictStrategy;
-use crate::model::fabric::FabricName;
+use crate::model::fabric::{FabricName, Layout};
 use crate::model::ids::{CommitId, OperationId};
 use crate::model::operation::{Purpose, Trigger};
 use crate::model::path::{RepoPath, escape};
@@ -118,6 +118,9 @@ pub struct SetFabric {
     /// Where originals are kept.
     #[serde(default)]
     pub archive: Option<ArchiveStrategy>,
+    /// Where new files lie.
+    #[serde(default)]
+    pub layout: Option<Layout>,
     /// What becomes of a drop with a mistake.
     #[serde(default)]
     pub on_invalid: Option<OnInvalid>,
@@ -257,7 +260,7 @@ pub(super) fn add(
             let mut all = lane.repository.fabrics.clone();
             all.push(settings.clone());
             config::check_fabrics(&all).map_err(|what| Error::Refused { what })?;
-            writable(lane)?;
+            choices::writable(lane)?;
             lane.fabrics.push(FabricLane::of(&settings, &lane.general));
             lane.repository.fabrics = all;
             lane.fabrics.len() - 1
@@ -265,7 +268,7 @@ pub(super) fn add(
     };
     let done = made(lane, n, it, trigger).and_then(|change| {
         if known.is_none() {
-            save(lane)?;
+            choices::save(lane)?;
         }
         Ok(change)
     });
@@ -354,25 +357,15 @@ fn bring_back(
 /// Changes what is decided about a fabric.
 pub(super) fn set(lane: &mut Lane, it: &SetFabric) -> Result<FabricView, Error> {
     let n = place(lane, &it.name)?;
-    writable(lane)?;
-    let mut repository = lane.repository.clone();
-    let known = repository.fabrics.iter_mut().find(|known| known.name == it.name);
-    let settings = known.ok_or_else(|| Error::NotFound { what: format!("fabric {}", it.name) })?;
-    settings.mode = it.mode.or(settings.mode);
-    settings.on_delete = it.on_delete.or(settings.on_delete);
-    settings.conflict = it.conflict.or(settings.conflict);
-    settings.archive = it.archive.or(settings.archive);
-    settings.on_invalid = it.on_invalid.or(settings.on_invalid);
-    settings.on_unsupported = it.on_unsupported.or(settings.on_unsupported);
-    let rules = settings.rules(&lane.general);
-    let (strategies, archive) = settings.strategies(&lane.general);
-    let old = std::mem::replace(&mut lane.repository, repository);
-    if let Err(error) = save(lane) {
-        lane.repository = old;
-        return Err(error);
-    }
-    let fabric = &mut lane.fabrics[n];
-    (fabric.rules, fabric.strategies, fabric.archive) = (rules, strategies, archive);
+    choices::change(lane, n, |settings| {
+        settings.mode = it.mode.or(settings.mode);
+        settings.on_delete = it.on_delete.or(settings.on_delete);
+        settings.conflict = it.conflict.or(settings.conflict);
+        settings.archive = it.archive.or(settings.archive);
+        settings.layout = it.layout.or(settings.layout);
+        settings.on_invalid = it.on_invalid.or(settings.on_invalid);
+        settings.on_unsupported = it.on_unsupported.or(settings.on_unsupported);
+    })?;
     lane.fabrics_version += 1;
     view(lane, n)
 }
@@ -384,7 +377,7 @@ pub(super) fn remove(
     trigger: Trigger,
 ) -> Result<FabricChange, Error> {
     let n = place(lane, &it.name)?;
-    writable(lane)?;
+    choices::writable(lane)?;
     let standing = lane.head_to_commit_on()?;
     let fabric = lane.fabrics[n].fabric.clone();
     let mut change = FabricChange {
@@ -419,7 +412,7 @@ pub(super) fn remove(
     let mut repository = lane.repository.clone();
     repository.fabrics.retain(|known| known.name != it.name);
     let old = std::mem::replace(&mut lane.repository, repository);
-    if let Err(error) = save(lane) {
+    if let Err(error) = choices::save(lane) {
         lane.repository = old;
         return Err(error);
     }
@@ -485,25 +478,4 @@ fn back_up(lane: &Lane, name: &FabricName, head: CommitId) -> Result<String, Err
         tracing::warn!(tag = short, "the tag stays here: the remote did not take it");
     }
     Ok(short)
-}
-
-/// Only settings of the repository's own are ours to change.
-pub(super) fn writable(lane: &Lane) -> Result<(), Error> {
-    match &lane.repository.file {
-        None => Ok(()),
-        Some(file) => Err(Error::Refused {
-            what: format!(
-                "the fabrics of this repository stand in {}; change it there and reload the agent",
-                file.display()
-            ),
-        }),
-    }
-}
-
-pub(super) fn save(lane: &Lane) -> Result<(), Error> {
-    let stored = RepositorySettings { path: PathBuf::new(), ..lane.repository.clone() };
-    config::save_local(lane.repo.git_dir(), &stored).map_err(|error| {
-        let cause = std::error::Error::source(&error).map(|it| format!(": {it}"));
-        Error::Refused { what: format!("{error}{}", cause.unwrap_or_default()) }
-    })
 }

@@ -63,6 +63,8 @@ struct Taken {
     path: RepoPath,
     bytes: Option<Arc<[u8]>>,
     id: Option<ResourceId>,
+    /// The resource, where it is known.
+    key: Option<Key>,
 }
 
 /// Takes what stood still, if it is time to look.
@@ -115,6 +117,9 @@ pub(super) fn take(lane: &mut Lane, n: usize, quiet: Duration) -> Result<Option<
     hands.look_at =
         Some(first.unwrap_or(now + lane.settings.rescan).min(now + lane.settings.rescan));
     hands.seen = seen;
+    if let Some(picked) = &lane.picked {
+        taken.retain(|it| it.key.as_ref().is_some_and(|key| picked.takes(key)));
+    }
     let taken = part_twins(lane, n, taken)?;
     if hold_back(lane, n, &taken) || taken.is_empty() {
         return Ok(None);
@@ -139,7 +144,7 @@ fn judged(lane: &Lane, n: usize, it: &Edited) -> Result<Result<Taken, String>, E
         let record = lane.store.record_at(name, &path)?;
         return Ok(match record.as_ref().map(|it| closed(lane, n, &it.key)) {
             Some(Some(why)) => Err(why),
-            _ => Ok(Taken { path, bytes: None, id: None }),
+            _ => Ok(Taken { path, bytes: None, id: None, key: record.map(|it| it.key) }),
         });
     }
     let Some(bytes) = lane.tree.read(&path, lane.settings.bytes_max)? else {
@@ -159,7 +164,7 @@ fn judged(lane: &Lane, n: usize, it: &Edited) -> Result<Result<Taken, String>, E
         return Ok(Err(why));
     }
     let id = Some(ResourceId::of(name, &document.key));
-    Ok(Ok(Taken { path, bytes: Some(Arc::from(bytes)), id }))
+    Ok(Ok(Taken { path, bytes: Some(Arc::from(bytes)), id, key: Some(document.key) }))
 }
 
 /// Why hand edits of a resource are not taken.
@@ -282,7 +287,8 @@ pub(super) fn commit_removals(
 ) -> Result<Option<Operation>, Error> {
     let gone = edited(lane, n)?.into_iter().filter(|it| it.work.is_none() && !it.staged);
     let gone = gone.filter_map(|it| follow::manifest_path(&it.path));
-    let taken: Vec<Taken> = gone.map(|path| Taken { path, bytes: None, id: None }).collect();
+    let taken: Vec<Taken> =
+        gone.map(|path| Taken { path, bytes: None, id: None, key: None }).collect();
     match taken.is_empty() {
         true => Ok(None),
         false => commit(lane, n, taken, actor),

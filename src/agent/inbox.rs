@@ -5,7 +5,7 @@
 //! a look for each `discovery::READY_MAX` drops and not one for each turn, and what comes
 //! meanwhile is taken after it.
 
-use super::lane::{FabricLane, Lane, MERGE_CONFLICT};
+use super::lane::{FabricLane, Lane, LaneSettings, MERGE_CONFLICT};
 use super::turn::Cause;
 use super::{Error, conflicts, desk};
 use crate::clock;
@@ -87,19 +87,20 @@ impl Inbox {
         let per_second = if seconds > 0.0 { (taken as f64 / seconds) as u64 } else { 0 };
         Some(Progress { taken, waiting: self.seen.pending() as u64, per_second })
     }
+}
 
-    fn take(&mut self, files_max: usize, bytes_max: u64) -> Vec<Ready> {
-        let mut taken = Vec::new();
-        let mut bytes = 0;
-        while let Some(it) = self.backlog.front() {
-            bytes += it.fingerprint.bytes;
-            if taken.len() >= files_max || (bytes > bytes_max && !taken.is_empty()) {
-                break;
-            }
-            taken.extend(self.backlog.pop_front());
+/// The first of a list, within what one turn takes.
+fn take(list: &mut VecDeque<Ready>, files_max: usize, bytes_max: u64) -> Vec<Ready> {
+    let mut taken = Vec::new();
+    let mut bytes = 0;
+    while let Some(it) = list.front() {
+        bytes += it.fingerprint.bytes;
+        if taken.len() >= files_max || (bytes > bytes_max && !taken.is_empty()) {
+            break;
         }
-        taken
+        taken.extend(list.pop_front());
     }
+    taken
 }
 
 impl Lane {
@@ -112,18 +113,11 @@ impl Lane {
     pub(super) fn batch(&mut self, n: usize, cause: &Cause) -> Result<Batch, Error> {
         let mut batch = Batch::default();
         self.make_way(n)?;
+        if self.picked.is_some() {
+            return self.picked_batch(n, cause);
+        }
         if self.fabrics[n].inbox.backlog.is_empty() {
-            let mut found = self.look(n, &cause.hints)?;
-            if cause.patient {
-                // A person waits for the answer, so look again until what is there has settled;
-                // but a file that keeps growing must not keep the person for ever.
-                let mut looks = 1;
-                while found.waiting > 0 && looks < PATIENT_LOOKS_MAX {
-                    std::thread::sleep(self.settings.quiet.min(Duration::from_secs(1)));
-                    found = self.look(n, &HashSet::new())?;
-                    looks += 1;
-                }
-            }
+            let found = self.look_patiently(n, cause)?;
             batch.looked = true;
             batch.more = found.more;
             batch.next_look = found.next_look;
@@ -136,10 +130,34 @@ impl Lane {
         let (files_max, bytes_max) =
             (self.settings.files_per_turn_max, self.settings.bytes_per_turn_max);
         let inbox = &mut self.fabrics[n].inbox;
-        batch.ready = inbox.take(files_max, bytes_max);
+        batch.ready = take(&mut inbox.backlog, files_max, bytes_max);
         // What came since the last look is only found by another one.
         batch.more |= !batch.looked || !inbox.backlog.is_empty();
         Ok(batch)
+    }
+
+    /// The same of what is meant alone. The backlog stays as it is: what is gone from it by then is
+    /// found to be gone.
+    fn picked_batch(&mut self, n: usize, cause: &Cause) -> Result<Batch, Error> {
+        let found = self.look_patiently(n, cause)?;
+        let meant = |it: &Ready| self.picked.as_ref().is_none_or(|p| p.takes_drop(&it.path));
+        let mut meant: VecDeque<Ready> = found.ready.into_iter().filter(meant).collect();
+        let LaneSettings { files_per_turn_max, bytes_per_turn_max, .. } = self.settings;
+        let ready = take(&mut meant, files_per_turn_max, bytes_per_turn_max);
+        Ok(Batch { ready, more: !meant.is_empty(), looked: false, next_look: found.next_look })
+    }
+
+    /// A look at all of `raw/`; where a person waits for the answer, until what is there has settled.
+    /// But a file that keeps growing must not keep the person for ever.
+    fn look_patiently(&mut self, n: usize, cause: &Cause) -> Result<Discovery, Error> {
+        let mut found = self.look(n, &cause.hints)?;
+        let mut looks = 1;
+        while cause.patient && found.waiting > 0 && looks < PATIENT_LOOKS_MAX {
+            std::thread::sleep(self.settings.quiet.min(Duration::from_secs(1)));
+            found = self.look(n, &HashSet::new())?;
+            looks += 1;
+        }
+        Ok(found)
     }
 
     /// What the agent keeps in `raw/` for itself must not be somebody else's.

@@ -3,6 +3,7 @@
 use super::droppers::Droppers;
 use super::hands::Hands;
 use super::inbox::Inbox;
+use super::picked::Picked;
 use super::suspects::Suspects;
 use super::{Error, advance, conflicts, follow, recovery, structure};
 use crate::catalog::Catalog;
@@ -139,6 +140,8 @@ pub struct Lane {
     pub(super) fabrics_version: u64,
     /// Instead of what the settings say of fields that both sides changed, for one command.
     pub(super) strategy: Option<ConflictStrategy>,
+    /// What is meant of all that waits, for one command; none is everything.
+    pub(super) picked: Option<Picked>,
     /// Where store, lock and socket are.
     pub state: StateDir,
     _lock: File,
@@ -179,6 +182,7 @@ impl Lane {
             repository: repository.clone(),
             fabrics_version: 0,
             strategy: None,
+            picked: None,
             settings: lane_settings(settings, repository, interrupt),
             catalog: settings.kinds(),
             repo,

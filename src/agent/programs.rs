@@ -24,6 +24,11 @@ pub enum ProgramAsked {
 }
 
 impl ProgramAsked {
+    /// Says whether answering it looks at drops and takes none of some.
+    pub(super) fn leaves_drops(&self) -> bool {
+        matches!(self, ProgramAsked::Take(it) if it.dry_run || !it.selection.is_everything())
+    }
+
     /// Says whether answering it may leave commits that the remote lacks.
     pub(super) fn may_commit(&self) -> bool {
         match self {

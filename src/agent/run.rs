@@ -362,7 +362,7 @@ impl Loop {
         board.show(Shown::of(lane, &self.live));
         (asked.reply)(answer);
         // It looked at drops that nobody has taken yet.
-        self.due |= matches!(asked.request, Request::Ingest { dry_run: true });
+        self.due |= asked.request.leaves_drops();
         self.unsent |= asked.request.may_commit();
     }
 

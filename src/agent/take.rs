@@ -4,15 +4,16 @@
 use super::edits::{self, Edits};
 use super::lane::Lane;
 use super::turn::{self, Cause};
-use super::{Error, counter, desk, fabrics, structure};
+use super::{Error, choices, counter, desk, picked, structure};
 use crate::model::conflict::ConflictStrategy;
-use crate::model::fabric::FabricName;
+use crate::model::fabric::{FabricName, Layout};
 use crate::model::ids::{CommitId, OperationId};
 use crate::model::key::{Key, ResourceId};
 use crate::model::operation::{Purpose, Trigger};
 use crate::model::path::{RepoPath, escape};
 use crate::model::report::{Delivery, IngestReport};
 use crate::model::rules::{Direction, ResourceRule};
+use crate::model::selection::Selection;
 use crate::pipeline::archive::ArchiveStrategy;
 use crate::pipeline::validation::SchemaStrategy;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,9 @@ pub struct TakeAsked {
     pub strict: bool,
     /// Originals are kept as the settings say; else not at all.
     pub archive: bool,
+    /// Which drops.
+    #[serde(default)]
+    pub selection: Selection,
     /// Only say what would happen.
     pub dry_run: bool,
 }
@@ -44,10 +48,10 @@ pub(super) fn take(lane: &mut Lane, it: &TakeAsked, cause: &Cause) -> Result<Ing
     if !it.archive {
         lane.fabrics[n].archive = ArchiveStrategy::None;
     }
-    let done = match it.dry_run {
+    let done = picked::with(lane, &it.selection, |lane| match it.dry_run {
         true => turn::rehearse(lane, n, cause).map(|it| counter::report(lane, n, it, true)),
         false => desk::turns(lane, n, cause),
-    };
+    });
     lane.settings.schema = schema;
     lane.fabrics[n].archive = archive;
     done
@@ -62,6 +66,9 @@ pub struct InitializeAsked {
     pub force_recreate: bool,
     /// The commit before is kept under a ref.
     pub backup_existing: bool,
+    /// Where new files lie from here on; none is what the settings say.
+    #[serde(default)]
+    pub layout: Option<Layout>,
     /// The first line of the commit; none says what is done.
     pub message: Option<String>,
     /// Who is behind it.
@@ -91,6 +98,9 @@ pub(super) fn initialize(
 ) -> Result<InitializeReport, Error> {
     let n = place(lane, &it.fabric)?;
     let head = lane.head_to_commit_on()?.commit;
+    if it.layout.is_some_and(|it| it != lane.fabrics[n].fabric.layout) {
+        choices::change(lane, n, |settings| settings.layout = it.layout)?;
+    }
     let mut report = InitializeReport {
         operation: None,
         commit_id: None,
@@ -166,28 +176,16 @@ pub(super) fn rule(lane: &mut Lane, it: &RuleAsked) -> Result<ResourceRule, Erro
         direction: it.direction,
         conflict: it.conflict,
     };
-    fabrics::writable(lane)?;
-    let mut repository = lane.repository.clone();
-    let settings = repository.fabrics.iter_mut().find(|it| it.name == record.fabric);
-    let settings =
-        settings.ok_or_else(|| Error::NotFound { what: format!("fabric {}", record.fabric) })?;
-    let before = settings.resources.iter().find(|it| it.pattern == rule.pattern);
-    let rule = ResourceRule {
-        direction: rule.direction.or(before.and_then(|it| it.direction)),
-        conflict: rule.conflict.or(before.and_then(|it| it.conflict)),
-        ..rule
-    };
-    settings.resources.retain(|it| it.pattern != rule.pattern);
-    // The first that is about a resource counts, and this one is about nothing else.
-    settings.resources.insert(0, rule.clone());
-    let resources = settings.resources.clone();
-    let old = std::mem::replace(&mut lane.repository, repository);
-    if let Err(error) = fabrics::save(lane) {
-        lane.repository = old;
-        return Err(error);
-    }
-    lane.fabrics[n].rules.resources = resources;
-    Ok(rule)
+    let mut kept = rule.clone();
+    choices::change(lane, n, |settings| {
+        let before = settings.resources.iter().find(|it| it.pattern == rule.pattern);
+        kept.direction = rule.direction.or(before.and_then(|it| it.direction));
+        kept.conflict = rule.conflict.or(before.and_then(|it| it.conflict));
+        settings.resources.retain(|it| it.pattern != rule.pattern);
+        // The first that is about a resource counts, and this one is about nothing else.
+        settings.resources.insert(0, kept.clone());
+    })?;
+    Ok(kept)
 }
 
 /// The pattern that is about this one resource.

@@ -163,7 +163,6 @@ fn judge(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Judged, Error> {
     super::follow::records_follow_head(lane, n, head.commit)?;
     let (intakes, found) = discover_and_read(lane, n, cause)?;
     let fabric = &lane.fabrics[n];
-    let processed_total = intakes.len() + found.unreadable.len();
     let names = lane.suspects.among(&intakes);
 
     let mut valid = Vec::new();
@@ -176,6 +175,10 @@ fn judge(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Judged, Error> {
         }
     }
     lane.suspects.judged_all();
+    if let Some(picked) = &mut lane.picked {
+        picked.keep(&mut valid, &mut rejected);
+    }
+    let processed_total = valid.len() + rejected.len();
     let (good, bad) = (valid.len(), rejected.len());
     let mut classified: Vec<Classified> = valid
         .into_iter()

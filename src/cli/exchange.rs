@@ -28,6 +28,7 @@ pub(super) fn sync(it: &args::Sync, context: &Context) -> Result<u8, Failure> {
         direction: it.direction.into(),
         strategy: it.strategy.map(Into::into),
         dry_run: it.dry_run,
+        ..SyncAsked::default()
     };
     let answer = reach(&it.listing, context)?.ask(&Request::Sync(asked))?;
     let Answer::Synced(report) = answer else { return Err(unexpected()) };
@@ -86,6 +87,7 @@ pub(super) fn fabric(it: args::Fabric, context: &Context) -> Result<u8, Failure>
                 on_delete: it.on_delete.map(Into::into),
                 conflict: it.conflict.map(Into::into),
                 archive: None,
+                layout: None,
                 on_invalid: None,
                 on_unsupported: None,
             });

@@ -17,3 +17,4 @@ pub mod record;
 pub mod account;
 pub mod report;
 pub mod rules;
+pub mod selection;

@@ -168,7 +168,7 @@ impl ResourceRule {
 }
 
 /// Says whether `text` is like `pattern`, letter by letter, `*` standing for any of them.
-fn like(pattern: &str, text: &str) -> bool {
+pub(super) fn like(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
     let Some(mut rest) = text.strip_prefix(first) else { return false };

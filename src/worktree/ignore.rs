@@ -97,6 +97,30 @@ impl Ignores {
     }
 }
 
+/// Which drops somebody means, by where they lie.
+#[derive(Debug)]
+pub struct Patterns(Search);
+
+impl Patterns {
+    /// In gitignore syntax: the last that matches decides, and one with `!` leaves out.
+    pub fn new(patterns: &[String]) -> Patterns {
+        Patterns(Search::from_overrides(patterns, Ignore { support_precious: false }))
+    }
+
+    /// Says whether they take the file at `path`, or a directory above it.
+    pub fn take(&self, path: &[u8]) -> bool {
+        let takes = |path: &[u8], is_dir| {
+            let it = found(&self.0, path, is_dir, Case::Sensitive)?;
+            Some(!it.pattern.is_negative())
+        };
+        if let Some(it) = takes(path, false) {
+            return it;
+        }
+        let above = path.iter().enumerate().rev().filter(|(_, it)| **it == b'/');
+        above.map(|(at, _)| takes(&path[..at], true)).find_map(|it| it).unwrap_or(false)
+    }
+}
+
 fn found<'a>(
     patterns: &'a Search,
     path: &[u8],
@@ -186,5 +210,16 @@ mod tests {
         assert_eq!(why(&["!.hidden.yaml"], ".hidden.yaml"), None);
         assert_eq!(why(&["!*"], ".git-intake-taken-a.yaml"), Some(Ignored::Ours));
         assert_eq!(why(&["!*"], "a.yaml.rejected.txt"), Some(Ignored::Report));
+    }
+
+    #[test]
+    fn patterns_take_files_and_what_lies_in_directories() {
+        let take = |patterns: &[&str], path: &str| {
+            let patterns: Vec<String> = patterns.iter().map(|it| (*it).to_owned()).collect();
+            Patterns::new(&patterns).take(path.as_bytes())
+        };
+        assert!(take(&["*.yaml"], "team/a.yaml") && take(&["team/"], "team/deep/a.yaml"));
+        assert!(take(&["/a.yaml"], "a.yaml") && !take(&["/a.yaml"], "team/a.yaml"));
+        assert!(!take(&["team/", "!b.yaml"], "team/b.yaml") && !take(&["*.json"], "a.yaml"));
     }
 }

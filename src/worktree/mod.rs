@@ -17,7 +17,7 @@ pub mod watch;
 mod write;
 
 pub use foreign::Foreign;
-pub use ignore::Ignores;
+pub use ignore::{Ignores, Patterns};
 pub use list::Listed;
 pub use raw::{OwnMoves, ReadRaw, Removal};
 pub use twin::Twin;

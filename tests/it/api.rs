@@ -328,7 +328,7 @@ fn rows(api: &Api) -> Vec<Row> {
 }
 
 /// A resource that two sides changed in one field.
-fn in_conflict(api: &Api, name: &str) -> String {
+pub fn in_conflict(api: &Api, name: &str) -> String {
     let id = api.made(name);
     let at = format!("/api/v1/resources/{id}");
     let blob = api.get(&at)["desired"]["blob_id"].clone();

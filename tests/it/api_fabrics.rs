@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// What somebody else does in a clone of the remote, committed and pushed; then the agent is told.
-fn others(api: &Api, work: impl FnOnce(&Path)) {
+pub fn others(api: &Api, work: impl FnOnce(&Path)) {
     until("all is sent", || {
         let it = &api.get("/api/v1/repositories")["results"][0];
         it["head"].is_string() && it["head"] == it["remote_head"]
@@ -29,7 +29,7 @@ fn others(api: &Api, work: impl FnOnce(&Path)) {
 }
 
 /// A sync, to its end.
-fn synced(api: &Api, asked: Value) -> Value {
+pub fn synced(api: &Api, asked: Value) -> Value {
     let got = api.post("/api/v1/fabrics/fabric-1/sync", asked);
     assert_eq!(got.status, 202, "{got:?}");
     let at = got.headers["location"].to_str().unwrap().to_owned();
@@ -70,12 +70,13 @@ fn a_fabric_is_made_changed_removed_and_brought_back() {
     let rule = json!({"sync_direction": "record_to_git"});
     let of_one = format!("/api/v1/resources/{resource}/sync-config");
     assert_eq!(api.send("PATCH", &of_one, &api.admin, Some(&rule)).status, 200);
-    let change = json!({"on_invalid": "quarantine", "archive": "none", "mode": "push",
+    let change = json!({"on_invalid": "quarantine", "archive": "none", "mode": "push", "layout": "sharded",
         "on_unsupported": "keep", "conflict_strategy": "git_wins"});
     let changed = api.send("PATCH", at, &api.admin, Some(&change));
     assert_eq!(changed.status, 200, "{changed:?}");
     let policies = json!({"mode": "push", "on_delete": "delete", "on_invalid": "quarantine",
-        "on_unsupported": "keep", "archive": "none", "conflict_strategy": "git_wins"});
+        "on_unsupported": "keep", "archive": "none", "layout": "sharded",
+        "conflict_strategy": "git_wins"});
     assert_eq!(changed.body["policies"], policies);
     let kept = std::fs::read_to_string(api.world.work().join(".git/intake/config.yaml")).unwrap();
     assert!(kept.contains("quarantine") && kept.contains("record_to_git"), "{kept}");

@@ -369,7 +369,7 @@ fn a_dry_run_of_a_sync_tells_what_comes_and_changes_nothing() {
     let asked = SyncAsked {
         direction: SyncDirection::GitToRecord,
         strategy: Some(ConflictStrategy::GitWins),
-        dry_run: false,
+        ..SyncAsked::default()
     };
     assert_eq!(synced(&world, asked).delivery, Delivery::Nothing);
     let mine = std::fs::read_to_string(world.managed("vpcs/vpc-1.yaml")).unwrap();
@@ -459,6 +459,7 @@ fn a_fabric_is_removed_with_a_backup_and_comes_back_the_same() {
         on_delete: None,
         conflict: None,
         archive: None,
+        layout: None,
         on_invalid: None,
         on_unsupported: None,
     };

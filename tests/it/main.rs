@@ -28,6 +28,7 @@ mod verdicts;
 mod agent;
 mod api;
 mod api_fabrics;
+mod api_options;
 mod raw;
 mod raw_watch;
 mod raw_programs;

@@ -385,7 +385,7 @@ impl Model {
             _ => SyncDirection::Bidirectional,
         };
         let dry_run = self.dice.roll(6) == 0;
-        let asked = SyncAsked { direction, strategy: None, dry_run };
+        let asked = SyncAsked { direction, dry_run, ..SyncAsked::default() };
         if let Some(Answer::Synced(it)) = self.ask(&Request::Sync(asked)) {
             self.say(format!("{direction:?} dry {dry_run}: {:?}", it.delivery));
         }

@@ -6,7 +6,7 @@ use crate::api::house::House;
 use crate::api::pages::{Links, Page, Window};
 use crate::api::refusal::Refusal;
 use crate::api::tokens::Scope;
-use crate::api::wire::conflict::ConflictView;
+use crate::api::wire::conflict::{ConflictState, ConflictView, Severity};
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
@@ -20,6 +20,12 @@ use utoipa::IntoParams;
 pub(in crate::api) struct Wanted {
     /// Over resources of this kind.
     pub resource_kind: Option<String>,
+    /// That stand so; those that are resolved are told by the operations that did it.
+    #[param(inline)]
+    pub status: Option<ConflictState>,
+    /// That weigh so much.
+    #[param(inline)]
+    pub severity: Option<Severity>,
     /// That a strategy can resolve, or cannot.
     pub auto_resolvable: Option<bool>,
     /// How many, 1 to 1000; 50 where it is left out.
@@ -52,6 +58,8 @@ pub(in crate::api) async fn list(
     found.retain(|it| {
         let kind = it.resource_kind.as_deref().unwrap_or_default();
         wanted.resource_kind.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(kind))
+            && wanted.status.is_none_or(|wanted| wanted == it.status)
+            && wanted.severity.is_none_or(|wanted| wanted == it.severity)
             && wanted.auto_resolvable.is_none_or(|wanted| wanted == it.auto_resolvable)
     });
     let (count, some) = window.cut(found);

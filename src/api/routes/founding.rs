@@ -10,7 +10,7 @@ use crate::api::refusal::{ErrorCode, Refusal};
 use crate::api::tokens::Scope;
 use crate::api::wire::account::FabricOutcome;
 use crate::api::wire::choice::{
-    ArchiveView, ModeView, OnDeleteView, OnInvalidView, OnUnsupportedView,
+    ArchiveView, LayoutView, ModeView, OnDeleteView, OnInvalidView, OnUnsupportedView,
 };
 use crate::api::wire::conflict::Strategy;
 use crate::api::wire::fabric::FabricView;
@@ -28,7 +28,8 @@ use utoipa::ToSchema;
 /// A new fabric.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::api) struct NewFabric {
+#[schema(as = NewFabric)]
+pub(in crate::api) struct FabricDraft {
     /// Its name, which is its id.
     pub name: String,
     /// The repository it goes to; may be left out where there is only one.
@@ -52,13 +53,13 @@ pub(in crate::api) struct NewFabric {
 }
 
 /// Makes a fabric: its directories by a commit, and its place in the settings of the repository.
-#[utoipa::path(post, path = "/api/v1/fabrics", tag = "fabrics", request_body = NewFabric,
+#[utoipa::path(post, path = "/api/v1/fabrics", tag = "fabrics", request_body = FabricDraft,
     params(("Idempotency-Key" = Option<String>, Header, description = "Done once, however often it is sent.")),
     responses((status = 201, description = "It is made.", body = FabricOutcome)))]
 pub(in crate::api) async fn create(
     State(house): State<Arc<House>>,
     caller: Caller,
-    Payload(it): Payload<NewFabric>,
+    Payload(it): Payload<FabricDraft>,
 ) -> Result<Response, Refusal> {
     caller.may(Scope::Admin, None)?;
     let name =
@@ -117,6 +118,9 @@ pub(in crate::api) struct FabricSettingsChange {
     /// Where originals are kept.
     #[serde(default)]
     pub archive: Option<ArchiveView>,
+    /// Where the files of new resources lie.
+    #[serde(default)]
+    pub layout: Option<LayoutView>,
     /// What becomes of a drop with a mistake.
     #[serde(default)]
     pub on_invalid: Option<OnInvalidView>,
@@ -143,6 +147,7 @@ pub(in crate::api) async fn change(
         on_delete: it.on_delete.map(Into::into),
         conflict: it.conflict_strategy.map(Strategy::model),
         archive: it.archive.map(Into::into),
+        layout: it.layout.map(Into::into),
         on_invalid: it.on_invalid.map(Into::into),
         on_unsupported: it.on_unsupported.map(Into::into),
     };

@@ -12,6 +12,7 @@ mod insight;
 mod intake;
 mod operations;
 mod outcome;
+mod preview;
 mod repositories;
 mod resources;
 mod standing;

@@ -1,5 +1,6 @@
 //! Both ways to the remote, as an operation of its own that can be called off; and which way one resource goes.
 
+use super::preview::{SyncPreview, preview};
 use super::resources::find;
 use crate::agent::conflicts::Decided;
 use crate::agent::desk::{Answer, Request};
@@ -16,8 +17,10 @@ use crate::api::tokens::Scope;
 use crate::api::wire::conflict::Strategy;
 use crate::api::wire::operation::{OperationStatus, OperationView};
 use crate::model::ids::OperationId;
+use crate::model::key::ResourceId;
 use crate::model::report::Delivery;
 use crate::model::rules::Direction;
+use crate::model::selection::Selection;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -59,12 +62,72 @@ pub(in crate::api) struct SyncRequest {
     /// Which way.
     #[serde(default)]
     pub direction: Way,
+    /// Which resources: drops and hand edits that hold them are taken, and their conflicts resolved.
+    /// The branch itself is exchanged as a whole.
+    #[serde(default)]
+    pub resource_filters: ResourceFilters,
     /// More.
     #[serde(default)]
     pub options: SyncOptions,
     /// What happens to conflicts afterwards.
     #[serde(default)]
     pub conflict_resolution: SyncResolution,
+    /// Refused where it names an address: a fabric's webhooks tell of every sync.
+    #[serde(default)]
+    pub notifications: Notifications,
+}
+
+/// Which resources are meant; a list without entries leaves nothing out.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct ResourceFilters {
+    /// Of these kinds.
+    #[serde(default)]
+    #[schema(max_items = 100)]
+    pub kinds: Vec<String>,
+    /// With names like these; `*` stands for any letters.
+    #[serde(default)]
+    #[schema(max_items = 100)]
+    pub names: Vec<String>,
+    /// In these namespaces; `*` stands for any letters.
+    #[serde(default)]
+    #[schema(max_items = 100)]
+    pub namespaces: Vec<String>,
+}
+
+impl ResourceFilters {
+    fn selection(self) -> Result<Selection, Refusal> {
+        Ok(Selection {
+            files: Vec::new(),
+            kinds: listed("resource_filters.kinds", self.kinds)?,
+            names: listed("resource_filters.names", self.names)?,
+            namespaces: listed("resource_filters.namespaces", self.namespaces)?,
+        })
+    }
+}
+
+/// So many entries a list of what is meant may have, of so many bytes.
+const LISTED_MAX: usize = 100;
+const LISTED_BYTES_MAX: usize = 1024;
+
+/// A list of what is meant, within bounds.
+pub(super) fn listed(field: &str, list: Vec<String>) -> Result<Vec<String>, Refusal> {
+    if list.len() > LISTED_MAX {
+        return Err(Refusal::field(field, format!("write {LISTED_MAX} entries at most")));
+    }
+    match list.iter().all(|it| (1..=LISTED_BYTES_MAX).contains(&it.len())) {
+        true => Ok(list),
+        false => Err(Refusal::field(field, format!("an entry has 1 to {LISTED_BYTES_MAX} bytes"))),
+    }
+}
+
+/// Who is told when a sync is over.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct Notifications {
+    /// Refused: ask for the operation, or make a webhook of the fabric.
+    #[serde(default)]
+    pub webhook_url: Option<String>,
 }
 
 /// How a sync is made.
@@ -74,6 +137,9 @@ pub(in crate::api) struct SyncOptions {
     /// Also where one is under way already.
     #[serde(default)]
     pub force_sync: bool,
+    /// Only say what would come of it, in the answer.
+    #[serde(default)]
+    pub dry_run: bool,
     /// By a pull request: refused, since what is committed here is pushed as it is.
     #[serde(default)]
     pub create_pr: bool,
@@ -96,7 +162,9 @@ pub(in crate::api) struct SyncResolution {
 #[utoipa::path(post, path = "/api/v1/fabrics/{id}/sync", tag = "operations",
     request_body = Option<SyncRequest>, params(("id" = String, Path, description = "The fabric's name."),
         ("Idempotency-Key" = Option<String>, Header, description = "Done once, however often it is sent.")),
-    responses((status = 202, description = "It is on its way; ask for the operation.", body = OperationView)))]
+    responses(
+        (status = 202, description = "It is on its way; ask for the operation.", body = OperationView),
+        (status = 200, description = "What a sync would do: `dry_run` was said.", body = SyncPreview)))]
 pub(in crate::api) async fn sync(
     State(house): State<Arc<House>>,
     caller: Caller,
@@ -104,33 +172,62 @@ pub(in crate::api) async fn sync(
     Maybe(it): Maybe<SyncRequest>,
 ) -> Result<Response, Refusal> {
     let fabric = house.fabric(&caller, &id, Scope::Write)?;
-    begin(&house, fabric, &caller, it)
+    begin(&house, fabric, &caller, it, None).await
 }
 
-/// The same for the fabric of a resource.
+/// The same for one resource: only drops and hand edits that hold it are taken.
 #[utoipa::path(post, path = "/api/v1/resources/{id}/sync", tag = "resources",
     request_body = Option<SyncRequest>, params(("id" = String, Path, description = "The resource's id."),
         ("Idempotency-Key" = Option<String>, Header, description = "Done once, however often it is sent.")),
-    responses((status = 202, description = "It is on its way; ask for the operation.", body = OperationView)))]
+    responses(
+        (status = 202, description = "It is on its way; ask for the operation.", body = OperationView),
+        (status = 200, description = "What a sync would do: `dry_run` was said.", body = SyncPreview)))]
 pub(in crate::api) async fn sync_resource(
     State(house): State<Arc<House>>,
     caller: Caller,
     InPath(id): InPath<String>,
     Maybe(it): Maybe<SyncRequest>,
 ) -> Result<Response, Refusal> {
-    let (fabric, _) = find(&house, &caller, &id, Scope::Write)?;
-    begin(&house, fabric, &caller, it)
+    let (fabric, record) = find(&house, &caller, &id, Scope::Write)?;
+    begin(&house, fabric, &caller, it, Some(Selection::one(&record.key))).await
 }
 
-fn begin(
+async fn begin(
     house: &Arc<House>,
     fabric: FabricDoor,
     caller: &Caller,
     it: SyncRequest,
+    one: Option<Selection>,
 ) -> Result<Response, Refusal> {
     if it.options.create_pr {
         let why = "what is committed here is pushed as it is; leave it out";
         return Err(Refusal::field("options.create_pr", why));
+    }
+    if it.notifications.webhook_url.is_some() {
+        let why = "nobody is called for one sync alone; ask for the operation instead";
+        return Err(Refusal::field("notifications.webhook_url", why));
+    }
+    let given = it.resource_filters.selection()?;
+    let selection = match one {
+        Some(_) if !given.is_everything() => {
+            let why = "the resource of the path is the one that is meant; leave it out";
+            return Err(Refusal::field("resource_filters", why));
+        }
+        Some(one) => one,
+        None => given,
+    };
+    let strategy = match it.conflict_resolution.strategy {
+        None if it.conflict_resolution.auto_resolve_simple => Some(Strategy::Merge),
+        it => it,
+    };
+    let asked = SyncAsked {
+        direction: it.direction.model(),
+        strategy: strategy.map(Strategy::model),
+        selection,
+        dry_run: it.options.dry_run,
+    };
+    if asked.dry_run {
+        return preview(&fabric, caller, asked).await;
     }
     let kind = crate::api::wire::word(&it.direction);
     let job = house.jobs.add(fabric.name(), &kind, caller, it.options.force_sync);
@@ -140,7 +237,7 @@ fn begin(
             .suggest("wait for it, or set options.force_sync"));
     };
     let view = job.view();
-    tokio::spawn(carry_out(fabric, caller.clone(), job, it));
+    tokio::spawn(carry_out(fabric, caller.clone(), job, asked, strategy));
     let became = Became { operation_id: Some(view.id.clone()), commit_id: None };
     let at = format!("/api/v1/sync-operations/{}", view.id);
     let mut response = (StatusCode::ACCEPTED, [(LOCATION, at)], Json(view)).into_response();
@@ -148,17 +245,16 @@ fn begin(
     Ok(response)
 }
 
-async fn carry_out(fabric: FabricDoor, caller: Caller, job: Arc<Job>, it: SyncRequest) {
+async fn carry_out(
+    fabric: FabricDoor,
+    caller: Caller,
+    job: Arc<Job>,
+    asked: SyncAsked,
+    strategy: Option<Strategy>,
+) {
     let admit = job.clone();
-    let strategy = match it.conflict_resolution.strategy {
-        None if it.conflict_resolution.auto_resolve_simple => Some(Strategy::Merge),
-        it => it,
-    };
-    let request = Request::Sync(SyncAsked {
-        direction: it.direction.model(),
-        strategy: strategy.map(Strategy::model),
-        dry_run: false,
-    });
+    let selection = asked.selection.clone();
+    let request = Request::Sync(asked);
     let admit: Box<dyn FnOnce() -> bool + Send> = Box::new(move || admit.begin());
     let answer = fabric.lane.ask_if(request, asker(&caller), Some(admit)).await;
     let mut did = Did::default();
@@ -199,16 +295,28 @@ async fn carry_out(fabric: FabricDoor, caller: Caller, job: Arc<Job>, it: SyncRe
         }
     }
     if let (OperationStatus::Completed, Some(strategy)) = (status, strategy) {
-        resolve(&fabric, &caller, strategy, &mut did).await;
+        resolve(&fabric, &caller, strategy, &selection, &mut did).await;
     }
     job.end(status, did);
 }
 
 /// Resolves what a strategy can resolve of a fabric's conflicts.
-async fn resolve(fabric: &FabricDoor, caller: &Caller, strategy: Strategy, did: &mut Did) {
-    let all = fabric.lane.store.conflicts().unwrap_or_default();
-    let names: Vec<String> =
-        all.iter().filter(|it| it.fabric == *fabric.name()).map(|it| it.id.to_string()).collect();
+async fn resolve(
+    fabric: &FabricDoor,
+    caller: &Caller,
+    strategy: Strategy,
+    selection: &Selection,
+    did: &mut Did,
+) {
+    let store = &fabric.lane.store;
+    let meant = |id: &ResourceId| {
+        // A resource that has no record is known by nothing but its id.
+        selection.is_everything()
+            || store.record(id).is_ok_and(|it| it.is_some_and(|it| selection.takes(&it.key)))
+    };
+    let all = store.conflicts().unwrap_or_default();
+    let ours = all.iter().filter(|it| it.fabric == *fabric.name() && meant(&it.id));
+    let names: Vec<String> = ours.map(|it| it.id.to_string()).collect();
     if names.is_empty() {
         return;
     }

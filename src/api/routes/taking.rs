@@ -1,6 +1,7 @@
 //! A fabric's drops are taken now, and its directories made or repaired.
 
 use super::insight::{StructureReport, structure};
+use super::syncing::listed;
 use crate::agent::programs::{ProgramAnswer, ProgramAsked};
 use crate::agent::take::{InitializeAsked, TakeAsked};
 use crate::api::audit::Became;
@@ -12,7 +13,9 @@ use crate::api::tokens::Scope;
 use crate::api::wire::change::DeliveryView;
 use crate::api::wire::operation::Stage;
 use crate::api::wire::word;
+use crate::model::fabric::Layout;
 use crate::model::report::{Ending, IngestReport};
+use crate::model::selection::Selection;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -24,6 +27,10 @@ use utoipa::ToSchema;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::api) struct IngestRequest {
+    /// Only drops that lie so in `raw/`, in gitignore syntax (`*.yaml`, `team/`, `!draft.yaml`); none
+    /// are all. The others wait as they are.
+    #[schema(max_items = 100)]
+    pub file_patterns: Vec<String>,
     /// A field that the kind's schema does not allow rejects the file.
     pub validation_strict: bool,
     /// Originals are kept as the settings say; else not at all.
@@ -37,6 +44,7 @@ pub(in crate::api) struct IngestRequest {
 impl Default for IngestRequest {
     fn default() -> IngestRequest {
         IngestRequest {
+            file_patterns: Vec::new(),
             validation_strict: false,
             archive_processed: true,
             auto_commit: true,
@@ -136,6 +144,10 @@ pub(in crate::api) async fn ingest(
         fabric: fabric.name().clone(),
         strict: it.validation_strict,
         archive: it.archive_processed,
+        selection: Selection {
+            files: listed("file_patterns", it.file_patterns)?,
+            ..Selection::default()
+        },
         dry_run: it.dry_run,
     });
     let report = match fabric.lane.ask_program(asked, asker(&caller)).await? {
@@ -150,7 +162,7 @@ pub(in crate::api) async fn ingest(
     Ok(response)
 }
 
-fn outcome(report: IngestReport) -> IngestOutcome {
+pub(super) fn outcome(report: IngestReport) -> IngestOutcome {
     let mut outcome = IngestOutcome {
         summary: IngestSummary::default(),
         results: IngestResults::default(),
@@ -192,8 +204,8 @@ pub(in crate::api) struct InitializeRequest {
     pub force_recreate: bool,
     /// The commit before is kept under a ref.
     pub backup_existing: bool,
-    /// `standard`, the only one there is.
-    pub structure_template: String,
+    /// Where the files of new resources lie from here on.
+    pub structure_template: Template,
     /// Git keeps no empty directory, so `false` is refused.
     pub create_readme_files: bool,
     /// The first line of the commit; none says what is done.
@@ -205,11 +217,23 @@ impl Default for InitializeRequest {
         InitializeRequest {
             force_recreate: false,
             backup_existing: false,
-            structure_template: "standard".to_owned(),
+            structure_template: Template::Standard,
             create_readme_files: true,
             initial_commit_message: None,
         }
     }
+}
+
+/// Where the files of new resources lie below `managed/`; what has a file keeps it.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::api) enum Template {
+    /// As the settings say.
+    Standard,
+    /// A directory for each kind.
+    Flat,
+    /// In one of 256 directories of each kind.
+    Sharded,
 }
 
 /// What was made.
@@ -241,9 +265,6 @@ pub(in crate::api) async fn initialize(
     Maybe(it): Maybe<InitializeRequest>,
 ) -> Result<Response, Refusal> {
     let fabric = house.fabric(&caller, &id, Scope::Admin)?;
-    if it.structure_template != "standard" {
-        return Err(Refusal::field("structure_template", "there is only `standard`"));
-    }
     if !it.create_readme_files {
         let why = "git keeps no empty directory, so each has a README.md";
         return Err(Refusal::field("create_readme_files", why));
@@ -252,6 +273,11 @@ pub(in crate::api) async fn initialize(
         fabric: fabric.name().clone(),
         force_recreate: it.force_recreate,
         backup_existing: it.backup_existing,
+        layout: match it.structure_template {
+            Template::Standard => None,
+            Template::Flat => Some(Layout::Flat),
+            Template::Sharded => Some(Layout::Sharded),
+        },
         message: it.initial_commit_message,
         actor: caller.actor.clone(),
     });

@@ -1,5 +1,6 @@
 //! What an operator chooses from, as clients write it: closed lists of words.
 
+use crate::model::fabric::Layout;
 use crate::model::rules::{Mode, OnDelete};
 use crate::pipeline::archive::ArchiveStrategy;
 use crate::pipeline::processing::{OnInvalid, OnUnsupported};
@@ -114,6 +115,26 @@ impl From<OnUnsupportedView> for OnUnsupported {
         match it {
             OnUnsupportedView::Unmanaged => OnUnsupported::Unmanaged,
             OnUnsupportedView::Keep => OnUnsupported::Keep,
+        }
+    }
+}
+
+/// Where the file of a new resource lies below the directory of its kind.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = Layout)]
+pub(in crate::api) enum LayoutView {
+    /// All in one directory.
+    Flat,
+    /// In one of 256 directories.
+    Sharded,
+}
+
+impl From<LayoutView> for Layout {
+    fn from(it: LayoutView) -> Layout {
+        match it {
+            LayoutView::Flat => Layout::Flat,
+            LayoutView::Sharded => Layout::Sharded,
         }
     }
 }

@@ -25,6 +25,8 @@ pub struct ConflictView {
     /// What meets.
     #[serde(rename = "type")]
     pub kind: String,
+    /// How it stands.
+    pub status: ConflictState,
     /// How much it weighs.
     pub severity: Severity,
     /// In words, with the way out.
@@ -42,8 +44,16 @@ pub struct ConflictView {
     pub raw_path: Option<String>,
 }
 
+/// How a conflict stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ConflictState {
+    /// It waits for a person. One that is resolved is not listed any more.
+    Detected,
+}
+
 /// How much a conflict weighs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Fields of one resource.
@@ -86,6 +96,7 @@ impl ConflictView {
             path: it.path.to_string(),
             resource_kind,
             kind: word(&it.kind),
+            status: ConflictState::Detected,
             severity: severity(it.kind),
             message: it.message.clone(),
             detected_at: it.detected_at.to_string(),

@@ -66,6 +66,8 @@ pub struct Policies {
     pub on_unsupported: String,
     /// Where originals are kept.
     pub archive: String,
+    /// Where the files of new resources lie: `flat` or `sharded`.
+    pub layout: String,
     /// What happens where two sides changed one resource.
     pub conflict_strategy: String,
 }
@@ -98,6 +100,7 @@ impl FabricView {
                 on_invalid: word(&shown.strategies.on_invalid),
                 on_unsupported: word(&shown.strategies.on_unsupported),
                 archive: word(&shown.archive),
+                layout: word(&shown.fabric.layout),
                 conflict_strategy: word(&shown.rules.conflict),
             },
             resources_count: store.records_count(name),
