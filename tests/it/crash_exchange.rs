@@ -135,19 +135,9 @@ fn of_a_fabric_that_is_brought_back() {
     let add = |world: &World| {
         let name = world.repository.fabrics[0].name.clone();
         let (restore, actor) = (Some("kept".to_owned()), "Ada".into());
-        ask(
-            world,
-            &Request::AddFabric(AddFabric {
-                name,
-                dir: None,
-                mode: None,
-                on_delete: None,
-                conflict: None,
-                restore,
-                actor,
-            }),
-        )
-        .map(drop)
+        let (dir, mode, on_delete, conflict) = (None, None, None, None);
+        let add = AddFabric { name, dir, mode, on_delete, conflict, restore, actor };
+        ask(world, &Request::AddFabric(add)).map(drop)
     };
     each_step_fails(before, Some(add), 15);
 }

@@ -275,6 +275,59 @@ fn nothing_leaves_raw_before_all_that_replaces_it_was_forced_to_the_disk() {
     before("a managed file", &|it| it.contains("/managed/vpcs/.git-intake-"));
     before("the directory of managed files", &|it| it.ends_with("/managed/vpcs"));
     before("the journal", &|it| it.ends_with("/store/db/db"));
+    before("what the index owes", &|it| it.ends_with("/intake/index"));
+}
+
+/// Says where, among the calls of a run, the last file in `dir` was written, where it was forced to
+/// the disk with the others, and where the first of them got its name.
+fn written_forced_named(ran: &Ran, dir: &str, is_name: &dyn Fn(&str) -> bool) -> [usize; 3] {
+    let temporary = format!("/{dir}/.git-intake-");
+    let named = |it: &sysfault::Call| {
+        (it.name.starts_with("rename") || it.name.starts_with("link")) && is_name(&it.path)
+    };
+    let written = |it: &sysfault::Call| it.name == "write" && it.path.contains(&temporary);
+    let written = ran.calls.iter().rposition(written).expect("files are written");
+    let forced = ran.calls[written..].iter().position(|it| it.name == "syncfs");
+    let named = ran.calls.iter().position(named).expect("files get their names");
+    [written, written + forced.expect("they are forced to the disk"), named]
+}
+
+/// A name that reaches the disk before its content is an empty file after a power cut.
+#[test]
+fn many_files_get_their_names_when_all_of_them_are_on_the_disk() {
+    if !possible() {
+        return;
+    }
+    let world = World::in_memory();
+    let out = agent(&world, &["init", "--fabric", "fabric-1"]).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let many: Vec<String> = (0..30).map(|n| vpc(&format!("vpc-{n}"))).collect();
+    world.drop("many.yaml", many.join("---\n"));
+    for n in 0..20 {
+        world.drop(&format!("drop-{n}.yaml"), vpc(&format!("one-{n}")));
+    }
+    let (ran, said) = ingest(&world, None);
+    let is_name = |it: &str| it.starts_with("vpc-") || it.starts_with("one-");
+    let order = written_forced_named(&ran, "managed/vpcs", &is_name);
+    assert!(order.is_sorted(), "{order:?}: {said}");
+    assert!(ran.calls.iter().any(|it| it.name == "linkat" && it.path.starts_with("one-")));
+
+    let other = World::beside(&world);
+    std::fs::create_dir(other.work().join("notes")).unwrap();
+    for n in 0..20 {
+        std::fs::write(other.work().join(format!("notes/note-{n}")), "theirs\n").unwrap();
+    }
+    other.git(&["add", "notes"]);
+    other.git(&["commit", "-qm", "theirs"]);
+    other.git(&["push", "-q", "origin", "main"]);
+    world.drop("last.yaml", vpc("last"));
+    let (ran, said) = ingest(&world, None);
+    let order = written_forced_named(&ran, "notes", &|it| it.starts_with("note-"));
+    assert!(order.is_sorted(), "{order:?}: {said}");
+    let noted = |it: &sysfault::Call| it.name == "fsync" && it.path.ends_with("/intake/following");
+    let noted = ran.calls.iter().position(noted).expect("where the branch goes is noted");
+    assert!(noted < order[0], "{noted} {order:?}");
+    assert_eq!(world.clone_of_remote().len(), 51);
 }
 
 /// After a sync that failed, nothing rests on what it was to force to the disk: not by syncing

@@ -37,9 +37,13 @@ fn whenever_agents_are_killed_nothing_is_lost_nothing_is_twice_and_nothing_is_ha
             std::thread::spawn(move || Storm::new(seed + n).rage(share))
         })
         .collect();
-    let drops: usize = threads.into_iter().map(|it| it.join().unwrap()).sum();
-    let took = begun.elapsed();
-    println!("{kills} kills in {worlds} worlds from seed {seed}, {drops} drops, {took:?}");
+    let done: Vec<_> = threads.into_iter().map(|it| it.join().unwrap()).collect();
+    let drops: usize = done.iter().map(|it| it.0).sum();
+    let looking: Duration = done.iter().map(|it| it.1).sum();
+    let (took, looking) = (begun.elapsed(), looking / u32::try_from(worlds).unwrap());
+    println!(
+        "{kills} kills in {worlds} worlds from seed {seed}, {drops} drops, {took:?}, of it {looking:?} at rest"
+    );
 }
 
 fn number(name: &str, otherwise: u64) -> u64 {
@@ -122,13 +126,17 @@ impl Storm {
         storm
     }
 
-    fn rage(mut self, kills: u64) -> usize {
+    /// How many drops there were, and how long was spent at rest.
+    fn rage(mut self, kills: u64) -> (usize, Duration) {
+        let mut looking = Duration::ZERO;
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for n in 1..=kills {
                 self.live_and_die();
                 if n % KILLS_PER_REST == 0 || n == kills {
+                    let begun = Instant::now();
                     self.rest();
                     self.check();
+                    looking += begun.elapsed();
                 }
             }
         }));
@@ -141,7 +149,7 @@ impl Storm {
             );
             std::panic::resume_unwind(why);
         }
-        self.given.len()
+        (self.given.len(), looking)
     }
 
     /// One agent: what lies there, what comes meanwhile, and its end.
