@@ -10,6 +10,7 @@ mod counter;
 pub mod desk;
 pub mod droppers;
 mod edits;
+pub mod events;
 pub mod exchange;
 pub mod fabrics;
 pub mod files;

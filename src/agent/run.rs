@@ -6,6 +6,7 @@
 
 use super::board::{Board, Shown};
 use super::desk::{self, Answer, Asker, Live, Request};
+use super::events::Voice;
 use super::lane::Lane;
 use super::sync::{self, Sent};
 use super::turn::{self, Cause};
@@ -66,16 +67,17 @@ pub struct Inside {
     stop: Receiver<()>,
     pulse: Arc<AtomicU64>,
     board: Arc<Board>,
+    voice: Voice,
 }
 
-/// Makes the channels of a lane.
-pub fn channels() -> (Ends, Inside) {
+/// Makes the channels of a lane, which tells what happens with this voice.
+pub fn channels(voice: Voice) -> (Ends, Inside) {
     let (ask, asked) = crossbeam_channel::bounded(ASKED_MAX);
     let (stop, stopped) = crossbeam_channel::bounded(1);
     let pulse = Arc::new(AtomicU64::new(0));
     let board = Arc::new(Board::default());
     let ends = Ends { asked: ask, stop, pulse: pulse.clone(), board: board.clone() };
-    (ends, Inside { asked, stop: stopped, pulse, board })
+    (ends, Inside { asked, stop: stopped, pulse, board, voice })
 }
 
 /// What the loop remembers between two passes.
@@ -129,7 +131,7 @@ pub fn work(lane: &mut Lane, inside: &Inside, ready: impl FnOnce()) -> Result<()
     let mut watcher = watcher_of(lane, &sender);
     let mut fabrics_version = lane.fabrics_version;
     it.tell_blind(&watcher, lane.settings.poll);
-    inside.board.show(Shown::of(lane, &it.live));
+    inside.show(lane, &it.live);
     ready();
     loop {
         inside.pulse.fetch_add(1, Ordering::Relaxed);
@@ -162,7 +164,7 @@ pub fn work(lane: &mut Lane, inside: &Inside, ready: impl FnOnce()) -> Result<()
             it.begin_anew(lane.fabrics.len());
         }
         it.pass(lane);
-        inside.board.show(Shown::of(lane, &it.live));
+        inside.show(lane, &it.live);
         if !watcher.stands() {
             // A turn makes directories that are missing; what came into them meanwhile was not told.
             watcher.catch_up();
@@ -180,6 +182,15 @@ fn watcher_of(lane: &Lane, sender: &Sender<Wake>) -> Watcher {
     let raws = lane.fabrics.iter();
     let raws = raws.map(|it| Watched { raw: it.fabric.raw(), ignores: it.inbox.ignores.clone() });
     Watcher::new(lane.repo.work_tree(), raws.collect(), lane.tree.own_moves(), sender.clone())
+}
+
+impl Inside {
+    /// Shows how the lane stands, and tells where that has changed.
+    fn show(&self, lane: &Lane, live: &Live) {
+        let before = self.board.read();
+        self.board.show(Shown::of(lane, live));
+        self.voice.stands(&before.live, live);
+    }
 }
 
 impl Loop {

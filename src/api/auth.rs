@@ -6,6 +6,7 @@ use super::house::House;
 use super::listen::{Peer, Via};
 use super::refusal::{ErrorCode, Refusal};
 use super::tokens::{Scope, TokenFile};
+use crate::clock;
 use crate::config::{ApiSettings, PeerScope};
 use crate::model::fabric::FabricName;
 use axum::extract::{FromRequestParts, Request, State};
@@ -140,6 +141,19 @@ impl Gate {
         };
         let (actor, scope) = (token.name, token.scope);
         Ok(Caller { actor, token: Some(token.id), scope, fabrics: token.fabrics, from })
+    }
+
+    /// Says whether a caller who came in may stay: their token is what it was, and not over.
+    pub fn still_admits(&self, caller: &Caller) -> bool {
+        let Some(id) = &caller.token else { return true };
+        let Ok(tokens) = self.tokens.all() else { return false };
+        let now = clock::now();
+        tokens.iter().any(|it| {
+            it.id == *id
+                && it.scope == caller.scope
+                && it.fabrics == caller.fabrics
+                && it.expires_at.is_none_or(|end| now < end)
+        })
     }
 
     /// Refuses a caller who asks too often.

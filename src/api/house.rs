@@ -11,6 +11,7 @@ use super::writes::Answers;
 use crate::agent::board::{Board, FabricShown, Shown};
 use crate::agent::desk::{Answer, Asker, Request};
 use crate::agent::droppers::Droppers;
+use crate::agent::events::{Event, Events};
 use crate::agent::programs::{ProgramAnswer, ProgramAsked};
 use crate::agent::run::Asked;
 use crate::config::{ApiSettings, Settings};
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
 /// How long an answer of a lane may take: an `ingest` takes what is there, push included.
 pub(super) const ANSWER_TIME_MAX: Duration = Duration::from_secs(3600);
@@ -66,6 +67,12 @@ impl LaneDoor {
             reader: Reader::new(work_tree),
             ready: Arc::new(AtomicBool::new(false)),
         }
+    }
+
+    /// Says whether a caller may look at any of its fabrics.
+    pub(super) fn is_reached_by(&self, caller: &Caller) -> bool {
+        let shown = self.board.read();
+        shown.fabrics.iter().any(|it| caller.reaches(&it.fabric.name)) || caller.fabrics.is_none()
     }
 
     /// Brings a question to the lane and waits for its answer.
@@ -150,13 +157,29 @@ pub struct House {
     pub(super) answers: Answers,
     /// What was asked for and is done later.
     pub(super) jobs: Jobs,
+    /// What happens.
+    pub(super) events: Arc<Events>,
+    /// The number of the newest event, for all who follow.
+    pub(super) heard: watch::Sender<u64>,
+    /// Rung for each event.
+    pub(super) bell: Arc<Notify>,
+    /// So many may still follow.
+    pub(super) streams: Arc<Semaphore>,
     /// Becomes true at the end, and streams end then.
     pub(super) stopping: watch::Sender<bool>,
 }
 
 impl House {
     /// The agent with these lanes, `dir` being where it keeps what belongs to none of them.
-    pub fn new(settings: &Settings, dir: &Path, lanes: Vec<LaneDoor>) -> std::io::Result<House> {
+    pub fn new(
+        settings: &Settings,
+        dir: &Path,
+        lanes: Vec<LaneDoor>,
+        events: Arc<Events>,
+    ) -> std::io::Result<House> {
+        let bell = Arc::new(Notify::new());
+        let rung = bell.clone();
+        events.ring(move || rung.notify_one());
         Ok(House {
             lanes: lanes.into_iter().map(Arc::new).collect(),
             settings: settings.clone(),
@@ -166,6 +189,10 @@ impl House {
             audit: Audit::open(dir)?,
             answers: Answers::open(dir)?,
             jobs: Jobs::default(),
+            heard: watch::Sender::new(events.last()),
+            events,
+            bell,
+            streams: Arc::new(Semaphore::new(settings.api.streams_max)),
             stopping: watch::Sender::new(false),
         })
     }
@@ -218,6 +245,18 @@ impl House {
                 format!("there is no repository `{id}`"),
             )
             .suggest("GET /api/v1/repositories shows all")),
+        }
+    }
+
+    /// Says whether a caller may hear of an event.
+    pub(super) fn may_hear(&self, caller: &Caller, event: &Event) -> bool {
+        match &event.fabric {
+            Some(it) => caller.reaches(it),
+            None => {
+                let its = |it: &&Arc<LaneDoor>| *it.id == *event.repository;
+                caller.fabrics.is_none()
+                    || self.lanes.iter().find(its).is_some_and(|it| it.is_reached_by(caller))
+            }
         }
     }
 

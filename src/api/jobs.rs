@@ -22,7 +22,7 @@ pub(super) struct Job {
     pub id: OperationId,
     pub fabric: FabricName,
     pub kind: String,
-    actor: String,
+    pub actor: String,
     started_at: jiff::Timestamp,
     state: Mutex<State>,
 }
@@ -84,12 +84,14 @@ impl Job {
         pending
     }
 
-    /// It is over.
-    pub fn end(&self, status: OperationStatus, did: Did) {
+    /// It is over; false where it was called off before.
+    pub fn end(&self, status: OperationStatus, did: Did) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if !matches!(*state, State::Over { .. }) {
+        let open = !matches!(*state, State::Over { .. });
+        if open {
             *state = State::Over { status, at: clock::now(), did: Box::new(did) };
         }
+        open
     }
 
     /// Says whether it waits or is under way.

@@ -17,6 +17,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
 
+/// More open files are not asked for.
+const DESCRIPTORS_WANTED: u64 = 65_536;
+
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Peer {
@@ -192,6 +195,20 @@ fn acceptor(settings: &ApiSettings) -> io::Result<Option<TlsAcceptor>> {
         .map_err(|it| unusable(cert, it.to_string()))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Some(TlsAcceptor::from(Arc::new(config))))
+}
+
+/// How many files the process may have open, after it has asked for as many as it may have.
+pub(super) fn descriptors() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = maximum.unwrap_or(DESCRIPTORS_WANTED).min(DESCRIPTORS_WANTED);
+    let current = current.unwrap_or(DESCRIPTORS_WANTED);
+    let more = Rlimit { current: Some(wanted), maximum };
+    let has = match current < wanted && setrlimit(Resource::Nofile, more).is_ok() {
+        true => wanted,
+        false => current,
+    };
+    usize::try_from(has).unwrap_or(usize::MAX)
 }
 
 /// Who a Unix connection belongs to, as the kernel says.

@@ -18,6 +18,8 @@ pub struct Metrics {
     micros: AtomicU64,
     /// Connections that are open.
     pub connections: AtomicI64,
+    /// Clients that follow the events.
+    pub streams: AtomicI64,
     /// Requests without a token that is known.
     pub strangers: AtomicU64,
     /// Requests over somebody's limit.
@@ -68,6 +70,8 @@ impl Metrics {
             "git_intake_api_connections {}",
             self.connections.load(Ordering::Relaxed)
         ));
+        line(format_args!("# TYPE git_intake_api_event_streams gauge"));
+        line(format_args!("git_intake_api_event_streams {}", self.streams.load(Ordering::Relaxed)));
         line(format_args!("# TYPE git_intake_api_unauthenticated_total counter"));
         line(format_args!("git_intake_api_unauthenticated_total {}", read(&self.strangers)));
         line(format_args!("# TYPE git_intake_api_rate_limited_total counter"));

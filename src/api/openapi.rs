@@ -2,6 +2,7 @@
 
 use super::refusal::{ErrorBody, ErrorCode};
 use super::routes;
+use super::wire::event::EventView;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi as Document, PathItem, Ref, ResponseBuilder};
@@ -15,7 +16,7 @@ use utoipa::{Modify, OpenApi};
                        commit with the caller's name in it. The same routes answer below \
                        /api/plugins/hedgehog, and with a slash at the end."
     ),
-    components(schemas(ErrorBody, ErrorCode)),
+    components(schemas(ErrorBody, ErrorCode, EventView)),
     security(("token" = [])),
     modifiers(&Finish)
 )]

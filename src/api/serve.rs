@@ -30,6 +30,11 @@ const STALL_TIME_MAX: Duration = Duration::from_secs(60);
 const BUFFER_BYTES_MAX: usize = 64 << 10;
 /// How long answers under way are waited for at the end.
 const END_TIME_MAX: Duration = Duration::from_secs(5);
+/// Who follows the events is woken once for what happens within so long, so that a flood of events is
+/// no flood of wakes.
+const EVENTS_PAUSE: Duration = Duration::from_millis(50);
+/// So many open files are left to the lanes, whoever connects.
+const DESCRIPTORS_KEPT: usize = 256;
 /// Threads for what has to read a disk.
 const BLOCKING_THREADS_MAX: usize = 4;
 /// After an accept that failed (no file descriptors left, mostly).
@@ -87,6 +92,7 @@ async fn serve(house: Arc<House>, listeners: Vec<Listener>, stopped: watch::Rece
     let router = routes::router(house.clone());
     let graceful = Arc::new(GracefulShutdown::new());
     let names = Arc::new(Names::read());
+    let room = connections(&house, listeners.iter().filter(|it| it.lane.is_none()).count());
     let mut accepting = tokio::task::JoinSet::new();
     for listener in listeners {
         let entrance = Entrance {
@@ -94,7 +100,7 @@ async fn serve(house: Arc<House>, listeners: Vec<Listener>, stopped: watch::Rece
             router: router.clone(),
             graceful: graceful.clone(),
             names: names.clone(),
-            room: Arc::new(Semaphore::new(house.api().connections_max)),
+            room: Arc::new(Semaphore::new(room)),
             lane: listener.lane,
         };
         let mut stopped = stopped.clone();
@@ -112,10 +118,36 @@ async fn serve(house: Arc<House>, listeners: Vec<Listener>, stopped: watch::Rece
             }
         });
     }
+    let ringing = tokio::spawn(ring(house));
     while accepting.join_next().await.is_some() {}
+    ringing.abort();
     if let Some(graceful) = Arc::into_inner(graceful) {
         // Whoever does not end in time is let go.
         let _ = tokio::time::timeout(END_TIME_MAX, graceful.shutdown()).await;
+    }
+}
+
+/// How many connections a listener lets in: as the settings say, if the system gives that many. Those
+/// of the lanes' own sockets are the agent's own user's, and few.
+fn connections(house: &House, listeners: usize) -> usize {
+    let wanted = house.api().connections_max;
+    let given = listen::descriptors().saturating_sub(DESCRIPTORS_KEPT) / listeners.max(1);
+    if given < wanted {
+        tracing::info!(
+            "the system lets this process open few files, so each listener lets {} clients in, not {wanted} \
+             (api.connections_max): raise the limit (LimitNOFILE=, ulimit -n)",
+            given.max(1)
+        );
+    }
+    wanted.min(given).max(1)
+}
+
+/// Wakes who follows the events. A lane rings one bell and goes on; how many follow is no matter to it.
+async fn ring(house: Arc<House>) {
+    loop {
+        house.bell.notified().await;
+        house.heard.send_replace(house.events.last());
+        tokio::time::sleep(EVENTS_PAUSE).await;
     }
 }
 

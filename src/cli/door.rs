@@ -3,6 +3,7 @@
 use super::Failure;
 use crate::agent::board::Board;
 use crate::agent::droppers::Droppers;
+use crate::agent::events::Events;
 use crate::agent::lane::Lane;
 use crate::agent::run::{Asked, Ends};
 use crate::api::Server;
@@ -43,7 +44,11 @@ impl Door {
 }
 
 /// Opens it for these lanes, of which there is one at least.
-pub(super) fn open(settings: &Settings, doors: Vec<Door>) -> Result<Server, Failure> {
+pub(super) fn open(
+    settings: &Settings,
+    doors: Vec<Door>,
+    events: Arc<Events>,
+) -> Result<Server, Failure> {
     let failed = |what: &str| {
         let hint = format!("see `api` in the settings: {what}");
         move |it: io::Error| Failure::of(1, &it).hint(hint.clone())
@@ -70,7 +75,7 @@ pub(super) fn open(settings: &Settings, doors: Vec<Door>) -> Result<Server, Fail
         door.ready = it.ready;
         door
     });
-    let house = House::new(settings, &dir, lanes.collect())
+    let house = House::new(settings, &dir, lanes.collect(), events)
         .map_err(failed("the state directory cannot be written"))?;
     Server::start(Arc::new(house), listeners).map_err(failed("the door cannot be opened"))
 }

@@ -3,12 +3,13 @@
 use super::door::{self, Door};
 use super::reach::{self, Reach};
 use super::{Context, Failure};
+use crate::agent::events::{Events, Voice};
 use crate::agent::lane::Lane;
 use crate::agent::run::{self, Ends};
-use crate::config::{self, RepositorySettings, Settings};
+use crate::config::{self, RepositorySettings, Settings, StateDir};
 use crate::step::Steps;
 use crate::telemetry;
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -143,10 +144,11 @@ fn serve(
     interrupt().store(false, Ordering::Relaxed);
     let (ready, is_ready) = crossbeam_channel::bounded(repositories.len().max(1));
     let (end, has_ended) = crossbeam_channel::bounded(repositories.len().max(1));
+    let events = Arc::new(Events::new(settings.api.events_kept));
     let mut lanes = Vec::new();
     let mut doors = Vec::new();
     for it in repositories {
-        match start(settings, it, ready.clone(), end.clone()) {
+        match start(settings, it, &events, (ready.clone(), end.clone())) {
             Ok((working, door)) => {
                 lanes.push(working);
                 doors.push(door);
@@ -163,7 +165,7 @@ fn serve(
             Failure::said(1, "no repository can be served").hint("the log says why for each")
         );
     }
-    let server = match door::open(settings, doors) {
+    let server = match door::open(settings, doors, events) {
         Ok(it) => it,
         Err(failure) => {
             stop(lanes);
@@ -236,11 +238,14 @@ fn look_after(lanes: &mut [Working], silence_max: Duration) {
 fn start(
     settings: &Settings,
     repository: &RepositorySettings,
-    ready: crossbeam_channel::Sender<()>,
-    end: crossbeam_channel::Sender<String>,
+    events: &Arc<Events>,
+    (ready, end): (Sender<()>, Sender<String>),
 ) -> Result<(Working, Door), Failure> {
     let mut lane = Lane::open(settings, repository, interrupt(), Steps::default())?;
-    let (ends, inside) = run::channels();
+    let voice = Voice::new(events.clone(), &StateDir::name(lane.repo.work_tree()));
+    let teller = voice.clone();
+    lane.store.listen(move |news| teller.tell(news));
+    let (ends, inside) = run::channels(voice);
     let door = Door::of(&lane, &ends);
     let is_ready = door.ready.clone();
     let name = repository.path.display().to_string();

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+/// No agent serves more event streams, or keeps more events.
+const STREAMS_MAX: usize = 1_000_000;
+
 /// The REST API.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -29,6 +32,10 @@ pub struct ApiSettings {
     pub requests_per_second: u32,
     /// Of one listener.
     pub connections_max: usize,
+    /// Events that are kept for who comes back.
+    pub events_kept: usize,
+    /// Clients that follow the events.
+    pub streams_max: usize,
 }
 
 /// What users of the host may do without a token.
@@ -57,6 +64,8 @@ impl Default for ApiSettings {
             plaintext: false,
             requests_per_second: 1_000,
             connections_max: 12_000,
+            events_kept: 8_192,
+            streams_max: 10_000,
         }
     }
 }
@@ -76,6 +85,11 @@ impl ApiSettings {
         };
         if self.tls_cert.is_some() != self.tls_key.is_some() {
             return invalid("api.tls_cert and api.tls_key belong together: name both, or none");
+        }
+        for (name, it) in [("streams_max", self.streams_max), ("events_kept", self.events_kept)] {
+            if it > STREAMS_MAX {
+                return invalid(&format!("api.{name} is above {STREAMS_MAX}"));
+            }
         }
         if self.connections_max == 0 {
             return invalid("api.connections_max is 0, which lets nobody in");

@@ -8,6 +8,7 @@
 
 mod aside;
 mod migrate;
+mod news;
 mod open;
 mod write;
 
@@ -28,6 +29,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+pub use news::News;
 pub use open::{FORMAT, Freshness};
 use write::Batch;
 
@@ -137,6 +139,8 @@ pub struct Store {
     orphans: sled::Tree,
     /// fabric NUL path → stray.
     strays: sled::Tree,
+    /// Who is told of what is written.
+    ear: news::Ear,
 }
 
 /// The file that says how much was acknowledged, and whether a sync ever failed.
@@ -188,6 +192,7 @@ impl Store {
             synced: db.open_tree("synced")?,
             orphans: db.open_tree("orphans")?,
             strays: db.open_tree("strays")?,
+            ear: news::Ear::default(),
             db,
             file,
             blobs,
@@ -353,6 +358,7 @@ impl Store {
     /// A very large one is written in parts: records first, so that the operation is closed only
     /// when they are all there.
     pub fn settle(&self, mut settlement: Settlement) -> Result<(), Error> {
+        let before = self.before(&settlement)?;
         while settlement.records.len() + settlement.gone.len() > BATCH_MAX {
             let keep = settlement.records.len().saturating_sub(BATCH_MAX);
             let records = settlement.records.split_off(keep);
@@ -363,6 +369,7 @@ impl Store {
         self.write(Batch::of(&settlement))?;
         self.steps.pass(Step::Sync).map_err(Error::Write)?;
         self.sync()?;
+        self.tell(before, &settlement);
         if settlement.operation.is_some_and(|it| !it.state.is_open()) {
             self.prune()?;
         }

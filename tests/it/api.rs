@@ -1,6 +1,7 @@
 //! The door for programs, from outside: the real agent, over TCP and over its socket.
 
 use crate::agent::{Agent, intake, on_remote, output, text, until};
+use crate::events::Follower;
 use crate::world::{World, vpc};
 use reqwest::blocking::{Client, Response};
 use reqwest::{Method, StatusCode};
@@ -164,12 +165,14 @@ struct Row {
     query: &'static str,
     /// Any body is a file, so only none at all is wrong.
     any_body: bool,
+    /// The answer has no end.
+    streams: bool,
 }
 
 fn row(route: &'static str, scope: &'static str, known: &str, unknown: &str, status: u16) -> Row {
     let (known, unknown) = (known.to_owned(), unknown.to_owned());
-    let (body, of_fabric, query, any_body) = (None, false, "", false);
-    Row { route, scope, known, unknown, body, status, of_fabric, query, any_body }
+    let (body, of_fabric, query, any_body, streams) = (None, false, "", false, false);
+    Row { route, scope, known, unknown, body, status, of_fabric, query, any_body, streams }
 }
 
 impl Row {
@@ -185,6 +188,11 @@ impl Row {
 
     fn takes_any_body(mut self) -> Row {
         self.any_body = true;
+        self
+    }
+
+    fn streams(mut self) -> Row {
+        self.streams = true;
         self
     }
 
@@ -217,6 +225,10 @@ fn rows(api: &Api) -> Vec<Row> {
         row("GET /metrics", "read", "", "", 200),
         row("GET /api/v1/openapi.json", "open", "", "", 200),
         row("GET /api/v1/audit", "admin", "", "", 200),
+        row("GET /api/v1/events", "read", "", "", 200)
+            .asks("fabric=fabric-1&type=sync_completed")
+            .of_fabric()
+            .streams(),
         row("GET /api/v1/repositories", "read", "", "", 200),
         row("GET /api/v1/repositories/{id}", "read", &repository, "none", 200).of_fabric(),
         row("GET /api/v1/fabrics", "read", "", "", 200),
@@ -417,6 +429,11 @@ fn every_route_keeps_the_contract() {
             None => path,
         };
         let token = if row.scope == "open" { "" } else { &api.admin };
+        if row.streams {
+            let follower = Follower::open(&api, &path, token, None);
+            assert_eq!(follower.next().kind, "ready", "{}", row.route);
+            continue;
+        }
         let got = ask(&path, token);
         assert_eq!(got.status, row.status, "{}: {got:?}", row.route);
     }
@@ -720,12 +737,15 @@ fn the_examples_of_the_readme_work_as_written() {
         command.env("INTAKE_API", format!("{}/api/v1", api.base)).env("no_proxy", "127.0.0.1");
         command.output()
     };
+    let mut curl = true;
     match run("sh", "-ec", &block("sh", "curl -fsS")) {
         Ok(out) if text(&out).contains("curl: not found") => {
-            eprintln!("notice: curl is not installed")
+            eprintln!("notice: curl is not installed");
+            curl = false;
         }
         Ok(out) if text(&out).contains("option --json") => {
-            eprintln!("notice: this curl is too old")
+            eprintln!("notice: this curl is too old");
+            curl = false;
         }
         out => {
             let out = out.unwrap();
@@ -733,6 +753,16 @@ fn the_examples_of_the_readme_work_as_written() {
             assert!(on_remote(&api.world, "managed/vpcs/vpc-1.yaml"));
         }
     }
+    let follow = block("sh", "Last-Event-ID");
+    let mut following = std::process::Command::new("sh");
+    following.arg("-ec").arg(format!("exec {}", follow.lines().last().unwrap()));
+    following.env("INTAKE_TOKEN", &token).env("INTAKE_API", format!("{}/api/v1", api.base));
+    let mut following =
+        Agent(following.env("no_proxy", "127.0.0.1").stdout(Stdio::piped()).spawn().unwrap());
+    let told = std::io::BufReader::new(following.0.stdout.take().unwrap());
+    let mut lines = std::io::BufRead::lines(told).map_while(Result::ok);
+    assert!(!curl || lines.any(|it| it == "event: sync_completed"), "the events ended");
+    drop(following);
     let python = run("python3", "-c", &block("python", "import os, requests"));
     match python {
         Ok(out) if text(&out).contains("No module named") => {

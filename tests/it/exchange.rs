@@ -3,6 +3,7 @@
 
 use crate::world::{World, git, vpc};
 use git_intake::agent::desk::{self, Answer, Live, Request};
+use git_intake::agent::events::{Events, Voice};
 use git_intake::agent::exchange::{SyncAsked, SyncDirection};
 use git_intake::agent::fabrics::{AddFabric, FabricChange, RemoveFabric, SetFabric};
 use git_intake::agent::lane::Lane;
@@ -507,7 +508,8 @@ fn a_week_of_nothing_makes_no_commit_and_no_push() {
     };
     let (before, steps) = (state(&world), world.steps.taken());
     let passed_ms = Arc::new(AtomicU64::new(0));
-    let (ends, inside) = run::channels();
+    let events = std::sync::Arc::new(Events::new(100));
+    let (ends, inside) = run::channels(Voice::new(events, "repository"));
     let live = std::thread::scope(|scope| {
         let worker = scope.spawn(|| {
             clock::fly(passed_ms.clone());

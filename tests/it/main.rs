@@ -29,6 +29,7 @@ mod agent;
 mod api;
 mod api_fabrics;
 mod api_options;
+mod events;
 mod raw;
 mod raw_watch;
 mod raw_programs;

@@ -5,6 +5,7 @@ mod conflicts;
 mod contents;
 mod deciding;
 mod edits;
+mod events;
 mod fabrics;
 mod founding;
 mod health;
@@ -67,6 +68,7 @@ pub(super) fn described() -> OpenApiRouter<Arc<House>> {
         .routes(routes!(insight::health))
         .routes(routes!(insight::analytics))
         .routes(routes!(insight::mapping))
+        .routes(routes!(events::follow))
         .routes(routes!(audit::list))
 }
 

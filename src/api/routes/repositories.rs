@@ -21,7 +21,8 @@ pub(in crate::api) async fn list(
     links: Links,
 ) -> Result<Json<Page<RepositoryView>>, Refusal> {
     let window = Window::of(part.limit, part.offset)?;
-    let seen: Vec<&Arc<LaneDoor>> = house.lanes.iter().filter(|it| reaches(&caller, it)).collect();
+    let seen: Vec<&Arc<LaneDoor>> =
+        house.lanes.iter().filter(|it| it.is_reached_by(&caller)).collect();
     let (count, some) = window.cut(seen);
     Ok(Json(links.page(window, count, some.iter().map(|it| RepositoryView::of(it)).collect())))
 }
@@ -36,14 +37,9 @@ pub(in crate::api) async fn show(
     InPath(id): InPath<String>,
 ) -> Result<Json<RepositoryView>, Refusal> {
     let lane = house.lane(&id)?;
-    if !reaches(&caller, lane) {
+    if !lane.is_reached_by(&caller) {
         let message = format!("{} may not reach any fabric of `{id}`", caller.actor);
         return Err(Refusal::new(ErrorCode::RepositoryAccessDenied, message));
     }
     Ok(Json(RepositoryView::of(lane)))
-}
-
-fn reaches(caller: &Caller, lane: &LaneDoor) -> bool {
-    let shown = lane.board.read();
-    shown.fabrics.iter().any(|it| caller.reaches(&it.fabric.name)) || caller.fabrics.is_none()
 }

@@ -3,7 +3,8 @@
 use super::preview::{SyncPreview, preview};
 use super::resources::find;
 use crate::agent::conflicts::Decided;
-use crate::agent::desk::{Answer, Request};
+use crate::agent::desk::{Answer, Asker, Request};
+use crate::agent::events::{About, EventKind};
 use crate::agent::exchange::{SyncAsked, SyncDirection};
 use crate::agent::programs::{ProgramAnswer, ProgramAsked};
 use crate::agent::take::RuleAsked;
@@ -18,6 +19,7 @@ use crate::api::wire::conflict::Strategy;
 use crate::api::wire::operation::{OperationStatus, OperationView};
 use crate::model::ids::OperationId;
 use crate::model::key::ResourceId;
+use crate::model::operation::Trigger;
 use crate::model::report::Delivery;
 use crate::model::rules::Direction;
 use crate::model::selection::Selection;
@@ -237,7 +239,7 @@ async fn begin(
             .suggest("wait for it, or set options.force_sync"));
     };
     let view = job.view();
-    tokio::spawn(carry_out(fabric, caller.clone(), job, asked, strategy));
+    tokio::spawn(carry_out(house.clone(), fabric, job, asked, strategy));
     let became = Became { operation_id: Some(view.id.clone()), commit_id: None };
     let at = format!("/api/v1/sync-operations/{}", view.id);
     let mut response = (StatusCode::ACCEPTED, [(LOCATION, at)], Json(view)).into_response();
@@ -245,18 +247,30 @@ async fn begin(
     Ok(response)
 }
 
+/// Tells those who follow the events how a job stands.
+fn tell(house: &House, fabric: &FabricDoor, job: &Job, kind: EventKind, message: Option<String>) {
+    let about = About {
+        operation_id: Some(job.id),
+        trigger: Some(Trigger::Api),
+        actor: Some(job.actor.clone()),
+        message,
+        ..About::default()
+    };
+    house.events.add(kind, &Arc::from(&*fabric.lane.id), Some(fabric.name()), about);
+}
+
 async fn carry_out(
+    house: Arc<House>,
     fabric: FabricDoor,
-    caller: Caller,
     job: Arc<Job>,
     asked: SyncAsked,
     strategy: Option<Strategy>,
 ) {
-    let admit = job.clone();
+    let asker = Asker { actor: job.actor.clone(), trigger: Trigger::Api };
+    let admit = admission(&house, &fabric, &job);
     let selection = asked.selection.clone();
     let request = Request::Sync(asked);
-    let admit: Box<dyn FnOnce() -> bool + Send> = Box::new(move || admit.begin());
-    let answer = fabric.lane.ask_if(request, asker(&caller), Some(admit)).await;
+    let answer = fabric.lane.ask_if(request, Some(asker.clone()), Some(admit)).await;
     let mut did = Did::default();
     let mut status = OperationStatus::Completed;
     match answer {
@@ -295,15 +309,43 @@ async fn carry_out(
         }
     }
     if let (OperationStatus::Completed, Some(strategy)) = (status, strategy) {
-        resolve(&fabric, &caller, strategy, &selection, &mut did).await;
+        resolve(&fabric, asker, strategy, &selection, &mut did).await;
     }
-    job.end(status, did);
+    end(&house, &fabric, &job, status, did);
+}
+
+/// A job is over, and those who follow the events are told.
+fn end(house: &House, fabric: &FabricDoor, job: &Job, status: OperationStatus, did: Did) {
+    let kind = match status {
+        OperationStatus::Completed => EventKind::SyncCompleted,
+        _ => EventKind::SyncFailed,
+    };
+    let message = did.errors.first().cloned();
+    if job.end(status, did) {
+        tell(house, fabric, job, kind, message);
+    }
+}
+
+/// Asked by the lane when a job's turn has come.
+fn admission(
+    house: &Arc<House>,
+    fabric: &FabricDoor,
+    job: &Arc<Job>,
+) -> Box<dyn FnOnce() -> bool + Send> {
+    let (house, fabric, job) = (house.clone(), fabric.clone(), job.clone());
+    Box::new(move || {
+        let begins = job.begin();
+        if begins {
+            tell(&house, &fabric, &job, EventKind::SyncStarted, None);
+        }
+        begins
+    })
 }
 
 /// Resolves what a strategy can resolve of a fabric's conflicts.
 async fn resolve(
     fabric: &FabricDoor,
-    caller: &Caller,
+    asker: Asker,
     strategy: Strategy,
     selection: &Selection,
     did: &mut Did,
@@ -321,9 +363,9 @@ async fn resolve(
         return;
     }
     let decided = Decided { strategy: Some(strategy.model()), fields: BTreeMap::new() };
-    let (actor, text, dry_run) = (caller.actor.clone(), None, false);
+    let (actor, text, dry_run) = (asker.actor.clone(), None, false);
     let request = Request::Resolve { names, decided, text, actor, dry_run };
-    match fabric.lane.ask(request, asker(caller)).await {
+    match fabric.lane.ask(request, Some(asker)).await {
         Ok(Answer::Resolved(report)) => {
             for it in report.conflicts.iter().filter(|it| it.resolved) {
                 did.statistics.conflicts_resolved += 1;

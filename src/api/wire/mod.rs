@@ -4,6 +4,7 @@ pub mod account;
 pub mod change;
 pub mod choice;
 pub mod conflict;
+pub mod event;
 pub mod fabric;
 pub mod operation;
 pub mod resource;
