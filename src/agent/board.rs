@@ -37,6 +37,8 @@ pub struct Shown {
     pub head: Option<CommitId>,
     /// The remote's name and URL, the URL without any secret.
     pub remote: Option<String>,
+    /// The URL alone.
+    pub remote_url: Option<String>,
     /// Where the remote's branch was when we last heard of it.
     pub remote_head: Option<CommitId>,
     /// Why no commit can be made now.
@@ -88,6 +90,7 @@ impl Shown {
         let unknown = Head { branch: None, commit: None, busy: None };
         let head = lane.repo.head().unwrap_or(unknown);
         let remote = lane.settings.remote.as_ref();
+        let remote_url = remote.and_then(|it| lane.repo.remote_shown(&it.name));
         let remote_head = remote.zip(head.branch.as_ref());
         let fabrics = lane.fabrics.iter().map(|it| FabricShown {
             fabric: it.fabric.clone(),
@@ -99,10 +102,11 @@ impl Shown {
         });
         Shown {
             live: live.clone(),
-            remote: remote.map(|it| match lane.repo.remote_shown(&it.name) {
+            remote: remote.map(|it| match &remote_url {
                 Some(url) => format!("{} ({url})", it.name),
                 None => format!("{} (not configured)", it.name),
             }),
+            remote_url: remote_url.clone(),
             remote_head: remote_head
                 .and_then(|(it, branch)| lane.repo.tracking(&it.name, branch).ok().flatten()),
             held: head.busy.map(|it| it.to_string()).or_else(|| live.held.clone()),

@@ -58,7 +58,8 @@ impl<S: Sync, T: DeserializeOwned + Default> FromRequest<S> for Maybe<T> {
     }
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// Says whether the body is said to be JSON.
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let given = headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
     let essence = given.split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case("application/json")

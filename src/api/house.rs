@@ -2,6 +2,7 @@
 
 use super::audit::Audit;
 use super::auth::{Caller, Gate};
+use super::hooks::Hooks;
 use super::jobs::Jobs;
 use super::metrics::Metrics;
 use super::reader::Reader;
@@ -46,6 +47,8 @@ pub struct LaneDoor {
     pub(super) reader: Reader,
     /// Recovery is done and the watch stands.
     pub ready: Arc<AtomicBool>,
+    /// A forge told of a push, and the lane's turn to fetch has not come.
+    pub(super) fetching: AtomicBool,
 }
 
 impl LaneDoor {
@@ -66,6 +69,7 @@ impl LaneDoor {
             droppers,
             reader: Reader::new(work_tree),
             ready: Arc::new(AtomicBool::new(false)),
+            fetching: AtomicBool::new(false),
         }
     }
 
@@ -157,6 +161,8 @@ pub struct House {
     pub(super) answers: Answers,
     /// What was asked for and is done later.
     pub(super) jobs: Jobs,
+    /// What is kept of forges' deliveries.
+    pub(super) hooks: Hooks,
     /// What happens.
     pub(super) events: Arc<Events>,
     /// The number of the newest event, for all who follow.
@@ -189,6 +195,7 @@ impl House {
             audit: Audit::open(dir)?,
             answers: Answers::open(dir)?,
             jobs: Jobs::default(),
+            hooks: Hooks::new(&settings.webhooks),
             heard: watch::Sender::new(events.last()),
             events,
             bell,

@@ -10,6 +10,7 @@ pub mod audit;
 mod auth;
 mod body;
 mod dress;
+mod hooks;
 pub mod house;
 mod jobs;
 pub mod listen;

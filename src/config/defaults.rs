@@ -2,7 +2,7 @@
 //! test keeps it so.
 
 use super::{
-    ApiSettings, FetchSettings, IntakeSettings, LogFormat, LogSettings, PushSettings,
+    ApiSettings, FetchSettings, HookSettings, IntakeSettings, LogFormat, LogSettings, PushSettings,
     RepositorySettings, Settings, YamlSettings,
 };
 use crate::catalog::Breadth;
@@ -38,6 +38,7 @@ impl Default for Settings {
             push: PushSettings::default(),
             fetch: FetchSettings::default(),
             api: ApiSettings::default(),
+            webhooks: HookSettings::default(),
             state_dir: None,
             log: LogSettings::default(),
         }

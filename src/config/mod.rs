@@ -6,6 +6,7 @@
 mod api;
 mod defaults;
 mod fabrics;
+mod hooks;
 mod kinds;
 mod log;
 mod state;
@@ -13,6 +14,7 @@ pub mod units;
 
 pub use api::{ApiSettings, PeerScope};
 pub use fabrics::check_fabrics;
+pub use hooks::HookSettings;
 pub use kinds::read as read_kinds;
 pub use log::{LogFormat, LogSettings};
 pub use state::{StateDir, agent_dir};
@@ -109,6 +111,8 @@ pub struct Settings {
     pub fetch: FetchSettings,
     /// The door for programs.
     pub api: ApiSettings,
+    /// Hooks.
+    pub webhooks: HookSettings,
     /// Where the store, the lock and the socket live.
     pub state_dir: Option<PathBuf>,
     /// What the agent says.
@@ -316,6 +320,7 @@ pub fn load(file: Option<&Path>) -> Result<Settings, Error> {
     }
     settings.kinds_dir = settings.kinds_dir.map(|dir| base.join(dir));
     settings.api.lie_below(base);
+    settings.webhooks.lie_below(base);
     let ours = std::env::vars().filter(|(name, _)| name.starts_with(PREFIX));
     let mut settings = with_environment(settings, ours.collect())?;
     for it in &mut settings.repositories {

@@ -109,6 +109,20 @@ impl Api {
         self.send("POST", path, &self.admin, Some(&body))
     }
 
+    /// The agent once more, with the same settings.
+    pub fn start_again(&mut self) {
+        let config = self.world.dir.path().join("config.yaml");
+        let work = self.world.work();
+        let args = ["run", "--config", config.to_str().unwrap(), work.to_str().unwrap()];
+        let child = intake(&self.world, &args).stderr(Stdio::null()).spawn().unwrap();
+        self.agent = Agent(child);
+        let ready = || {
+            let answer = self.client.get(format!("{}/readyz", self.base)).send();
+            answer.is_ok_and(|it| it.status().is_success())
+        };
+        until("the API is ready", ready);
+    }
+
     /// Makes a VPC and gives its id.
     pub fn made(&self, name: &str) -> String {
         let body = json!({"fabric": "fabric-1", "content": vpc(name)});
@@ -118,7 +132,7 @@ impl Api {
     }
 }
 
-fn read(response: Response) -> Got {
+pub fn read(response: Response) -> Got {
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let text = response.text().unwrap();
     let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
@@ -167,12 +181,15 @@ struct Row {
     any_body: bool,
     /// The answer has no end.
     streams: bool,
+    /// What is sent is signed, and nobody is asked for a token.
+    signed: Option<&'static str>,
 }
 
 fn row(route: &'static str, scope: &'static str, known: &str, unknown: &str, status: u16) -> Row {
     let (known, unknown) = (known.to_owned(), unknown.to_owned());
-    let (body, of_fabric, query, any_body, streams) = (None, false, "", false, false);
-    Row { route, scope, known, unknown, body, status, of_fabric, query, any_body, streams }
+    let (body, of_fabric, query, any_body) = (None, false, "", false);
+    let (streams, signed) = (false, None);
+    Row { route, scope, known, unknown, body, status, of_fabric, query, any_body, streams, signed }
 }
 
 impl Row {
@@ -188,6 +205,11 @@ impl Row {
 
     fn takes_any_body(mut self) -> Row {
         self.any_body = true;
+        self
+    }
+
+    fn signed_for(mut self, forge: &'static str) -> Row {
+        self.signed = Some(forge);
         self
     }
 
@@ -229,6 +251,9 @@ fn rows(api: &Api) -> Vec<Row> {
             .asks("fabric=fabric-1&type=sync_completed")
             .of_fabric()
             .streams(),
+        row("POST /api/v1/webhooks/github", "open", "", "", 202).signed_for("github"),
+        row("POST /api/v1/webhooks/gitlab", "open", "", "", 202).signed_for("gitlab"),
+        row("POST /api/v1/webhooks/gitea", "open", "", "", 202).signed_for("gitea"),
         row("GET /api/v1/repositories", "read", "", "", 200),
         row("GET /api/v1/repositories/{id}", "read", &repository, "none", 200).of_fabric(),
         row("GET /api/v1/fabrics", "read", "", "", 200),
@@ -354,7 +379,7 @@ pub fn in_conflict(api: &Api, name: &str) -> String {
 
 #[test]
 fn every_route_keeps_the_contract() {
-    let api = Api::new();
+    let api = crate::hooks::with_secrets();
     let read = api.token(&["reader", "--scope", "read"]);
     let write = api.token(&["writer", "--scope", "write"]);
     let other = api.token(&["other", "--scope", "admin", "--fabric", "fabric-2"]);
@@ -382,6 +407,10 @@ fn every_route_keeps_the_contract() {
         let path = with(&row.known);
         let ask = |path: &str, token: &str| api.send(method, path, token, row.body.as_ref());
         println!("{}", row.route);
+        if let Some(forge) = row.signed {
+            crate::hooks::keeps_the_contract(&api, forge, &path);
+            continue;
+        }
         if row.scope != "open" {
             ask(&path, "").refused(401, "AUTHENTICATION_REQUIRED");
             let wrong = format!("{}0", api.admin);
@@ -717,7 +746,7 @@ fn a_sync_has_an_id_at_once_and_says_what_it_did() {
 }
 
 /// The block of the README in this language that has these words in it.
-fn block(language: &str, with: &str) -> String {
+pub fn block(language: &str, with: &str) -> String {
     let readme = include_str!("../../README.md");
     let opening = format!("```{language}\n");
     let mut blocks = readme.split(&opening).skip(1);

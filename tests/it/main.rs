@@ -30,6 +30,7 @@ mod api;
 mod api_fabrics;
 mod api_options;
 mod events;
+mod hooks;
 mod raw;
 mod raw_watch;
 mod raw_programs;

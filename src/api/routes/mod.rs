@@ -9,6 +9,7 @@ mod events;
 mod fabrics;
 mod founding;
 mod health;
+mod hooks;
 mod insight;
 mod intake;
 mod operations;
@@ -69,6 +70,9 @@ pub(super) fn described() -> OpenApiRouter<Arc<House>> {
         .routes(routes!(insight::analytics))
         .routes(routes!(insight::mapping))
         .routes(routes!(events::follow))
+        .routes(routes!(hooks::github))
+        .routes(routes!(hooks::gitlab))
+        .routes(routes!(hooks::gitea))
         .routes(routes!(audit::list))
 }
 
