@@ -5,6 +5,7 @@ use super::auth::{Caller, Gate};
 use super::hooks::Hooks;
 use super::jobs::Jobs;
 use super::metrics::Metrics;
+use super::notices::Book;
 use super::reader::Reader;
 use super::refusal::{ErrorCode, Refusal};
 use super::tokens::{Scope, TokenFile};
@@ -163,6 +164,8 @@ pub struct House {
     pub(super) jobs: Jobs,
     /// What is kept of forges' deliveries.
     pub(super) hooks: Hooks,
+    /// Whom the agent tells of events.
+    pub(super) book: Book,
     /// What happens.
     pub(super) events: Arc<Events>,
     /// The number of the newest event, for all who follow.
@@ -196,6 +199,7 @@ impl House {
             answers: Answers::open(dir)?,
             jobs: Jobs::default(),
             hooks: Hooks::new(&settings.webhooks),
+            book: Book::open(dir)?,
             heard: watch::Sender::new(events.last()),
             events,
             bell,
@@ -253,6 +257,15 @@ impl House {
             )
             .suggest("GET /api/v1/repositories shows all")),
         }
+    }
+
+    /// The fabrics of a repository.
+    pub(super) fn fabrics_of(&self, repository: &str) -> Vec<FabricName> {
+        let lane = self.lanes.iter().find(|it| it.id == repository);
+        let names = |it: &Arc<LaneDoor>| {
+            it.board.read().fabrics.iter().map(|it| it.fabric.name.clone()).collect()
+        };
+        lane.map(names).unwrap_or_default()
     }
 
     /// Says whether a caller may hear of an event.

@@ -15,6 +15,7 @@ pub mod house;
 mod jobs;
 pub mod listen;
 mod metrics;
+mod notices;
 mod openapi;
 mod pages;
 mod reader;

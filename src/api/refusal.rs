@@ -31,6 +31,10 @@ pub enum ErrorCode {
     ConflictNotFound,
     /// There is no such file.
     FileNotFound,
+    /// There is no such webhook.
+    WebhookNotFound,
+    /// There is no such delivery, or it has arrived.
+    DeliveryNotFound,
     /// The route exists, for other methods: see `Allow`.
     MethodNotAllowed,
     /// No token, or one that is not known.
@@ -84,7 +88,9 @@ impl ErrorCode {
             | E::ResourceNotFound
             | E::OperationNotFound
             | E::ConflictNotFound
-            | E::FileNotFound => StatusCode::NOT_FOUND,
+            | E::FileNotFound
+            | E::WebhookNotFound
+            | E::DeliveryNotFound => StatusCode::NOT_FOUND,
             E::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             E::AuthenticationRequired => StatusCode::UNAUTHORIZED,
             E::PermissionDenied | E::RepositoryAccessDenied => StatusCode::FORBIDDEN,

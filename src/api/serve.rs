@@ -2,6 +2,7 @@
 
 use super::house::House;
 use super::listen::{self, Listener, Names, Socket, Via};
+use super::notices::Courier;
 use super::routes;
 use axum::Router;
 use axum::body::Body;
@@ -49,9 +50,16 @@ pub struct Server {
     house: Arc<House>,
     stop: Option<watch::Sender<bool>>,
     thread: Option<std::thread::JoinHandle<()>>,
+    courier: Option<Courier>,
 }
 
 impl Server {
+    /// Closes the door. Whoever is told by webhooks hears also of what happens from now on, until what
+    /// this gives is dropped.
+    pub fn close(mut self) -> Option<Courier> {
+        self.courier.take()
+    }
+
     /// Serves a house on its listeners.
     pub fn start(house: Arc<House>, listeners: Vec<Listener>) -> io::Result<Server> {
         let paths = listeners.iter().filter_map(|it| it.path.clone()).collect();
@@ -60,13 +68,14 @@ impl Server {
             .max_blocking_threads(BLOCKING_THREADS_MAX)
             .build()?;
         let (stop, stopped) = watch::channel(false);
+        let courier = Some(Courier::start(house.clone())?);
         let served = house.clone();
         let thread = std::thread::Builder::new().name("api".to_owned()).spawn(move || {
             runtime.block_on(serve(served, listeners, stopped));
             // What still hangs on a slow client is let go.
             runtime.shutdown_timeout(Duration::from_secs(1));
         })?;
-        Ok(Server { paths, house, stop: Some(stop), thread: Some(thread) })
+        Ok(Server { paths, house, stop: Some(stop), thread: Some(thread), courier })
     }
 }
 

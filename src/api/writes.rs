@@ -189,6 +189,10 @@ impl Inner {
     }
 }
 
+/// Marks an answer that is not kept, since it shows what is shown once only.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unkept;
+
 /// The layer around every write.
 pub(super) async fn once(
     State(house): State<Arc<House>>,
@@ -263,7 +267,7 @@ impl Guard<'_> {
     async fn keep(mut self, asked: Sha256, response: Response) -> Response {
         let status = response.status();
         // Refusals are made whole outside of here, and may be different the next time.
-        if !status.is_success() {
+        if !status.is_success() || response.extensions().get::<Unkept>().is_some() {
             return response;
         }
         let (parts, body) = response.into_parts();

@@ -176,9 +176,11 @@ fn serve(
     if matches!(told, Ok(Told::Stop)) {
         telemetry::stopping();
     }
-    // No more questions first, so that the lanes end with what they have.
-    drop(server);
+    // No more questions first, so that the lanes end with what they have; who is told by webhooks hears
+    // of that too.
+    let courier = server.close();
     stop(lanes);
+    drop(courier);
     told
 }
 

@@ -412,6 +412,7 @@ fn check(settings: &Settings, file: Option<&Path>) -> Result<(), Error> {
     let place = file.map_or("the settings".to_owned(), |it| it.display().to_string());
     let invalid = |message| Err(Error::Invalid { place: place.clone(), message });
     settings.api.check(&place)?;
+    settings.webhooks.check(&place)?;
     for (n, it) in settings.repositories.iter().enumerate() {
         if it.path.as_os_str().is_empty() {
             return invalid(format!("entry {} of `repositories` has no `path`", n + 1));

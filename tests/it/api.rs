@@ -109,6 +109,13 @@ impl Api {
         self.send("POST", path, &self.admin, Some(&body))
     }
 
+    /// Has somebody told of all events of a fabric, and gives the webhook's id.
+    pub fn told_at(&self, url: &str) -> String {
+        let got = self.post("/api/v1/fabrics/fabric-1/webhooks", json!({"url": url}));
+        assert_eq!(got.status, 201, "{}", got.body);
+        got.body["id"].as_str().unwrap().to_owned()
+    }
+
     /// The agent once more, with the same settings.
     pub fn start_again(&mut self) {
         let config = self.world.dir.path().join("config.yaml");
@@ -159,6 +166,9 @@ impl Got {
         self
     }
 }
+
+/// A port where nobody listens.
+const NOWHERE: &str = "http://127.0.0.1:9/hook";
 
 const UNKNOWN: &str = "00000000-0000-5000-8000-000000000000";
 
@@ -241,6 +251,15 @@ fn rows(api: &Api) -> Vec<Row> {
     let content = json!({"content": "a note\n"});
     let drop_id = format!("fabric-1|{}", "0".repeat(64));
     let decision = json!({"strategy": "git_wins"});
+    // Nobody is there, so there is always something that has not arrived.
+    let (hook, other_hook) = (api.told_at(NOWHERE), api.told_at(NOWHERE));
+    api.made("vpc-4");
+    let at = format!("/api/v1/fabrics/fabric-1/webhooks/{hook}/deliveries");
+    until("there is a delivery", || api.get(&at)["count"] != 0);
+    let delivery = api.get(&at)["results"][0]["id"].as_str().unwrap().to_owned();
+    let [hook, other_hook] = [hook, other_hook].map(|it| format!("fabric-1|{it}"));
+    let delivery = format!("{hook}|{delivery}");
+    let (no_hook, no_delivery) = ("fabric-1|none", format!("{hook}|none"));
     vec![
         row("GET /healthz", "open", "", "", 200),
         row("GET /readyz", "open", "", "", 200),
@@ -251,6 +270,28 @@ fn rows(api: &Api) -> Vec<Row> {
             .asks("fabric=fabric-1&type=sync_completed")
             .of_fabric()
             .streams(),
+        row("GET /api/v1/fabrics/{id}/webhooks", "admin", "fabric-1", "none", 200).of_fabric(),
+        row("POST /api/v1/fabrics/{id}/webhooks", "admin", "fabric-1", "none", 201)
+            .sends(json!({"url": NOWHERE}))
+            .of_fabric(),
+        row("GET /api/v1/fabrics/{id}/webhooks/{webhook}", "admin", &hook, no_hook, 200)
+            .of_fabric(),
+        row("PATCH /api/v1/fabrics/{id}/webhooks/{webhook}", "admin", &hook, no_hook, 200)
+            .sends(json!({"active": true}))
+            .of_fabric(),
+        row("DELETE /api/v1/fabrics/{id}/webhooks/{webhook}", "admin", &other_hook, no_hook, 200)
+            .of_fabric(),
+        row("GET /api/v1/fabrics/{id}/webhooks/{webhook}/deliveries", "admin", &hook, no_hook, 200)
+            .asks("state=waiting")
+            .of_fabric(),
+        row(
+            "POST /api/v1/fabrics/{id}/webhooks/{webhook}/deliveries/{delivery}/redeliver",
+            "admin",
+            &delivery,
+            &no_delivery,
+            202,
+        )
+        .of_fabric(),
         row("POST /api/v1/webhooks/github", "open", "", "", 202).signed_for("github"),
         row("POST /api/v1/webhooks/gitlab", "open", "", "", 202).signed_for("gitlab"),
         row("POST /api/v1/webhooks/gitea", "open", "", "", 202).signed_for("gitea"),
@@ -792,6 +833,12 @@ fn the_examples_of_the_readme_work_as_written() {
     let mut lines = std::io::BufRead::lines(told).map_while(Result::ok);
     assert!(!curl || lines.any(|it| it == "event: sync_completed"), "the events ended");
     drop(following);
+    let hooks = block("sh", "INTAKE_ADMIN").replace("$INTAKE_ADMIN", &api.admin);
+    let hooks = hooks.replace("https://example.com/", "https://hooks.invalid/");
+    if curl {
+        let out = run("sh", "-ec", &hooks).unwrap();
+        assert!(out.status.success() && text(&out).contains("whsec_"), "{}", text(&out));
+    }
     let python = run("python3", "-c", &block("python", "import os, requests"));
     match python {
         Ok(out) if text(&out).contains("No module named") => {

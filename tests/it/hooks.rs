@@ -15,7 +15,7 @@ pub fn with_secrets() -> Api {
     let file = "hook.secret";
     let more = format!(
         "webhooks:\n  github: [{file}]\n  gitlab: [{file}]\n  gitea: [{file}]\n  \
-         requests_per_second: 1000\nfetch:\n  every: 1h\n"
+         requests_per_second: 1000\n  private: true\n  plaintext: true\nfetch:\n  every: 1h\n"
     );
     let api = Api::with(&more, &["fabric-1"]);
     std::fs::write(api.world.dir.path().join(file), format!("{SECRET}\n")).unwrap();

@@ -31,6 +31,7 @@ mod api_fabrics;
 mod api_options;
 mod events;
 mod hooks;
+mod notices;
 mod raw;
 mod raw_watch;
 mod raw_programs;

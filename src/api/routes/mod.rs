@@ -21,6 +21,7 @@ mod standing;
 mod syncing;
 mod taking;
 mod undoing;
+mod webhooks;
 
 use super::house::House;
 use super::{ask, auth, dress, openapi, writes};
@@ -73,6 +74,10 @@ pub(super) fn described() -> OpenApiRouter<Arc<House>> {
         .routes(routes!(hooks::github))
         .routes(routes!(hooks::gitlab))
         .routes(routes!(hooks::gitea))
+        .routes(routes!(webhooks::list, webhooks::create))
+        .routes(routes!(webhooks::show, webhooks::change, webhooks::remove))
+        .routes(routes!(webhooks::deliveries))
+        .routes(routes!(webhooks::redeliver))
         .routes(routes!(audit::list))
 }
 

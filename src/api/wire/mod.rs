@@ -8,6 +8,7 @@ pub mod event;
 pub mod fabric;
 pub mod operation;
 pub mod resource;
+pub mod webhook;
 
 use crate::model::field::FieldPath;
 
