@@ -100,16 +100,20 @@ impl Repo {
         let Some((from, to)) = self.owed().map_err(failed)? else {
             return Ok(IndexOutcome::Refreshed);
         };
-        let here = match self.head()?.commit {
-            Some(head) => self.is_ancestor(to, head)?,
-            None => false,
+        let head = self.head()?.commit;
+        let after = |it: CommitId| match head {
+            Some(head) if self.gix.has_object(it.0) => self.is_ancestor(it, head),
+            _ => Ok(false),
         };
-        if !here {
-            // The branch never moved, or somebody has moved it elsewhere, index and all.
-            self.owe_nothing().map_err(failed)?;
-            return Ok(IndexOutcome::Refreshed);
+        if after(to)? {
+            return self.refresh_index(&[], from, to);
         }
-        self.refresh_index(&[], from, to)
+        match (from, head) {
+            // That move never came, and what was owed before it still is.
+            (Some(older), Some(head)) if after(older)? => self.refresh_index(&[], from, head),
+            // Somebody has moved the branch elsewhere, index and all.
+            _ => self.owe_nothing().map_err(failed).map(|()| IndexOutcome::Refreshed),
+        }
     }
 
     /// Those of `paths` that a sparse checkout leaves out of the work tree.

@@ -393,6 +393,22 @@ fn an_index_that_a_power_cut_left_empty_is_made_again() {
 }
 
 #[test]
+fn what_the_index_owed_before_a_move_that_never_came_is_paid() {
+    let it = seeded();
+    let draft = it.draft(&[("f/a.yaml", "a")]);
+    fs::create_dir(it.dir.path().join("f")).unwrap();
+    fs::write(it.dir.path().join("f/a.yaml"), "a").unwrap();
+    let CommitOutcome::Committed(ours) = it.repo.commit(&draft).unwrap() else { panic!() };
+    // A replay was about to move the branch when the process ended.
+    let replayed = it.git(&["commit-tree", "-p", "HEAD~1", "-m", "again", "HEAD^{tree}"]);
+    let replayed = CommitId(gix::ObjectId::from_hex(replayed.trim().as_bytes()).unwrap());
+    it.repo.owe_index(Some(ours), replayed).unwrap();
+    assert_ne!(it.git(&["status", "--porcelain"]), "");
+    it.repo.pay_index().unwrap();
+    assert_eq!(it.git(&["status", "--porcelain"]), "");
+}
+
+#[test]
 fn after_a_sync_of_all_that_failed_what_others_wrote_is_written_again() {
     use std::os::unix::fs::MetadataExt;
     let it = seeded();
