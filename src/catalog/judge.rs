@@ -6,7 +6,7 @@
 
 use super::schema::{ListType, Schema, Sort};
 use super::{form, near};
-use crate::yaml::value::{self, Value, is_boolean_word};
+use crate::yaml::value::{self, Scalar, Value, is_boolean_word};
 use crate::yaml::{Content, Fault, Node, Style};
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -83,12 +83,12 @@ impl<'a> Judge<'a> {
             (Sort::Object, it) => matches!(it, Content::Mapping(_)),
             (Sort::Array, it) => matches!(it, Content::Sequence(_)),
             (sort, Content::Scalar { .. }) => match (sort, value::scalar(node)) {
-                (Sort::Text, Some(Value::Text(_))) => true,
-                (Sort::Boolean, Some(Value::Bool(_))) => true,
-                (Sort::IntegerOrText, Some(Value::Int(_) | Value::Text(_))) => true,
-                (Sort::Integer | Sort::Number, Some(Value::Int(_))) => true,
-                (Sort::Number, Some(Value::Float(_))) => true,
-                (Sort::Integer, Some(Value::Float(bits))) => f64::from_bits(bits).fract() == 0.0,
+                (Sort::Text, Some(Scalar::Text(_))) => true,
+                (Sort::Boolean, Some(Scalar::Bool(_))) => true,
+                (Sort::IntegerOrText, Some(Scalar::Int(_) | Scalar::Text(_))) => true,
+                (Sort::Integer | Sort::Number, Some(Scalar::Int(_))) => true,
+                (Sort::Number, Some(Scalar::Float(_))) => true,
+                (Sort::Integer, Some(Scalar::Float(bits))) => f64::from_bits(bits).fract() == 0.0,
                 _ => false,
             },
             _ => false,
@@ -116,9 +116,9 @@ impl<'a> Judge<'a> {
         let is = match (&node.content, value::scalar(node)) {
             (Content::Mapping(_), _) => "a mapping",
             (Content::Sequence(_), _) => "a list",
-            (_, Some(Value::Bool(_))) => "a truth value",
-            (_, Some(Value::Int(_) | Value::Float(_))) => "a number",
-            (_, Some(Value::Null)) => "nothing",
+            (_, Some(Scalar::Bool(_))) => "a truth value",
+            (_, Some(Scalar::Int(_) | Scalar::Float(_))) => "a number",
+            (_, Some(Scalar::Null)) => "nothing",
             _ => "text",
         };
         let hint = match (wanted, &text, is) {
@@ -146,13 +146,13 @@ impl<'a> Judge<'a> {
         let Content::Scalar { text, style, tag } = &node.content else { return };
         let plain = *style == Style::Plain && tag.is_none();
         match value::scalar(node) {
-            Some(Value::Text(_)) => {
+            Some(Scalar::Text(_)) => {
                 if plain && schema.sort == Sort::Text {
                     self.trap(text, node.span.start);
                 }
                 self.text(schema, text, node.span.start);
             }
-            Some(Value::Int(number)) => {
+            Some(Scalar::Int(number)) => {
                 if plain && form::is_octal(text) {
                     let message = format!(
                         "{} is written as {}, which Kubernetes reads as the octal of {number}",
@@ -170,7 +170,7 @@ impl<'a> Judge<'a> {
                     self.tell("out-of-range", message, "write a number within it", node.span.start);
                 }
             }
-            Some(Value::Float(bits)) => {
+            Some(Scalar::Float(bits)) => {
                 self.range(schema, f64::from_bits(bits), text, node.span.start);
             }
             _ => (),

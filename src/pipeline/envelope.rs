@@ -1,7 +1,7 @@
 //! What every Kubernetes resource must say of itself: apiVersion, kind, and who it is.
 
 use crate::model::key::{DEFAULT_NAMESPACE, Key};
-use crate::yaml::value::{Value, is_boolean_word, is_finite, resolve, scalar};
+use crate::yaml::value::{Scalar, Value, is_boolean_word, is_finite, resolve, scalar};
 use crate::yaml::{Content, Fault, Node, Style};
 use std::collections::{BTreeMap, HashSet};
 
@@ -202,7 +202,7 @@ fn text_at<'a>(
     faults: &mut Vec<Fault>,
 ) -> Option<&'a Node> {
     match parent.get(key) {
-        Some(node) if matches!(scalar(node), Some(Value::Text(_))) => Some(node),
+        Some(node) if matches!(scalar(node), Some(Scalar::Text(_))) => Some(node),
         Some(node) if node.is_null() => {
             faults.push(missing(key, node.span.start));
             None
@@ -288,15 +288,15 @@ fn name(metadata: &Node, faults: &mut Vec<Fault>) -> Option<String> {
             return None;
         }
     };
-    let Some(Value::Text(text)) = scalar(node) else {
+    let Some(Scalar::Text(text)) = scalar(node) else {
         let message = "`metadata.name` is a number or a truth value, not text";
         faults.push(Fault::new("not-text", message, node.span.start).hint("put it in quotes"));
         return None;
     };
-    if is_subdomain(&text) {
-        return Some(text);
+    if is_subdomain(text) {
+        return Some(text.to_owned());
     }
-    let message = format!("`{}` cannot name a resource", shown(&text));
+    let message = format!("`{}` cannot name a resource", shown(text));
     let hint = "use lower-case letters, digits, `-` and `.`, at most 253, with a letter or digit at both ends";
     faults.push(Fault::new("bad-name", message, node.span.start).hint(hint));
     None
@@ -308,8 +308,8 @@ fn namespace(metadata: &Node, faults: &mut Vec<Fault>) -> Option<String> {
         _ => return Some(DEFAULT_NAMESPACE.to_owned()),
     };
     match scalar(node) {
-        Some(Value::Text(text)) if text.is_empty() => Some(DEFAULT_NAMESPACE.to_owned()),
-        Some(Value::Text(text)) if is_label(&text) => Some(text),
+        Some(Scalar::Text("")) => Some(DEFAULT_NAMESPACE.to_owned()),
+        Some(Scalar::Text(text)) if is_label(text) => Some(text.to_owned()),
         _ => {
             let text = node.text().unwrap_or("a collection");
             let message = format!("`{}` cannot name a namespace", shown(text));

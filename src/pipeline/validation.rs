@@ -400,12 +400,12 @@ fn file(draft: Draft, populated: &[Vec<&str>], limits: Limits) -> Option<(String
     let Draft { text, cuts, node, sure, block } = draft;
     // Blank lines at the end go, unless they are part of the content.
     if populated.is_empty() && sure && !block {
-        return Some((cut::trim_end(&text), value::digest(node)));
+        return Some((cut::trim_end(text), value::digest(node)));
     }
     let mut wanted = resolve(node);
     populated.iter().for_each(|path| remove(&mut wanted, path));
     let kept = cut::tidy("", &cut::without(&text, &cuts));
-    [cut::trim_end(&kept), kept].into_iter().find_map(|text| {
+    [cut::trim_end(kept.clone()), kept].into_iter().find_map(|text| {
         let value = resolve(&only(&text, limits)?);
         (value == wanted).then(|| (text, value.digest()))
     })

@@ -155,8 +155,8 @@ pub fn tidy(preface: &str, region: &str) -> String {
 
 /// The same without the blank lines at its end. They are part of the content where the text ends
 /// in a block scalar that keeps them, so whoever calls this compares.
-pub fn trim_end(text: &str) -> String {
-    let mut text = text.trim_end_matches(['\n', ' ', '\t']).to_owned();
+pub fn trim_end(mut text: String) -> String {
+    text.truncate(text.trim_end_matches(['\n', ' ', '\t']).len());
     text.push('\n');
     text
 }

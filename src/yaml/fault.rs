@@ -15,10 +15,10 @@ pub(super) fn unreadable(text: &str, from: usize) -> Fault {
 
 /// The fault of a text with more directives than anybody writes.
 pub(super) fn flooded(text: &str) -> Option<Fault> {
-    let mut directives = text.match_indices("\n%");
+    let mut directives = text.match_indices('%').filter(|(at, _)| text[..*at].ends_with('\n'));
     let (at, _) = directives.nth(DIRECTIVES_MAX)?;
     let message = format!("there are more than {DIRECTIVES_MAX} lines that begin with `%`");
-    Some(Fault::new("syntax", message, at + 1).hint("manifests need no directives; remove them"))
+    Some(Fault::new("syntax", message, at).hint("manifests need no directives; remove them"))
 }
 
 /// What a fault of the grammar means, and how far the parser had come.

@@ -78,7 +78,7 @@ pub enum Content {
         /// How it was written.
         style: Style,
         /// A tag of YAML's core, such as `!!str`, by its last word.
-        tag: Option<String>,
+        tag: Option<&'static str>,
     },
     /// A list.
     Sequence(Vec<Node>),
@@ -145,7 +145,7 @@ impl Node {
 
     /// Says whether nothing is written here.
     pub fn is_null(&self) -> bool {
-        value::scalar(self) == Some(value::Value::Null)
+        value::scalar(self) == Some(value::Scalar::Null)
     }
 
     /// Says whether the last thing written in it is a block (`|` or `>`): blank lines behind it may

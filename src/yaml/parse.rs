@@ -4,11 +4,17 @@ use super::{Content, Fault, Limits, Node, Style, fault};
 use libyaml_safer::{Event, EventData, MappingStyle, Parser, ScalarStyle, SequenceStyle};
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::io::BufReader;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// More faults than this in one text help nobody, and each costs a look for the next document.
 const FAULTS_MAX: usize = 100;
+/// The parser takes all that its input has at hand, four bytes for each: little at a time stays in
+/// the processor's cache.
+const AT_HAND_BYTES: usize = 4096;
+
+const CORE_TAGS: [&str; 7] = ["str", "int", "float", "bool", "null", "map", "seq"];
 
 /// One document of a text.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,9 +125,8 @@ fn is_marker(rest: &str) -> bool {
 
 /// Reads the documents from `from` on, which is the beginning or a `---`.
 fn read(text: &str, from: usize, limits: Limits, documents: &mut Vec<Parsed>) -> Result<(), Stop> {
-    let mut input = &text.as_bytes()[from..];
-    let mut parser: Parser<&mut &[u8]> = Parser::new();
-    parser.set_input_string(&mut input);
+    let mut parser = Parser::new();
+    parser.set_input(BufReader::with_capacity(AT_HAND_BYTES, &text.as_bytes()[from..]));
     let place = |index: u64| fault::offset(text, from, index);
     let mut builder = Builder::new(limits);
     // Where the text of the current document began, and the one before ended.
@@ -219,8 +224,14 @@ struct Open {
     anchor: Option<String>,
     start: usize,
     flow: bool,
-    items: Vec<Node>,
-    mapping: bool,
+    inner: Inner,
+}
+
+/// What has been read of it.
+enum Inner {
+    Items(Vec<Node>),
+    /// And the key whose value comes next.
+    Entries(Vec<(Node, Node)>, Option<Node>),
 }
 
 impl Builder {
@@ -247,17 +258,18 @@ impl Builder {
             }
             EventData::SequenceStart { anchor, tag, style, .. } => {
                 core_tag(tag, at)?;
-                self.open(anchor, span, style == SequenceStyle::Flow, false)
+                self.open(anchor, span, style == SequenceStyle::Flow, Inner::Items(Vec::new()))
             }
             EventData::MappingStart { anchor, tag, style, .. } => {
                 core_tag(tag, at)?;
-                self.open(anchor, span, style == MappingStyle::Flow, true)
+                let inner = Inner::Entries(Vec::new(), None);
+                self.open(anchor, span, style == MappingStyle::Flow, inner)
             }
             EventData::SequenceEnd | EventData::MappingEnd => {
                 let Some(open) = self.stack.pop() else { return Ok(()) };
-                let content = match open.mapping {
-                    true => Content::Mapping(pairs(open.items)?),
-                    false => Content::Sequence(open.items),
+                let content = match open.inner {
+                    Inner::Entries(entries, _) => Content::Mapping(entries),
+                    Inner::Items(items) => Content::Sequence(items),
                 };
                 let span = open.start..span.end;
                 self.close(Node { content, span, flow: open.flow, alias: false }, open.anchor)
@@ -286,13 +298,13 @@ impl Builder {
         anchor: Option<String>,
         span: Range<usize>,
         flow: bool,
-        mapping: bool,
+        inner: Inner,
     ) -> Result<(), Fault> {
         self.count(1, span.start)?;
         if self.stack.len() >= self.limits.depth_max {
             return Err(too_deep(self.limits, span.start));
         }
-        self.stack.push(Open { anchor, start: span.start, flow, items: Vec::new(), mapping });
+        self.stack.push(Open { anchor, start: span.start, flow, inner });
         Ok(())
     }
 
@@ -302,9 +314,16 @@ impl Builder {
             self.count(size(&node), node.span.start)?;
             self.anchors.insert(anchor, node.clone());
         }
-        match self.stack.last_mut() {
-            Some(open) => open.items.push(node),
+        match self.stack.last_mut().map(|it| &mut it.inner) {
             None => self.root = Some(node),
+            Some(Inner::Items(items)) => items.push(node),
+            Some(Inner::Entries(entries, key)) => match key.take() {
+                None => *key = Some(node),
+                Some(key) => {
+                    judge_entry(&key, &node)?;
+                    entries.push((key, node));
+                }
+            },
         }
         Ok(())
     }
@@ -345,39 +364,32 @@ fn height(node: &Node) -> usize {
     }
 }
 
-fn pairs(items: Vec<Node>) -> Result<Vec<(Node, Node)>, Fault> {
-    let mut entries = Vec::with_capacity(items.len() / 2);
-    let mut items = items.into_iter();
-    while let (Some(key), Some(value)) = (items.next(), items.next()) {
-        if key.text().is_none() || key.is_null() {
-            let what = if key.is_null() { "nothing" } else { "a collection" };
-            let message = format!("{what} cannot be a key");
-            return Err(Fault::new("complex-key", message, key.span.start)
-                .hint("use text as the key; braces that are meant as text need quotes"));
-        }
-        if let Some(wrong) = value
-            .merge_sources()
-            .iter()
-            .find(|it| key.is_merge() && !matches!(it.content, Content::Mapping(_)))
-        {
-            let message = "`<<` merges mappings, and this is none";
-            return Err(Fault::new("merge-key", message, wrong.span.start)
-                .hint("write an alias of a mapping, or put << in quotes if it is a name"));
-        }
-        entries.push((key, value));
+fn judge_entry(key: &Node, value: &Node) -> Result<(), Fault> {
+    if key.text().is_none() || key.is_null() {
+        let what = if key.is_null() { "nothing" } else { "a collection" };
+        let message = format!("{what} cannot be a key");
+        return Err(Fault::new("complex-key", message, key.span.start)
+            .hint("use text as the key; braces that are meant as text need quotes"));
     }
-    Ok(entries)
+    let mut merged = value.merge_sources().iter().filter(|_| key.is_merge());
+    match merged.find(|it| !matches!(it.content, Content::Mapping(_))) {
+        None => Ok(()),
+        Some(wrong) => {
+            let message = "`<<` merges mappings, and this is none";
+            Err(Fault::new("merge-key", message, wrong.span.start)
+                .hint("write an alias of a mapping, or put << in quotes if it is a name"))
+        }
+    }
 }
 
-fn core_tag(tag: Option<String>, at: usize) -> Result<Option<String>, Fault> {
+fn core_tag(tag: Option<String>, at: usize) -> Result<Option<&'static str>, Fault> {
     let Some(tag) = tag else { return Ok(None) };
-    match tag.strip_prefix("tag:yaml.org,2002:") {
-        Some(word @ ("str" | "int" | "float" | "bool" | "null" | "map" | "seq")) => {
-            Ok(Some(word.to_owned()))
-        }
+    let word = tag.strip_prefix("tag:yaml.org,2002:");
+    match CORE_TAGS.into_iter().find(|it| word == Some(it)) {
+        Some(word) => Ok(Some(word)),
         // A lone `!` says: text, whatever it looks like.
-        _ if tag == "!" => Ok(Some("str".to_owned())),
-        _ => {
+        None if tag == "!" => Ok(Some("str")),
+        None => {
             let tag: String = crate::model::path::escape(tag.as_bytes()).chars().take(60).collect();
             let message = format!("the tag `{tag}` is none that Kubernetes reads");
             Err(Fault::new("custom-tag", message, at)

@@ -3,7 +3,7 @@
 //! What looks like another type, in any YAML version, is put in quotes; quoted text is JSON's, which
 //! every reader takes.
 
-use super::value::{Value, is_boolean_word, scalar};
+use super::value::{Scalar, Value, is_boolean_word, scalar};
 use super::{Content, Node, Style};
 use std::fmt::Write as _;
 
@@ -158,7 +158,7 @@ fn is_address(text: &str) -> bool {
 fn reads_as_text(text: &str) -> bool {
     let content = Content::Scalar { text: text.to_owned(), style: Style::Plain, tag: None };
     let node = Node { content, span: 0..0, flow: false, alias: false };
-    matches!(scalar(&node), Some(Value::Text(it)) if it == text)
+    matches!(scalar(&node), Some(Scalar::Text(it)) if it == text)
 }
 
 fn float(number: f64) -> String {

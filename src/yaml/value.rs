@@ -2,6 +2,7 @@
 
 use super::{Content, Node, Style};
 use crate::model::digest::Xxh3;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// A resolved value. Formatting, key order, aliases and merge keys are gone; types are not.
@@ -23,11 +24,38 @@ pub enum Value {
     Map(BTreeMap<String, Value>),
 }
 
+/// A resolved value that is no collection. Its text stays where it was read: asking costs nothing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Scalar<'a> {
+    /// As in [`Value`].
+    Null,
+    /// As in [`Value`].
+    Bool(bool),
+    /// As in [`Value`].
+    Int(i128),
+    /// As in [`Value`].
+    Float(u64),
+    /// As in [`Value`].
+    Text(&'a str),
+}
+
+impl From<Scalar<'_>> for Value {
+    fn from(it: Scalar) -> Value {
+        match it {
+            Scalar::Null => Value::Null,
+            Scalar::Bool(it) => Value::Bool(it),
+            Scalar::Int(it) => Value::Int(it),
+            Scalar::Float(it) => Value::Float(it),
+            Scalar::Text(it) => Value::Text(it.to_owned()),
+        }
+    }
+}
+
 /// Resolves a scalar; none for a collection.
-pub fn scalar(node: &Node) -> Option<Value> {
+pub fn scalar(node: &Node) -> Option<Scalar<'_>> {
     let Content::Scalar { text, style, tag } = &node.content else { return None };
-    Some(match (tag.as_deref(), style) {
-        (Some("str"), _) | (None, Style::Text) => Value::Text(text.clone()),
+    Some(match (tag, style) {
+        (Some("str"), _) | (None, Style::Text) => Scalar::Text(text),
         _ => plain(text),
     })
 }
@@ -41,7 +69,7 @@ pub fn is_finite(node: &Node) -> bool {
         return true;
     }
     match scalar(node) {
-        Some(Value::Float(bits)) => f64::from_bits(bits).is_finite(),
+        Some(Scalar::Float(bits)) => f64::from_bits(bits).is_finite(),
         _ => true,
     }
 }
@@ -49,7 +77,7 @@ pub fn is_finite(node: &Node) -> bool {
 /// Resolves a node. Merge keys (`<<`) are filled in, as Kubernetes does.
 pub fn resolve(node: &Node) -> Value {
     match &node.content {
-        Content::Scalar { .. } => scalar(node).unwrap_or(Value::Null),
+        Content::Scalar { .. } => scalar(node).unwrap_or(Scalar::Null).into(),
         Content::Sequence(items) => Value::List(items.iter().map(resolve).collect()),
         Content::Mapping(entries) => {
             let mut map = BTreeMap::new();
@@ -101,44 +129,47 @@ pub fn is_boolean_word(text: &str) -> bool {
     )
 }
 
-fn plain(text: &str) -> Value {
+fn plain(text: &str) -> Scalar<'_> {
     match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
+        "" | "~" | "null" | "Null" | "NULL" => return Scalar::Null,
         "true" | "True" | "TRUE" | "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => {
-            return Value::Bool(true);
+            return Scalar::Bool(true);
         }
         "false" | "False" | "FALSE" | "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => {
-            return Value::Bool(false);
+            return Scalar::Bool(false);
         }
         ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => {
-            return Value::Float(f64::INFINITY.to_bits());
+            return Scalar::Float(f64::INFINITY.to_bits());
         }
-        "-.inf" | "-.Inf" | "-.INF" => return Value::Float(f64::NEG_INFINITY.to_bits()),
-        ".nan" | ".NaN" | ".NAN" => return Value::Float(f64::NAN.to_bits()),
+        "-.inf" | "-.Inf" | "-.INF" => return Scalar::Float(f64::NEG_INFINITY.to_bits()),
+        ".nan" | ".NaN" | ".NAN" => return Scalar::Float(f64::NAN.to_bits()),
         _ => (),
     }
     let first = text.as_bytes()[0];
     if !(first.is_ascii_digit() || matches!(first, b'-' | b'+' | b'.')) {
-        return Value::Text(text.to_owned());
+        return Scalar::Text(text);
     }
-    if let Some(number) = whole(text) {
-        return Value::Int(number);
+    let number = match text.contains('_') {
+        true => Cow::Owned(text.replace('_', "")),
+        false => Cow::Borrowed(text),
+    };
+    if let Some(number) = whole(&number) {
+        return Scalar::Int(number);
     }
-    let digits = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE_".contains(&b));
-    match text.replace('_', "").parse::<f64>() {
-        Ok(number) if digits && text.bytes().any(|b| b.is_ascii_digit()) => {
-            Value::Float(number.to_bits())
-        }
-        _ => Value::Text(text.to_owned()),
+    // Most of what begins with a digit and is no number is an address, which ends here.
+    let digits = number.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
+    if !digits || !number.bytes().any(|b| b.is_ascii_digit()) {
+        return Scalar::Text(text);
     }
+    number.parse::<f64>().map_or(Scalar::Text(text), |it| Scalar::Float(it.to_bits()))
 }
 
+/// `text` is without underscores.
 fn whole(text: &str) -> Option<i128> {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(rest) => (-1, rest),
         None => (1, text.strip_prefix('+').unwrap_or(text)),
     };
-    let digits = digits.replace('_', "");
     if digits.starts_with(['+', '-']) {
         return None;
     }
@@ -149,7 +180,7 @@ fn whole(text: &str) -> Option<i128> {
         [b'0', b'b', ..] => i128::from_str_radix(&digits[2..], 2).ok()?,
         [b'0', b'o', ..] => i128::from_str_radix(&digits[2..], 8).ok()?,
         // As YAML 1.1 and Kubernetes have it: a leading zero means octal, if it can.
-        [b'0', _, ..] => i128::from_str_radix(&digits, 8).ok()?,
+        [b'0', _, ..] => i128::from_str_radix(digits, 8).ok()?,
         _ => digits.parse().ok()?,
     };
     let number = sign * number;
@@ -167,10 +198,7 @@ pub fn digest(node: &Node) -> Xxh3 {
 /// As [`Value::flatten`], without building the value first.
 fn flatten(node: &Node, out: &mut Vec<u8>) {
     match &node.content {
-        Content::Scalar { .. } => match scalar(node) {
-            Some(it) => it.flatten(out),
-            None => Value::Null.flatten(out),
-        },
+        Content::Scalar { .. } => scalar(node).unwrap_or(Scalar::Null).flatten(out),
         Content::Sequence(items) => {
             out.push(b'l');
             out.extend((items.len() as u64).to_be_bytes());
@@ -195,6 +223,24 @@ fn flatten(node: &Node, out: &mut Vec<u8>) {
     }
 }
 
+impl Scalar<'_> {
+    fn flatten(&self, out: &mut Vec<u8>) {
+        match self {
+            Scalar::Null => out.push(b'n'),
+            Scalar::Bool(it) => out.extend([b'b', u8::from(*it)]),
+            Scalar::Int(it) => {
+                out.push(b'i');
+                out.extend(it.to_be_bytes());
+            }
+            Scalar::Float(it) => {
+                out.push(b'f');
+                out.extend(it.to_be_bytes());
+            }
+            Scalar::Text(it) => text(b't', it, out),
+        }
+    }
+}
+
 impl Value {
     /// XXH3 of the value: the same for every way of writing it.
     pub fn digest(&self) -> Xxh3 {
@@ -207,17 +253,11 @@ impl Value {
     /// before what varies.
     fn flatten(&self, out: &mut Vec<u8>) {
         match self {
-            Value::Null => out.push(b'n'),
-            Value::Bool(it) => out.extend([b'b', u8::from(*it)]),
-            Value::Int(it) => {
-                out.push(b'i');
-                out.extend(it.to_be_bytes());
-            }
-            Value::Float(it) => {
-                out.push(b'f');
-                out.extend(it.to_be_bytes());
-            }
-            Value::Text(it) => text(b't', it, out),
+            Value::Null => Scalar::Null.flatten(out),
+            Value::Bool(it) => Scalar::Bool(*it).flatten(out),
+            Value::Int(it) => Scalar::Int(*it).flatten(out),
+            Value::Float(it) => Scalar::Float(*it).flatten(out),
+            Value::Text(it) => Scalar::Text(it).flatten(out),
             Value::List(items) => {
                 out.push(b'l');
                 out.extend((items.len() as u64).to_be_bytes());
