@@ -1,5 +1,6 @@
 //! What every Kubernetes resource must say of itself: apiVersion, kind, and who it is.
 
+use crate::catalog::nearest;
 use crate::model::key::{DEFAULT_NAMESPACE, Key};
 use crate::yaml::value::{Scalar, Value, is_boolean_word, is_finite, resolve, scalar};
 use crate::yaml::{Content, Fault, Node, Style};
@@ -58,10 +59,16 @@ pub(super) fn read(root: &Node) -> Result<Envelope, Vec<Fault>> {
     let empty = BTreeMap::new();
     let metadata = match root.get("metadata") {
         Some(it) if matches!(it.content, Content::Mapping(_)) => it,
+        Some(it) if !it.is_null() => {
+            let fault = Fault::new("no-metadata", "`metadata` is no mapping", it.span.start);
+            faults
+                .push(fault.hint("write one `name: value` a line below it, first of all the name"));
+            return Err(faults);
+        }
         other => {
             let at = other.map_or(root.span.start, |it| it.span.start);
             let fault = Fault::new("no-metadata", "`metadata` is missing", at);
-            faults.push(fault.hint("add metadata with a name"));
+            faults.push(or_near(root, "metadata", fault.hint("add metadata with a name")));
             return Err(faults);
         }
     };
@@ -213,18 +220,25 @@ fn text_at<'a>(
             None
         }
         None => {
-            let near =
-                |(it, _): &&(Node, Node)| it.text().is_some_and(|it| it.eq_ignore_ascii_case(key));
-            faults.push(match parent.entries().iter().find(near) {
-                Some((it, _)) => {
-                    let hint = format!("write `{key}`: upper and lower case matter");
-                    missing(key, it.span.start).hint(hint)
-                }
-                None => missing(key, root.span.start),
-            });
+            faults.push(or_near(parent, key, missing(key, root.span.start)));
             None
         }
     }
+}
+
+/// A key that is missing may only be misspelled: then that is where to look.
+fn or_near(parent: &Node, key: &str, fault: Fault) -> Fault {
+    let keys = || parent.entries().iter().map(|it| &it.0);
+    let near = nearest(key, keys().filter_map(Node::text).filter(|it| *it != key));
+    let Some(found) = near.and_then(|near| keys().find(|it| it.text() == Some(near))) else {
+        return fault;
+    };
+    let text = shown(found.text().unwrap_or_default());
+    let hint = match text.eq_ignore_ascii_case(key) {
+        true => format!("write `{key}`, not `{text}`: upper and lower case matter"),
+        false => format!("did you mean `{key}` by `{text}`?"),
+    };
+    Fault { at: found.span.start, ..fault }.hint(hint)
 }
 
 fn missing(key: &str, at: usize) -> Fault {
@@ -282,9 +296,8 @@ fn name(metadata: &Node, faults: &mut Vec<Fault>) -> Option<String> {
         }
         other => {
             let at = other.map_or(metadata.span.start, |it| it.span.start);
-            faults.push(
-                Fault::new("no-name", "`metadata.name` is missing", at).hint("add metadata.name"),
-            );
+            let fault = Fault::new("no-name", "`metadata.name` is missing", at);
+            faults.push(or_near(metadata, "name", fault.hint("add metadata.name")));
             return None;
         }
     };
@@ -297,7 +310,8 @@ fn name(metadata: &Node, faults: &mut Vec<Fault>) -> Option<String> {
         return Some(text.to_owned());
     }
     let message = format!("`{}` cannot name a resource", shown(text));
-    let hint = "use lower-case letters, digits, `-` and `.`, at most 253, with a letter or digit at both ends";
+    let rule = "use lower-case letters, digits, `-` and `.`, at most 253, with a letter or digit at both ends";
+    let hint = or_plain(text, is_subdomain, rule);
     faults.push(Fault::new("bad-name", message, node.span.start).hint(hint));
     None
 }
@@ -313,7 +327,8 @@ fn namespace(metadata: &Node, faults: &mut Vec<Fault>) -> Option<String> {
         _ => {
             let text = node.text().unwrap_or("a collection");
             let message = format!("`{}` cannot name a namespace", shown(text));
-            let hint = "use lower-case letters, digits and `-`, at most 63, with a letter or digit at both ends";
+            let rule = "use lower-case letters, digits and `-`, at most 63, with a letter or digit at both ends";
+            let hint = or_plain(text, is_label, rule);
             faults.push(Fault::new("bad-namespace", message, node.span.start).hint(hint));
             None
         }
@@ -347,6 +362,15 @@ fn texts(metadata: &Node, key: &str, faults: &mut Vec<Fault>) -> Option<BTreeMap
         }
     }
     Some(found)
+}
+
+/// The name that was probably meant, where capitals and blanks are all that is wrong with it.
+fn or_plain(text: &str, fits: fn(&str) -> bool, rule: &str) -> String {
+    let plain = text.trim().to_ascii_lowercase().replace(['_', ' '], "-");
+    match fits(&plain) {
+        true => format!("did you mean `{plain}`? {rule}"),
+        false => rule.to_owned(),
+    }
 }
 
 /// A part of an RFC 1123 name: lower-case letters, digits and dashes, none at an end.

@@ -101,7 +101,8 @@ pub fn read_managed(bytes: &[u8], limits: &Limits) -> Result<Document, Vec<Probl
         (true, found) => {
             let n = read.documents.len() + usize::from(found.is_some());
             let message = format!("the file holds {n} documents; a managed file holds one");
-            Err(vec![Problem::error("not-one-document", message)])
+            let hint = "keep one document in it, and drop the others in raw/";
+            Err(vec![Problem::error("not-one-document", message).hint(hint)])
         }
         (false, _) => Err(read.problems),
     }

@@ -213,6 +213,27 @@ fn each_mistake_has_its_rule_and_its_way_out() {
 }
 
 #[test]
+fn a_slip_of_the_pen_is_met_with_the_word_that_was_meant() {
+    for (text, place, hint) in [
+        ("apiVesion: v1\nkind: A\nmetadata: {name: a}\n", (1, 1), "`apiVersion` by `apiVesion`"),
+        ("apiVersion: v1\nKind: A\nmetadata: {name: a}\n", (2, 1), "write `kind`, not `Kind`"),
+        ("apiVersion: v1\nkind: A\nmetdata: {name: a}\n", (3, 1), "`metadata` by `metdata`"),
+        ("apiVersion: v1\nkind: A\nmetadata: {nmae: a}\n", (3, 12), "`name` by `nmae`"),
+        ("apiVersion: v1\nkind: A\nmetadata: {name: Rack_1}\n", (3, 18), "did you mean `rack-1`?"),
+        (
+            "apiVersion: v1\nkind: A\nmetadata: {name: a, namespace: Prod}\n",
+            (3, 32),
+            "did you mean `prod`?",
+        ),
+    ] {
+        let it = judge("a.yaml", text.as_bytes()).unwrap_err().problems.remove(0);
+        assert_eq!((it.line.unwrap(), it.column.unwrap()), place, "{text}");
+        let told = it.hint.unwrap();
+        assert!(told.contains(hint), "{text}: {told}");
+    }
+}
+
+#[test]
 fn every_mistake_of_a_file_is_told_with_its_place() {
     let text = format!("{VPC}---\nkind: VPC\nmetadata:\n  name: Bad\n---\n{}  x: [1\n", named("c"));
     let it = judge("a.yaml", text.as_bytes()).unwrap_err();
