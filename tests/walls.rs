@@ -472,6 +472,40 @@ fn the_test_command_of_the_readme_is_the_one_that_ci_runs() {
 }
 
 #[test]
+fn the_fuzzers_are_built_from_what_the_product_is_built_from() {
+    let ours = locked("Cargo.lock");
+    let theirs = locked("fuzz/Cargo.lock");
+    let named = |it: &[(String, String)], name: &str| it.iter().any(|it| it.0 == name);
+    let stale = |it: &&(String, String)| named(&ours, &it.0) && !ours.contains(it);
+    let mut wrong: Vec<String> =
+        theirs.iter().filter(stale).map(|(name, version)| format!("{name} {version}")).collect();
+    let manifest = std::fs::read_to_string(top().join("Cargo.toml")).unwrap();
+    let from = manifest.find("\n[dependencies]\n").unwrap();
+    let to = manifest.find("\n[dev-dependencies]\n").unwrap();
+    let names = manifest[from..to].lines().filter_map(|it| it.split_once(" = ")).map(|it| it.0);
+    let names =
+        names.filter(|it| it.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)));
+    // It goes by another name here.
+    let missing = names.filter(|it| *it != "serde_yaml" && !named(&theirs, it));
+    wrong.extend(missing.map(|it| format!("{it} is missing")));
+    must_be_empty(
+        wrong,
+        "Run: cp Cargo.lock fuzz/ && cargo metadata --manifest-path fuzz/Cargo.toml.",
+    );
+}
+
+/// Names and versions of the packages in a lock file.
+fn locked(file: &str) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(top().join(file)).unwrap();
+    let value = |line: &str, key: &str| {
+        line.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"').map(str::to_owned)
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    let pair = |it: &[&str]| Some((value(it[0], "name")?, value(it[1], "version")?));
+    lines.windows(2).filter_map(pair).collect()
+}
+
+#[test]
 fn the_guards_themselves_can_see() {
     assert_eq!(named("use crate::model::path; crate::git::x"), ["model", "git"]);
     assert_eq!(named("use crate::{clock, push::{Url, Wire}, git::x};"), ["clock", "push", "git"]);
