@@ -330,12 +330,12 @@ impl Stage<'_> {
                 continue;
             }
             for (n, index, line, content) in claims {
-                let rivals: Vec<String> = claims
-                    .iter()
-                    .filter(|it| it.3 != *content)
-                    .take(5)
-                    .map(|it| format!("{}:{}", candidates[it.0].intake.path, it.2))
-                    .collect();
+                let rivals = claims.iter().filter(|it| it.3 != *content);
+                // By name: the order in which they are found would make a report news each time.
+                let rivals: BTreeSet<_> =
+                    rivals.map(|it| (&candidates[it.0].intake.path, it.2)).collect();
+                let rivals: Vec<String> =
+                    rivals.iter().take(5).map(|(path, line)| format!("{path}:{line}")).collect();
                 let message = format!("{key} says something else in {}", rivals.join(", "));
                 let hint = "keep one of them and remove the other; neither is taken until then";
                 let problem = Problem::error("rival-drops", message).hint(hint);
