@@ -32,16 +32,20 @@ pub(super) fn follow_on(lane: &mut Lane) -> Result<(), Error> {
     Ok(lane.repo.follows_no_more()?)
 }
 
-/// Moves the branch and brings work tree and index along, or changes nothing at all: what is cut off
-/// in between is finished before anything else is done.
-pub(super) fn follow(
-    lane: &mut Lane,
-    branch: &str,
+/// What the work tree gets: a path, and what is to be there.
+type Files = Vec<(BString, Option<Foreign>)>;
+
+/// What brings the work tree along, and all paths that differ.
+///
+/// # Errors
+/// [`Error::Held`] where somebody's uncommitted work is in the way.
+pub(super) fn way_to(
+    lane: &Lane,
     from: Option<CommitId>,
     to: CommitId,
-) -> Result<(), Error> {
+) -> Result<(Files, Vec<BString>), Error> {
     let changes = lane.repo.entries_between(from, to)?;
-    let mut files: Vec<(BString, Option<Foreign>)> = Vec::new();
+    let mut files = Files::new();
     let mut blocked = Vec::new();
     let left_out = lane.repo.left_out(changes.iter().map(|it| &it.path))?;
     let mut converted = Converted { lane, filters: None };
@@ -71,6 +75,18 @@ pub(super) fn follow(
             ),
         });
     }
+    Ok((files, changes.into_iter().map(|it| it.path).collect()))
+}
+
+/// Moves the branch and brings work tree and index along, or changes nothing at all: what is cut off
+/// in between is finished before anything else is done.
+pub(super) fn follow(
+    lane: &mut Lane,
+    branch: &str,
+    from: Option<CommitId>,
+    to: CommitId,
+) -> Result<(), Error> {
+    let (mut files, paths) = way_to(lane, from, to)?;
     lane.repo.follows(branch, from, to)?;
     let fabrics = lane.fabrics.iter().map(|it| &it.fabric);
     let keep = fabrics.flat_map(|it| [it.dir.clone(), it.raw(), it.managed(), it.unmanaged()]);
@@ -80,7 +96,6 @@ pub(super) fn follow(
         Follow::Moved => (),
         Follow::Contended => return Err(Error::HeadMoved),
     }
-    let paths: Vec<BString> = changes.into_iter().map(|it| it.path).collect();
     lane.repo.refresh_index(&paths, from, to)?;
     all_follow_head(lane, Some(to))?;
     carried_over(lane, from, to)?;

@@ -31,13 +31,16 @@ pub(super) struct Contents {
     base: Option<String>,
     record: Option<String>,
     git: Option<String>,
+    /// The record's side to the byte, which need not be text.
+    record_bytes: Option<Vec<u8>>,
 }
 
 impl Contents {
     /// What is no text is shown as far as it can be.
     pub fn of(base: Option<Vec<u8>>, record: Option<Vec<u8>>, git: Option<Vec<u8>>) -> Contents {
-        let text = |it: Option<Vec<u8>>| it.map(|it| String::from_utf8_lossy(&it).into_owned());
-        Contents { base: text(base), record: text(record), git: text(git) }
+        let text = |it: &[u8]| String::from_utf8_lossy(it).into_owned();
+        let [base, git] = [base, git].map(|it| it.as_deref().map(text));
+        Contents { base, record: record.as_deref().map(text), git, record_bytes: record }
     }
 
     fn sides(&self) -> Sides<'_> {
@@ -55,9 +58,9 @@ pub(super) fn keep(
     contents: Contents,
 ) -> Result<(), Error> {
     let fabric = lane.fabrics[n].fabric.clone();
-    let raw_path = match &contents.record {
-        Some(text) => {
-            let blob = lane.repo.blob_id_of(text.as_bytes())?;
+    let raw_path = match &contents.record_bytes {
+        Some(bytes) => {
+            let blob = lane.repo.blob_id_of(bytes)?;
             let name = RawPath::new(path.file_name()).safe_name();
             Some(RawPath::new(format!("conflict-{}-{name}", blob.short())))
         }
@@ -99,8 +102,8 @@ pub(super) fn keep(
         keep_contents(lane, &conflict, &contents)?;
         lane.store.settle(Settlement { conflicts: vec![conflict], ..Settlement::default() })?;
     }
-    match (contents.record, raw_path) {
-        (Some(text), Some(raw_path)) => hand_back(lane, n, text.into_bytes(), raw_path, &message),
+    match (contents.record_bytes, raw_path) {
+        (Some(bytes), Some(raw_path)) => hand_back(lane, n, bytes, raw_path, &message),
         _ => Ok(()),
     }
 }
@@ -211,7 +214,8 @@ fn contents(lane: &Lane, conflict: &Conflict) -> Result<Contents, Error> {
     let head = lane.repo.head()?.commit;
     let git = lane.repo.blob_at(head, conflict.path.as_str().as_bytes())?;
     let git = git.map(|it| lane.repo.blob(it)).transpose()?;
-    Ok(Contents { base, record, git: git.and_then(|it| String::from_utf8(it).ok()) })
+    let git = git.and_then(|it| String::from_utf8(it).ok());
+    Ok(Contents { base, record_bytes: record.clone().map(String::into_bytes), record, git })
 }
 
 /// A conflict with its contents, and what a rule would make of it.
@@ -224,7 +228,7 @@ pub(super) fn view(lane: &Lane, name: &str, rule: &Rule) -> Result<ConflictView,
         Some(Merged::Conflict(fields)) => (None, fields),
         None => (None, conflict.fields.clone()),
     };
-    let Contents { base, record, git } = contents;
+    let Contents { base, record, git, .. } = contents;
     Ok(ConflictView { conflict, base, record, git, preview, open: fields })
 }
 

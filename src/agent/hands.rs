@@ -121,7 +121,8 @@ pub(super) fn take(lane: &mut Lane, n: usize, quiet: Duration) -> Result<Option<
         taken.retain(|it| it.key.as_ref().is_some_and(|key| picked.takes(key)));
     }
     let taken = part_twins(lane, n, taken)?;
-    if hold_back(lane, n, &taken) || taken.is_empty() {
+    // Whoever switches branches meanwhile edits nothing by hand.
+    if hold_back(lane, n, &taken) || taken.is_empty() || lane.repo.index_is_locked() {
         return Ok(None);
     }
     commit(lane, n, taken, SOMEBODY)

@@ -1,6 +1,6 @@
 //! The other way: what came in from git meets the records, and our work meets theirs.
 
-use super::advance::{follow, follow_on};
+use super::advance::{follow, follow_on, way_to};
 use super::lane::Lane;
 use super::{Error, conflicts, meet, settle};
 use crate::clock;
@@ -79,6 +79,10 @@ pub fn take_in(lane: &mut Lane) -> Result<(), Error> {
     let replay =
         lane.repo.replay(ours, theirs, &mut |it| meet::meet(lane, side, lane.strategy, it))?;
     refuse_foreign_overlaps(lane, &replay.overlaps)?;
+    if !replay.overlaps.is_empty() {
+        // Nothing is handed back while the branch cannot move.
+        way_to(lane, Some(ours), replay.tip)?;
+    }
     // First, so that a crash behind the branch's move cannot lose them; twice is the same as once.
     for it in &joined(&replay.overlaps) {
         keep_overlap(lane, it)?;

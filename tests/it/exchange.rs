@@ -9,6 +9,7 @@ use git_intake::agent::fabrics::{AddFabric, FabricChange, RemoveFabric, SetFabri
 use git_intake::agent::lane::Lane;
 use git_intake::agent::run;
 use git_intake::clock;
+use git_intake::config::{self, RepositorySettings};
 use git_intake::model::account::{
     Drift, IncomingKind, RecordState, ReleaseReport, ResourceView, RevertReport, SyncReport,
 };
@@ -16,6 +17,7 @@ use git_intake::model::conflict::ConflictStrategy;
 use git_intake::model::record::{Record, Stray, StrayKind};
 use git_intake::model::report::Delivery;
 use git_intake::model::rules::{Mode, OnDelete};
+use git_intake::step::Steps;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -304,6 +306,46 @@ fn what_became_a_link_or_a_directory_has_not_been_removed() {
 }
 
 #[test]
+fn nothing_is_handed_back_while_somebodys_work_keeps_the_branch_from_moving() {
+    let mut world = with_vpcs(2);
+    world.settings.mode = Mode::Push;
+    let edit = |it: &World, name: &str, to: &str| {
+        let text = vpc(name).replace("1001", to);
+        std::fs::write(it.managed(&format!("vpcs/{name}.yaml")), text).unwrap();
+    };
+    others(&world, |it| {
+        edit(it, "vpc-1", "7");
+        edit(it, "vpc-2", "7");
+    });
+    edit(&world, "vpc-1", "8");
+    world.git(&["commit", "-qam", "ours"]);
+    edit(&world, "vpc-2", "9");
+    for _ in 0..2 {
+        let answer = ask(&mut opened(&world), &Request::Sync(SyncAsked::default()));
+        assert!(matches!(answer, Answer::Refused { .. }), "{answer:?}");
+        assert_eq!(world.git(&["for-each-ref", "refs/intake/conflicts"]), "");
+        assert_eq!(std::fs::read_dir(world.raw("")).unwrap().count(), 1, "only the README.md");
+    }
+    world.git(&["checkout", "fabric-1/managed/vpcs/vpc-2.yaml"]);
+    assert_eq!(sync(&world).conflicts.len(), 1);
+    assert_eq!(world.clone_of_remote()[FILE], vpc("vpc-1").replace("1001", "7"));
+}
+
+#[test]
+fn what_is_no_text_is_handed_back_to_the_byte() {
+    let world = with_vpcs(1);
+    let odd = [vpc("vpc-1").as_bytes(), b"# \xff\n"].concat();
+    others(&world, |it| {
+        std::fs::write(it.managed("vpcs/vpc-1.yaml"), vpc("vpc-1").replace("1001", "7")).unwrap();
+    });
+    std::fs::write(world.managed("vpcs/vpc-1.yaml"), &odd).unwrap();
+    world.git(&["commit", "-qam", "ours"]);
+    sync(&world);
+    let lying = std::fs::read_dir(world.raw("")).unwrap().map(|it| it.unwrap().path());
+    assert!(lying.filter(|it| it.is_file()).any(|it| std::fs::read(it).unwrap() == odd));
+}
+
+#[test]
 fn an_operation_is_undone_with_what_came_later_kept() {
     let world = with_vpcs(1);
     let changed = vpc("vpc-1").replace("1001", "1002");
@@ -468,6 +510,56 @@ fn a_fabric_is_removed_with_a_backup_and_comes_back_the_same() {
     assert_eq!(it.mode, Mode::Observe);
     drop(lane);
     world.at_rest();
+}
+
+/// A start with the settings that the repository has of itself, as a process would.
+fn restarted(world: &mut World) -> Lane {
+    let git_dir = world.work().join(".git");
+    world.repository = config::load_local(&git_dir, &world.work()).unwrap().unwrap();
+    world.steps = Steps::default();
+    opened(world)
+}
+
+#[test]
+fn a_removal_that_is_cut_off_anywhere_is_finished_by_the_next() {
+    let template = World::in_memory();
+    let own = RepositorySettings { path: "".into(), ..template.repository.clone() };
+    drop(opened(&template));
+    config::save_local(&template.work().join(".git"), &own).unwrap();
+    template.drop("all.yaml", format!("{}---\n{}", vpc("vpc-1"), vpc("vpc-2")));
+    template.turn();
+    let name = template.repository.fabrics[0].name.clone();
+    let actor = "Ada".to_owned();
+    let it = RemoveFabric { name, purge: true, backup: true, actor, dry_run: false };
+    let remove = Request::RemoveFabric(it);
+    let mut cut_off = 0;
+    for n in 1.. {
+        let mut world = template.copy();
+        let mut lane = restarted(&mut world);
+        let before = world.steps.taken();
+        world.steps.stop_after(n);
+        ask(&mut lane, &remove);
+        let done = world.steps.taken() - before < n;
+        drop(lane);
+        let mut lane = restarted(&mut world);
+        if !lane.fabrics.is_empty() {
+            cut_off += 1;
+            let again = ask(&mut lane, &remove);
+            assert!(matches!(again, Answer::FabricChanged(_)), "step {n}: {again:?}");
+        }
+        desk::ingest(&mut lane, false).unwrap();
+        desk::answer(&mut lane, &Request::Sync(SyncAsked::default()), &Live::default());
+        assert_eq!(git(&world.remote, &["ls-tree", "-r", "main", "fabric-1"]), "", "step {n}");
+        let tag = world.git(&["for-each-ref", "--format=%(refname)", "--count=1", "refs/tags"]);
+        let kept =
+            world.git(&["ls-tree", "-r", "--name-only", tag.trim(), "fabric-1/managed/vpcs"]);
+        assert_eq!(kept.lines().count(), 2, "step {n}");
+        assert_eq!(world.git(&["fsck", "--strict", "--no-dangling"]), "");
+        if done {
+            break;
+        }
+    }
+    assert!(cut_off > 10, "cut off {cut_off} times");
 }
 
 #[test]
