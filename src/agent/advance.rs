@@ -86,7 +86,7 @@ pub(super) fn follow(
     from: Option<CommitId>,
     to: CommitId,
 ) -> Result<(), Error> {
-    let (mut files, paths) = way_to(lane, from, to)?;
+    let (files, paths) = way_to(lane, from, to)?;
     lane.repo.follows(branch, from, to)?;
     let fabrics = lane.fabrics.iter().map(|it| &it.fabric);
     let keep = fabrics.flat_map(|it| [it.dir.clone(), it.raw(), it.managed(), it.unmanaged()]);

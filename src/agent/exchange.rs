@@ -8,7 +8,7 @@ use super::{Error, desk, follow, hands, meet, picked, sync};
 use crate::git::Changed;
 use crate::model::account::{Incoming, IncomingKind, SyncReport};
 use crate::model::conflict::ConflictStrategy;
-use crate::model::ids::CommitId;
+use crate::model::ids::{BlobId, CommitId};
 use crate::model::key::ResourceId;
 use crate::model::path::RawPath;
 use crate::model::record::Conflict;
@@ -81,11 +81,11 @@ fn carry_out(
         let before = before(lane)?;
         sync::take_in(lane)?;
         let head = lane.head_to_commit_on()?.commit;
+        follow::all_follow_head(lane, head)?;
         for (n, from) in before.iter().enumerate() {
             let changes = between(lane, n, *from, head)?;
             account(lane, n, &changes, &mut report)?;
         }
-        follow::all_follow_head(lane, head)?;
         for n in 0..lane.fabrics.len() {
             if lane.fabrics[n].rules.mode == Mode::Full && lane.fabrics[n].hold.is_none() {
                 let operation = hands::take(lane, n, Duration::ZERO)?;
@@ -217,24 +217,12 @@ fn account(
             (_, Some(_)) if below(path, &raw) => IncomingKind::Intake,
             _ if !below(path, &managed) => continue,
             (_, None) => IncomingKind::Removed,
-            (old, Some(blob)) => {
-                let read = match follow::manifest_path(path) {
-                    Some(_) => {
-                        let bytes = lane.repo.blob(*blob)?;
-                        validation::read_managed(&bytes, &lane.settings.limits).ok()
-                    }
-                    None => None,
-                };
-                match (read, old) {
-                    (None, _) => IncomingKind::Stray,
-                    (Some(it), _) if went.contains_key(&ResourceId::of(&fabric.name, &it.key)) => {
-                        went.remove(&ResourceId::of(&fabric.name, &it.key));
-                        IncomingKind::Moved
-                    }
-                    (Some(_), None) => IncomingKind::Created,
-                    (Some(_), Some(_)) => IncomingKind::Updated,
-                }
-            }
+            (old, Some(blob)) => match (resource_at(lane, n, path, *blob)?, old) {
+                (None, _) => IncomingKind::Stray,
+                (Some(id), _) if went.remove(&id).is_some() => IncomingKind::Moved,
+                (Some(_), None) => IncomingKind::Created,
+                (Some(_), Some(_)) => IncomingKind::Updated,
+            },
         };
         found.push((path, kind));
     }
@@ -251,4 +239,20 @@ fn account(
         }
     }
     Ok(())
+}
+
+/// The resource that a file holds: the records know it where they have followed.
+fn resource_at(
+    lane: &Lane,
+    n: usize,
+    path: &bstr::BString,
+    blob: BlobId,
+) -> Result<Option<ResourceId>, Error> {
+    let name = &lane.fabrics[n].fabric.name;
+    let Some(place) = follow::manifest_path(path) else { return Ok(None) };
+    if let Some(it) = lane.store.record_at(name, &place)?.filter(|it| it.blob_id == blob) {
+        return Ok(Some(it.id));
+    }
+    let read = validation::read_managed(&lane.repo.blob(blob)?, &lane.settings.limits);
+    Ok(read.ok().map(|it| ResourceId::of(name, &it.key)))
 }

@@ -2,10 +2,8 @@
 
 use super::edits::{self, Edits};
 use super::lane::{FabricLane, Lane};
-use super::{Error, choices, follow, structure, turn};
-use crate::clock;
+use super::{Error, backup, choices, follow, structure, turn};
 use crate::config::{self, FabricSettings};
-use crate::git::PushOutcome;
 use crate::model::account::Hold;
 use crate::model::conflict::ConflictStrategy;
 use crate::model::fabric::{FabricName, Layout};
@@ -20,9 +18,6 @@ use crate::pipeline::processing::{OnInvalid, OnUnsupported};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// So many tags of one second are told apart.
-const BACKUPS_A_SECOND_MAX: usize = 100;
 
 /// One fabric, as it is set up and as it stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -399,7 +394,7 @@ pub(super) fn remove(
         return Ok(change);
     }
     if let (true, Some(head)) = (it.backup, standing.commit) {
-        change.backup = Some(back_up(lane, &it.name, head)?);
+        change.backup = Some(backup::back_up(lane, &it.name, head)?);
     }
     if !plan.changes.is_empty() {
         let base = (standing.commit, standing.branch);
@@ -453,29 +448,4 @@ fn removals(lane: &Lane, n: usize) -> Result<Vec<Change>, Error> {
         changes.push(Change::Remove { path, was });
     }
     Ok(changes)
-}
-
-/// Keeps the commit that still has the fabric under a tag, on the remote too where commits are sent.
-fn back_up(lane: &Lane, name: &FabricName, head: CommitId) -> Result<String, Error> {
-    let time = clock::now().strftime("%Y%m%dT%H%M%SZ").to_string();
-    let mut short = format!("intake-backup/{name}/{time}");
-    let mut full = format!("refs/tags/{short}");
-    for n in 2..=BACKUPS_A_SECOND_MAX {
-        match lane.repo.tip(&full)? {
-            Some(tip) if tip != head => {
-                short = format!("intake-backup/{name}/{time}-{n}");
-                full = format!("refs/tags/{short}");
-            }
-            Some(_) | None => break,
-        }
-    }
-    if lane.repo.tip(&full)? != Some(head) {
-        lane.repo.mark(&full, head, &lane.settings.author)?;
-    }
-    if let Some(remote) = lane.sends_to()
-        && !matches!(lane.repo.push(remote, &full, head, &mut || ()), Ok(PushOutcome::Pushed))
-    {
-        tracing::warn!(tag = short, "the tag stays here: the remote did not take it");
-    }
-    Ok(short)
 }

@@ -3,6 +3,7 @@
 mod advance;
 pub mod board;
 mod archive;
+mod backup;
 mod beside;
 pub mod conflicts;
 mod choices;

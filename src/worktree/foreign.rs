@@ -124,10 +124,12 @@ impl WorkTree {
         let fd = self.make_foreign_dirs(dir)?;
         let mut temp = self.temp_in(&fd)?;
         temp.file().write_all(bytes)?;
-        let mode = temp.file().metadata()?.permissions().mode() & 0o777;
-        // As git has it: whoever may read it may run it.
-        let run = if executable { (mode & 0o444) >> 2 } else { 0 };
-        temp.file().set_permissions(PermissionsExt::from_mode(mode | run))?;
+        if executable {
+            // As git has it: whoever may read it may run it.
+            let mode = temp.file().metadata()?.permissions().mode() & 0o777;
+            let run = (mode & 0o444) >> 2;
+            temp.file().set_permissions(PermissionsExt::from_mode(mode | run))?;
+        }
         Ok(self.unnamed(temp, dir))
     }
 
