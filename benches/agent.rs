@@ -13,8 +13,10 @@
 //! objects, packs, index and refs as the agent does; what the receiving git syncs is its default on
 //! both sides. The agent also syncs its journal and the files it writes, which git never does.
 //!
-//! `AGENT_BENCH_INCOMING` (5000), `AGENT_BENCH_SIZES` (100,10000,100000), `AGENT_BENCH_DROPS` (1000,10000,100000),
-//! `AGENT_BENCH_ROUNDS` (11) and `AGENT_BENCH_IDLE_S` (65) change the size.
+//! `AGENT_BENCH_SIZES` (100,10000,100000), `AGENT_BENCH_DROPS` (1000,10000,100000),
+//! `AGENT_BENCH_INCOMING` (5000), `AGENT_BENCH_ROUNDS` (11) and `AGENT_BENCH_IDLE_S` (65) change the size, `AGENT_BENCH_CARRIERS`
+//! (file,https) and `AGENT_BENCH_LAYOUTS` (flat,sharded) what is measured. Git adds its file where
+//! the agent would file it, so both write the same trees.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, dead_code)]
 
@@ -46,10 +48,17 @@ fn main() {
     }
     println!("{:<52} {:>6} {:>12} {:>12}", "", "ratio", "git-intake", "plain git");
     if asked("latency") {
-        for size in sizes("AGENT_BENCH_SIZES", "100,10000,100000") {
-            latency(&mut table, size, "file", Remote::file());
-            if let Some(remote) = Remote::https(Auth::None) {
-                latency(&mut table, size, "https", remote);
+        let sizes = sizes("AGENT_BENCH_SIZES", "100,10000,100000");
+        for carrier in words("AGENT_BENCH_CARRIERS", "file,https") {
+            for layout in words("AGENT_BENCH_LAYOUTS", "flat,sharded") {
+                let mut all = Vec::new();
+                for size in &sizes {
+                    all.extend(latency(&mut table, *size, &carrier, &layout));
+                }
+                if let [first, .., last] = all[..] {
+                    let title = format!("latency, largest to smallest, {layout}, {carrier}");
+                    println!("{title:<52} {:>6.2}", last / first);
+                }
             }
         }
     }
@@ -79,6 +88,11 @@ fn sizes(name: &str, default: &str) -> Vec<usize> {
     text.split(',').map(|it| it.trim().parse().unwrap()).collect()
 }
 
+fn words(name: &str, default: &str) -> Vec<String> {
+    let text = std::env::var(name).unwrap_or_else(|_| default.to_owned());
+    text.split(',').map(|it| it.trim().to_owned()).collect()
+}
+
 fn number(name: &str, default: usize) -> usize {
     sizes(name, &default.to_string())[0]
 }
@@ -87,6 +101,7 @@ fn number(name: &str, default: usize) -> usize {
 struct Place {
     dir: tempfile::TempDir,
     remote: Remote,
+    layout: String,
 }
 
 const DURABLE: [(&str, &str); 2] = [("core.fsync", "all"), ("core.fsyncMethod", "batch")];
@@ -94,8 +109,12 @@ const DURABLE: [(&str, &str); 2] = [("core.fsync", "all"), ("core.fsyncMethod", 
 impl Place {
     /// A fabric with so many managed files, committed and pushed.
     fn new(remote: Remote, files: usize) -> Place {
+        Place::laid_out(remote, files, "flat")
+    }
+
+    fn laid_out(remote: Remote, files: usize, layout: &str) -> Place {
         let dir = tempfile::tempdir().unwrap();
-        let place = Place { dir, remote };
+        let place = Place { dir, remote, layout: layout.to_owned() };
         let work = place.work();
         fs::create_dir(&work).unwrap();
         place.git(&["init", "--quiet", "-b", "main"]);
@@ -117,7 +136,7 @@ impl Place {
             .unwrap();
         for n in 0..files {
             let text = vpc(&format!("old-{n}"), n);
-            let path = format!("fabric-1/managed/vpcs/old-{n}.yaml");
+            let path = place.filed(&format!("old-{n}"));
             write!(out, "M 100644 inline {path}\ndata {}\n{text}\n", text.len()).unwrap();
         }
         drop(out);
@@ -131,10 +150,22 @@ impl Place {
         self.dir.path().join("work")
     }
 
+    /// Where a resource of this name is filed.
+    fn filed(&self, name: &str) -> String {
+        match self.layout.as_str() {
+            "sharded" => {
+                let digest = git_intake::model::digest::Sha256::of(name.as_bytes()).short();
+                format!("fabric-1/managed/vpcs/_{}/{name}.yaml", &digest[..2])
+            }
+            _ => format!("fabric-1/managed/vpcs/{name}.yaml"),
+        }
+    }
+
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.current_dir(self.work()).envs(ENVIRONMENT).stderr(Stdio::null());
         command.envs(self.remote.environment()).stdout(Stdio::null());
+        command.env("GIT_INTAKE_LAYOUT", &self.layout);
         command
     }
 
@@ -311,6 +342,20 @@ fn incoming(table: &mut Table, count: usize) {
     }
 }
 
+/// The same with comments: about one kilobyte, as real ones have it.
+fn long(name: &str, n: usize) -> String {
+    let mut text = vpc(name, n);
+    while text.len() < 980 {
+        writeln!(
+            text,
+            "# {:04} a line that makes the file about one kilobyte long",
+            text.len() + n
+        )
+        .unwrap();
+    }
+    text
+}
+
 /// Runs a command with what GNU time counts: wall, CPU seconds, peak MiB and MiB written.
 fn timed(place: &Place, script: &str) -> (f64, Counted, f64) {
     let mut time = place.command("/usr/bin/time");
@@ -327,51 +372,52 @@ fn timed(place: &Place, script: &str) -> (f64, Counted, f64) {
     (wall, counted, kib / 1024.0)
 }
 
-fn latency(table: &mut Table, size: usize, carrier: &str, remote: Remote) {
+/// Gives the median of ours in seconds; none where the carrier's server is not installed.
+fn latency(table: &mut Table, size: usize, carrier: &str, layout: &str) -> Option<f64> {
     let rounds = number("AGENT_BENCH_ROUNDS", 11);
-    let other = match carrier {
-        "https" => Remote::https(Auth::None).unwrap(),
-        _ => Remote::file(),
+    let place = || {
+        let remote = match carrier {
+            "https" => Remote::https(Auth::None)?,
+            _ => Remote::file(),
+        };
+        Some(Place::laid_out(remote, size, layout))
     };
-    let (ours, theirs) = (Place::new(remote, size), Place::new(other, size));
+    let (ours, theirs) = (place()?, place()?);
     ours.init();
     let (agent, _) = ours.agent();
     let (mut ours_s, mut theirs_s) = (Vec::new(), Vec::new());
     for round in 0..=rounds {
-        let text = vpc(&format!("new-{round}"), round);
+        let name = format!("new-{round}");
+        let text = vpc(&name, round);
         let beside = ours.dir.path().join("beside");
         fs::write(&beside, &text).unwrap();
         let tip = ours.tip();
         let begun = Instant::now();
         fs::rename(&beside, ours.work().join(format!("fabric-1/raw/{round}.yaml"))).unwrap();
         ours_s.push((ours.moved(&tip) - begun).as_secs_f64());
-        let path = format!("fabric-1/managed/vpcs/new-{round}.yaml");
+        // The index is refreshed behind the push; it is not to slow git down.
+        std::thread::sleep(Duration::from_millis(500));
+        let path = theirs.filed(&name);
         let script = format!("git add {path}; git commit -qm x; git push -q origin main");
         let tip = theirs.tip();
+        fs::create_dir_all(theirs.work().join(&path).parent().unwrap()).unwrap();
         let begun = Instant::now();
         fs::write(theirs.work().join(&path), &text).unwrap();
         let mut child = theirs.command("sh").args(["-ec", &script]).spawn().unwrap();
         theirs_s.push((theirs.moved(&tip) - begun).as_secs_f64());
         assert!(child.wait().unwrap().success());
-        // The index is refreshed behind the push; a person would not drop faster than this.
+        // A person would not drop faster than this.
         std::thread::sleep(Duration::from_millis(300));
     }
     // The first one warms both up.
     let (ours_s, theirs_s) = (&ours_s[1..], &theirs_s[1..]);
-    let title = format!("latency, {size} files, {carrier}");
-    table.row(
-        &format!("{title}, p50"),
-        "ms",
-        percentile(ours_s, 50) * 1e3,
-        Some(percentile(theirs_s, 50) * 1e3),
-    );
-    table.row(
-        &format!("{title}, p99"),
-        "ms",
-        percentile(ours_s, 99) * 1e3,
-        Some(percentile(theirs_s, 99) * 1e3),
-    );
+    let title = format!("latency, {size} files, {layout}, {carrier}");
+    for n in [50, 99] {
+        let (ours, theirs) = (percentile(ours_s, n) * 1e3, percentile(theirs_s, n) * 1e3);
+        table.row(&format!("{title}, p{n}"), "ms", ours, Some(theirs));
+    }
     table.row(&format!("{title}: peak memory"), "MiB", agent.rss_mib("VmHWM:"), None);
+    Some(percentile(ours_s, 50))
 }
 
 /// How often one dropped file, and one added by git, has something forced to the disk here; what the
@@ -426,13 +472,15 @@ fn drops(place: &Place, count: usize, round: usize) -> PathBuf {
     let dir = place.dir.path().join(format!("drops-{round}"));
     fs::create_dir(&dir).unwrap();
     for n in 0..count {
-        fs::write(dir.join(format!("{n}.yaml")), vpc(&format!("r{round}-{n}"), n)).unwrap();
+        fs::write(dir.join(format!("{n}.yaml")), long(&format!("r{round}-{n}"), n)).unwrap();
     }
+    // What the kernel has still to write belongs to nobody's time.
+    rustix::fs::sync();
     dir
 }
 
 fn throughput(table: &mut Table, count: usize) {
-    let rounds = if count >= 100_000 { 1 } else { number("AGENT_BENCH_ROUNDS", 11).min(5) };
+    let rounds = number("AGENT_BENCH_ROUNDS", 11).min(if count >= 100_000 { 3 } else { 5 });
     let mut rows: [Vec<[f64; 4]>; 3] = Default::default();
     for round in 0..rounds {
         rows[0].push(ours_at_once(count, round));
@@ -508,7 +556,7 @@ fn fast_import(count: usize) -> [f64; 4] {
     out.write_all(b"commit refs/heads/main\ncommitter C <c@d> 1700000001 +0000\ndata 1\nx\nfrom refs/heads/main^0\n")
         .unwrap();
     for n in 0..count {
-        let text = vpc(&format!("r-{n}"), n);
+        let text = long(&format!("r-{n}"), n);
         let path = format!("fabric-1/managed/vpcs/r-{n}.yaml");
         write!(out, "M 100644 inline {path}\ndata {}\n{text}\n", text.len()).unwrap();
     }

@@ -9,7 +9,11 @@
 //! - `idle`: a minute of nothing; the agent's processor time and how often it woke.
 //! - `crowd`: a million files at once; peak memory and open files only, and not beside git.
 //!
-//! `FLOOD_FILES` (100000), `FLOOD_SECONDS` (60) and `FLOOD_CROWD` (1000000) change the size.
+//! Git runs with `core.fsync=all` and `core.fsyncMethod=batch`, so that both sides sync what they
+//! write.
+//!
+//! `FLOOD_FILES` (100000), `FLOOD_SECONDS` (60) and `FLOOD_CROWD` (1000000) change the size,
+//! `GIT_INTAKE_LAYOUT` (flat, sharded) where files lie.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
@@ -95,6 +99,8 @@ impl Place {
         git(dir.path(), &["init", "-q", "-b", "main", "work"]);
         let place = Place { dir };
         git(&place.work(), &["remote", "add", "origin", "../remote.git"]);
+        git(&place.work(), &["config", "core.fsync", "all"]);
+        git(&place.work(), &["config", "core.fsyncMethod", "batch"]);
         place
     }
 
@@ -125,7 +131,8 @@ impl Place {
     }
 
     fn managed(&self) -> usize {
-        let names = git(&self.remote(), &["ls-tree", "--name-only", "main", "f/managed/vpcs/"]);
+        let names =
+            git(&self.remote(), &["ls-tree", "-r", "--name-only", "main", "f/managed/vpcs/"]);
         names.lines().count()
     }
 
@@ -222,8 +229,9 @@ fn trickle(place: &Place, agent: &Agent, from: usize, length: Duration) {
             let seen = Instant::now();
             let (old, new) = (tip.trim(), now.trim());
             let diff = git(&place.remote(), &["diff-tree", "-r", "--name-only", old, new]);
-            for name in diff.lines().filter_map(|it| it.strip_prefix("f/managed/vpcs/vpc-")) {
-                let n: usize = name.trim_end_matches(".yaml").parse().unwrap();
+            let filed = diff.lines().filter(|it| it.starts_with("f/managed/"));
+            for name in filed.filter_map(|it| it.rsplit_once("/vpc-")) {
+                let n: usize = name.1.trim_end_matches(".yaml").parse().unwrap();
                 took.push(seen - dropped[n - from]);
             }
             tip = now;
