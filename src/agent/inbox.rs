@@ -14,12 +14,12 @@ use crate::model::path::RawPath;
 use crate::model::record::Reject;
 use crate::model::report::{Ignored, IgnoredEntry, Progress};
 use crate::pipeline::archive::ArchiveStrategy;
-use crate::pipeline::discovery::{Discovery, Fingerprint, Ready, Seen};
+use crate::pipeline::discovery::{Discovery, Ready, Seen};
 use crate::pipeline::processing::OnInvalid;
 use crate::pipeline::tracked::report_path;
 use crate::store::Settlement;
 use crate::worktree::{Ignores, Listed};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 /// How often a person's `ingest` looks again while drops are still growing.
@@ -39,8 +39,6 @@ pub struct Inbox {
     /// Ready, and not taken yet.
     backlog: VecDeque<Ready>,
     looked_at: Option<Instant>,
-    /// Of the drops read last, those whose inode may become a managed file's.
-    pub(super) twins: HashMap<RawPath, Fingerprint>,
     /// Rejected drops that somebody removed.
     pub(super) gone: Vec<RawPath>,
     /// Directories that were told of already.

@@ -22,8 +22,8 @@ use crate::pipeline::processing::Processed;
 use crate::pipeline::validation::Rules;
 use crate::pipeline::{archive, classification, processing, tracked, validation};
 use crate::step::Mistake;
-use crate::worktree::{ReadRaw, Twin};
-use std::collections::{HashMap, HashSet};
+use crate::worktree::ReadRaw;
+use std::collections::HashSet;
 use std::time::Instant;
 
 /// What set a turn off, and what the kernel said about single drops.
@@ -284,7 +284,6 @@ fn discover_and_read(
         it.strange = lane.suspects.refused(name, it);
     }
     let reads = lane.read_all(n, &batch.ready)?;
-    let mut twins = HashMap::new();
     for (it, read) in batch.ready.into_iter().zip(reads) {
         if let Some(problem) = it.strange {
             unreadable.push(refuse(it.path, problem));
@@ -293,8 +292,7 @@ fn discover_and_read(
         let (path, quiet) = (it.path, lane.settings.quiet);
         let seen = &mut lane.fabrics[n].inbox.seen;
         let pause = match read {
-            ReadRaw::Read { intake, twin, .. } => {
-                twins.extend(twin.map(|it| (path, it)));
+            ReadRaw::Read { intake, .. } => {
                 intakes.push(intake);
                 continue;
             }
@@ -328,7 +326,6 @@ fn discover_and_read(
         let soon = clock::instant() + pause;
         next_look = Some(next_look.map_or(soon, |at| at.min(soon)));
     }
-    lane.fabrics[n].inbox.twins = twins;
     lane.keep_conflicts(n, &mut intakes, &mut unreadable)?;
     Ok((intakes, Found { unreadable, next_look, more: batch.more, looked: batch.looked }))
 }
@@ -365,33 +362,21 @@ fn operation(lane: &Lane, n: usize, judged: &Judged, cause: &Cause) -> Operation
 
 /// Row 9: files in place, each whole or not at all, and on the disk.
 fn apply(lane: &Lane, n: usize, plan: &Plan, operation: &mut Operation) -> Result<(), Error> {
-    let FabricLane { fabric, inbox, .. } = &lane.fabrics[n];
+    let fabric = &lane.fabrics[n].fabric;
     let parted = plan.disposals.iter().filter(|it| matches!(it.fate, Fate::Parted { .. }));
     let parted: HashSet<RepoPath> =
         parted.filter_map(|it| tracked::drop_place(fabric, &it.intake.path)).collect();
-    // Where a drop's own bytes are filed, its inode may serve; bytes are told by where they lie.
-    let mut drops = HashMap::new();
-    for it in &plan.disposals {
-        if let Some(fingerprint) = inbox.twins.get(&it.intake.path) {
-            drops.insert(it.intake.bytes.as_ptr(), (&it.intake.path, *fingerprint));
-        }
-    }
-    let (mut writes, mut twins) = (Vec::new(), Vec::new());
+    let mut writes = Vec::new();
     for change in &plan.changes {
         // What leaves raw/, in whole or in part, does so in the last step, when the branch is safe.
-        if let Change::Write { path, bytes, was } = change
+        if let Change::Write { path, bytes, .. } = change
             && !plan.in_place
             && !parted.contains(path)
         {
-            let drop = if was.is_none() { drops.get(&bytes.as_ptr()) } else { None };
-            twins.push(drop.map(|(path, fingerprint)| Twin {
-                path: path.in_repository(&fabric.raw()),
-                fingerprint: *fingerprint,
-            }));
             writes.push((path.clone(), bytes.clone()));
         }
     }
-    lane.tree.place_all(&writes, &|n| twins[n].clone())?;
+    lane.tree.write_all(&writes)?;
     operation.state = State::Applied;
     Ok(())
 }

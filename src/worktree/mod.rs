@@ -12,7 +12,6 @@ mod mounts;
 mod raw;
 mod report;
 mod temp;
-mod twin;
 pub mod watch;
 mod write;
 
@@ -20,7 +19,6 @@ pub use foreign::Foreign;
 pub use ignore::{Ignores, Patterns};
 pub use list::Listed;
 pub use raw::{OwnMoves, ReadRaw, Removal};
-pub use twin::Twin;
 
 use crate::model::path::RepoPath;
 use crate::step::{Step, Steps};
@@ -30,7 +28,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 
 /// Begins the names of files that are ours alone and half done; removed at start.
 pub(crate) const TEMP_PREFIX: &str = ".git-intake-";
@@ -93,9 +90,6 @@ pub struct WorkTree {
     own: OwnMoves,
     /// What else no path may cross.
     resolve: ResolveFlags,
-    fresh: twin::Fresh,
-    /// A sync of all has failed: what is in a drop counts as written only when we have written it.
-    distrusts: AtomicBool,
 }
 
 impl WorkTree {
@@ -106,9 +100,7 @@ impl WorkTree {
             .map_err(|it| Error::Top { path: path.to_owned(), source: it.into() })?;
         lease::ignore_breaks();
         let (own, resolve) = (OwnMoves::default(), ResolveFlags::empty());
-        let fresh = twin::Fresh::of_this_process();
-        let distrusts = AtomicBool::new(false);
-        Ok(WorkTree { top, path: path.to_owned(), steps, own, resolve, fresh, distrusts })
+        Ok(WorkTree { top, path: path.to_owned(), steps, own, resolve })
     }
 
     /// Leaves alone what is mounted below the top.

@@ -59,8 +59,6 @@ pub enum ReadRaw {
         intake: Intake,
         /// The kernel vouched that nobody was writing.
         leased: bool,
-        /// As it was, where its inode may become a managed file's.
-        twin: Option<Fingerprint>,
     },
     /// Somebody has it open for writing.
     Busy,
@@ -115,7 +113,7 @@ impl WorkTree {
             if std::fs::symlink_metadata(&place).is_ok_and(|it| it.is_file()) {
                 let bytes = std::fs::read(&place).map_err(failed)?;
                 let intake = Intake::new(path.clone(), bytes);
-                return Ok(ReadRaw::Read { intake, leased: false, twin: None });
+                return Ok(ReadRaw::Read { intake, leased: false });
             }
         }
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
@@ -145,8 +143,7 @@ impl WorkTree {
             Leased::Busy | Leased::Unknown => false,
         };
         // The metadata again: a writer may have finished between opening and the lease.
-        let found = stat()?;
-        let before = list::fingerprint(&found);
+        let before = list::fingerprint(&stat()?);
         if !leased && before != *expected {
             // Without a lease only time tells, and this one has changed since it stood still.
             return Ok(ReadRaw::Changed);
@@ -163,8 +160,7 @@ impl WorkTree {
         if !undisturbed || before != after || bytes.len() as u64 != after.bytes {
             return Ok(ReadRaw::Changed);
         }
-        let twin = (leased && self.may_serve(&file, &found)).then_some(after);
-        Ok(ReadRaw::Read { intake: Intake::new(path.clone(), bytes), leased, twin })
+        Ok(ReadRaw::Read { intake: Intake::new(path.clone(), bytes), leased })
     }
 
     /// Takes a drop away, if its bytes still are those of `drop_id`.

@@ -1,7 +1,6 @@
 //! Writing and removing files of ours: whole or not at all, and on the disk before it counts.
 
 use super::temp::Unnamed;
-use super::twin::{self, Twin};
 use super::{Error, WorkTree};
 use crate::model::path::RepoPath;
 use crate::step::Step;
@@ -11,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Up to so many files are synced one by one; more are synced together with all that the file
 /// system holds, which costs less than a call for each.
@@ -24,28 +22,11 @@ type Content = (RepoPath, Arc<[u8]>);
 /// Files of one directory, by their numbers.
 type Part<'a> = (&'a RepoPath, &'a [usize]);
 
-/// What becomes a file when it gets its name.
-enum Placing<'a> {
-    /// A copy.
-    Written(Unnamed<'a>),
-    /// The drop itself.
-    Drop(Twin),
-}
-
 impl WorkTree {
     /// Writes files, each whole or not at all; when this returns they are on the disk.
     ///
     /// Missing directories are made. On an error some files may be in place: the caller undoes.
     pub fn write_all(&self, files: &[Content]) -> Result<(), Error> {
-        self.place_all(files, &|_| None)
-    }
-
-    /// The same; `twin` names the drop that holds what a file gets where nothing is yet.
-    pub fn place_all(
-        &self,
-        files: &[Content],
-        twin: &(dyn Fn(usize) -> Option<Twin> + Sync),
-    ) -> Result<(), Error> {
         let each = files.len() <= SYNC_EACH_MAX;
         let mut dirs: BTreeSet<RepoPath> = BTreeSet::new();
         let mut by_dir: BTreeMap<RepoPath, Vec<usize>> = BTreeMap::new();
@@ -61,7 +42,7 @@ impl WorkTree {
             .collect();
         match each {
             true => self.place_each(files, &parts)?,
-            false => self.place_together(files, &parts, twin)?,
+            false => self.place_together(files, &parts)?,
         }
         dirs.extend(by_dir.into_keys());
         self.sync_dirs(&dirs, each)
@@ -80,19 +61,16 @@ impl WorkTree {
 
     /// Many files: all are written, then forced to the disk together, and then get their names. A
     /// name that reached the disk before its content would be an empty file after a power cut.
-    fn place_together(
-        &self,
-        files: &[Content],
-        parts: &[Part<'_>],
-        twin: &(dyn Fn(usize) -> Option<Twin> + Sync),
-    ) -> Result<(), Error> {
-        let written = crate::cores::on_all(parts, |part| self.write_part(files, part, twin))?;
+    fn place_together(&self, files: &[Content], parts: &[Part<'_>]) -> Result<(), Error> {
+        let written = crate::cores::on_all(parts, |part| self.write_part(files, part))?;
         self.sync_file_systems(parts.iter().map(|it| it.0.as_str().as_bytes()))?;
         let parts: Vec<_> = parts.iter().zip(written).collect();
-        crate::cores::on_all(&parts, |((dir, part), placings)| {
+        crate::cores::on_all(&parts, |((dir, part), written)| {
             let fd = self.open_to_write(dir)?;
-            for (n, placing) in part.iter().zip(placings) {
-                self.name(&fd, &files[*n], placing)?;
+            for (n, unnamed) in part.iter().zip(written) {
+                let path = &files[*n].0;
+                let named = unnamed.take_name(&fd, path.file_name().as_bytes());
+                named.map_err(|it| Error::file("write", path.as_str().as_bytes(), it))?;
             }
             Ok(())
         })
@@ -103,31 +81,15 @@ impl WorkTree {
         &'a self,
         files: &[Content],
         (dir, part): &Part<'a>,
-        twin: &(dyn Fn(usize) -> Option<Twin> + Sync),
-    ) -> Result<Vec<Placing<'a>>, Error> {
+    ) -> Result<Vec<Unnamed<'a>>, Error> {
         let fd = self.open_to_write(dir)?;
-        let shared = !self.distrusts.load(Ordering::Relaxed) && twin::gives_nothing(&fd);
         let write = |(path, bytes): &Content| {
             let failed = |it: io::Error| Error::file("write", path.as_str().as_bytes(), it);
             let mut temp = self.temp_in(&fd).map_err(failed)?;
             temp.file().write_all(bytes).map_err(failed)?;
-            Ok(Placing::Written(self.unnamed(temp, dir.as_str().as_bytes())))
+            Ok(self.unnamed(temp, dir.as_str().as_bytes()))
         };
-        let placing = |n: &usize| match shared.then(|| twin(*n)).flatten() {
-            Some(twin) => Ok(Placing::Drop(twin)),
-            None => write(&files[*n]),
-        };
-        part.iter().map(placing).collect()
-    }
-
-    fn name(&self, dir: &OwnedFd, file: &Content, placing: &Placing<'_>) -> Result<(), Error> {
-        let failed = |it: io::Error| Error::file("write", file.0.as_str().as_bytes(), it);
-        let name = file.0.file_name().as_bytes();
-        match placing {
-            Placing::Written(it) => it.take_name(dir, name).map_err(failed),
-            Placing::Drop(twin) if self.link_twin(twin, dir, name).map_err(failed)? => Ok(()),
-            Placing::Drop(_) => self.place(dir, file),
-        }
+        part.iter().map(|n| write(&files[*n])).collect()
     }
 
     fn place(&self, dir: &OwnedFd, (path, bytes): &Content) -> Result<(), Error> {
@@ -223,11 +185,8 @@ impl WorkTree {
             };
             let device = rustix::fs::fstat(&fd).map_err(|it| failed(it.into()))?.st_dev;
             if done.insert(device) {
-                let synced = self.steps.pass(Step::Sync);
-                let synced = synced.and_then(|()| Ok(rustix::fs::syncfs(&fd)?));
-                // What a drop holds may not be on the disk, whatever a later sync says.
-                self.distrusts.fetch_or(synced.is_err(), Ordering::Relaxed);
-                synced.map_err(failed)?;
+                self.steps.pass(Step::Sync).map_err(failed)?;
+                rustix::fs::syncfs(&fd).map_err(|it| failed(it.into()))?;
             }
         }
         Ok(())

@@ -42,7 +42,7 @@ fn a_flood_is_taken_in_turns_and_each_drop_arrives_once() {
     world.at_rest();
 }
 
-/// Enough drops for files to be synced together, and for a drop's inode to serve as the file's.
+/// Enough drops for files to be synced together.
 const MANY: usize = 20;
 
 fn many() -> World {
@@ -52,6 +52,22 @@ fn many() -> World {
         world.drop(&format!("{n}.yaml"), vpc(&format!("vpc-{n}")));
     }
     world
+}
+
+#[test]
+fn what_a_dropper_still_holds_leads_to_no_managed_file() {
+    use std::os::unix::fs::MetadataExt as _;
+    let world = many();
+    let raw = |n: usize| world.raw(&format!("{n}.yaml"));
+    // A descriptor can be opened again for writing (/proc/self/fd), long after the drop is gone.
+    let held: Vec<_> = (0..MANY).map(|n| std::fs::File::open(raw(n)).unwrap()).collect();
+    world.turn();
+    let filed = |n: usize| world.managed(&format!("vpcs/vpc-{n}.yaml"));
+    for (n, drop) in held.iter().enumerate() {
+        let (drop, filed) = (drop.metadata().unwrap(), std::fs::metadata(filed(n)).unwrap());
+        assert_ne!((drop.dev(), drop.ino()), (filed.dev(), filed.ino()), "drop {n}");
+        assert_eq!((drop.nlink(), filed.nlink()), (0, 1), "drop {n}");
+    }
 }
 
 #[test]
