@@ -34,6 +34,9 @@ impl Store {
         for format in from..FORMAT {
             match format {
                 0 | 1 => self.add_digest()?,
+                // 2 to 3: where an operation stands is kept beside its plan, and read from the plan
+                // where that is all there is.
+                2 => (),
                 it => unreachable!("no format {it} is older than {FORMAT}"),
             }
         }

@@ -7,13 +7,14 @@
 //! the files that sled keeps large values in.
 
 mod aside;
+mod journal;
 mod migrate;
 mod news;
 mod open;
 mod write;
 
 use crate::model::fabric::FabricName;
-use crate::model::ids::{CommitId, OperationId};
+use crate::model::ids::CommitId;
 use crate::model::key::ResourceId;
 use crate::model::operation::Operation;
 use crate::model::path::{RawPath, RepoPath};
@@ -33,8 +34,6 @@ pub use news::News;
 pub use open::{FORMAT, Freshness};
 use write::Batch;
 
-/// How many closed operations the journal keeps.
-const OPERATIONS_KEPT_MAX: usize = 10_000;
 /// How many writes one transaction takes; larger batches are cut up.
 const BATCH_MAX: usize = 2_000;
 
@@ -141,6 +140,8 @@ pub struct Store {
     strays: sled::Tree,
     /// Who is told of what is written.
     ear: news::Ear,
+    /// operation → where it stands.
+    stands: sled::Tree,
 }
 
 /// The file that says how much was acknowledged, and whether a sync ever failed.
@@ -156,7 +157,7 @@ struct Witness {
 
 impl Store {
     /// The trees whose content the digest in `meta` covers, in the order of the transactions.
-    fn trees(&self) -> [&sled::Tree; 10] {
+    fn trees(&self) -> [&sled::Tree; 11] {
         [
             &self.records,
             &self.places,
@@ -168,6 +169,7 @@ impl Store {
             &self.synced,
             &self.orphans,
             &self.strays,
+            &self.stands,
         ]
     }
 
@@ -193,6 +195,7 @@ impl Store {
             orphans: db.open_tree("orphans")?,
             strays: db.open_tree("strays")?,
             ear: news::Ear::default(),
+            stands: db.open_tree("stands")?,
             db,
             file,
             blobs,
@@ -262,53 +265,6 @@ impl Store {
             return Err(Error::Read(io::Error::other(REOPEN)));
         }
         Ok(tree)
-    }
-
-    // The journal.
-
-    /// Writes an operation to the journal, durably, before its first effect.
-    pub fn begin(&self, operation: &Operation) -> Result<(), Error> {
-        self.steps.pass(Step::Journal).map_err(Error::Write)?;
-        self.settle(Settlement { operation: Some(operation.clone()), ..Settlement::default() })
-    }
-
-    /// One operation.
-    pub fn operation(&self, id: &OperationId) -> Result<Option<Operation>, Error> {
-        get(self.sound(&self.operations)?, id.0.as_bytes())
-    }
-
-    /// The newest operations, newest first.
-    pub fn operations(&self, limit: usize) -> Result<Vec<Operation>, Error> {
-        let newest = self.sound(&self.operations)?.iter().rev().take(limit);
-        newest.map(|item| decode(&item.map_err(read)?.1)).collect()
-    }
-
-    /// The operations that began at a time or later, newest first; at most so many.
-    pub fn operations_since(
-        &self,
-        since: jiff::Timestamp,
-        limit: usize,
-    ) -> Result<Vec<Operation>, Error> {
-        let mut found = Vec::new();
-        for item in self.sound(&self.operations)?.iter().rev().take(limit) {
-            let operation: Operation = decode(&item.map_err(read)?.1)?;
-            // Ids sort by time, so all that follow are older.
-            if operation.started_at < since {
-                break;
-            }
-            found.push(operation);
-        }
-        Ok(found)
-    }
-
-    /// The operations that are not at rest, oldest first.
-    pub fn open_operations(&self) -> Result<Vec<Operation>, Error> {
-        let mut found = Vec::new();
-        for item in self.sound(&self.open)?.iter() {
-            let (id, _) = item.map_err(read)?;
-            found.extend(get::<Operation>(&self.operations, &id)?);
-        }
-        Ok(found)
     }
 
     // What stays, and where the records are.
@@ -421,25 +377,6 @@ impl Store {
         let free = rustix::fs::fstatvfs(&self.file).map_err(|it| Error::Write(it.into()))?;
         if free.f_bavail.saturating_mul(free.f_frsize) < ROOM_BYTES_MIN {
             return Err(Error::Write(io::ErrorKind::StorageFull.into()));
-        }
-        Ok(())
-    }
-
-    /// Forgets the oldest closed operations beyond what the journal keeps.
-    fn prune(&self) -> Result<(), Error> {
-        // sled counts by walking, so the length is kept beside the tree; pruning leaves a tenth of
-        // slack in order to be rare.
-        let n = self.operations_len.load(Ordering::SeqCst);
-        if n <= OPERATIONS_KEPT_MAX + OPERATIONS_KEPT_MAX / 10 {
-            return Ok(());
-        }
-        let oldest = self.operations.iter().keys().take(n - OPERATIONS_KEPT_MAX);
-        let closed: Result<Vec<sled::IVec>, Error> = oldest
-            .filter(|it| !it.as_ref().is_ok_and(|id| self.open.contains_key(id).unwrap_or(true)))
-            .map(|it| it.map_err(read))
-            .collect();
-        for some in closed?.chunks(BATCH_MAX) {
-            self.write(Batch { pruned: some, ..Batch::default() })?;
         }
         Ok(())
     }

@@ -1,9 +1,10 @@
 //! The memory on a real disk.
 #![allow(clippy::disallowed_methods)]
 
+use super::journal::OPERATIONS_KEPT_MAX;
 use super::*;
 use crate::model::digest::{Sha256, Xxh3};
-use crate::model::ids::BlobId;
+use crate::model::ids::{BlobId, OperationId};
 use crate::model::key::Key;
 use crate::model::operation::{Purpose, State, Trigger};
 use crate::model::record::Source;
@@ -216,10 +217,10 @@ fn a_newer_store_is_refused_and_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     {
         let (store, _) = Store::open(dir.path(), Steps::default()).unwrap();
-        store.db.open_tree("meta").unwrap().insert("format", b"3").unwrap();
+        store.db.open_tree("meta").unwrap().insert("format", b"4").unwrap();
     }
     let refused = Store::open(dir.path(), Steps::default());
-    assert!(matches!(refused, Err(Error::Newer { found: 3, .. })));
+    assert!(matches!(refused, Err(Error::Newer { found: 4, .. })));
     assert!(dir.path().join("db/db").exists());
 }
 
@@ -287,7 +288,30 @@ fn a_store_that_an_older_agent_left_is_read_to_its_end() {
     assert_eq!(store.rejects(&fabric()).unwrap().len(), 2);
     assert_eq!(store.conflicts().unwrap().len(), 1);
     assert!(store.operations(9).unwrap().len() >= 3);
+    // Where an operation stands was part of its plan.
+    let [mut sent] = store.open_operations().unwrap().try_into().unwrap();
+    let State::Committed { commit_id, .. } = sent.state else { panic!("{sent:?}") };
+    sent.state = State::Pushed { commit_id };
+    store.settle(Settlement { operation: Some(sent.clone()), ..Settlement::default() }).unwrap();
+    assert!(store.open_operations().unwrap().is_empty());
+    assert_eq!(store.operation(&sent.id).unwrap(), Some(sent));
     assert!(store.synced(&fabric()).unwrap().is_some());
+}
+
+#[test]
+fn a_plan_is_written_once_and_where_it_stands_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(dir.path(), Steps::default()).unwrap();
+    let mut it = operation(State::Planned);
+    store.begin(&it).unwrap();
+    let plan = store.operations.get(it.id.0.as_bytes()).unwrap();
+    it.state = State::Undone { reason: "why".to_owned() };
+    it.completed_at = Some(crate::clock::now());
+    store.settle(Settlement { operation: Some(it.clone()), ..Settlement::default() }).unwrap();
+    assert_eq!(store.operations.get(it.id.0.as_bytes()).unwrap(), plan);
+    assert_eq!(store.operations(9).unwrap(), vec![it.clone()]);
+    assert_eq!(store.operation(&it.id).unwrap(), Some(it));
+    assert!(store.open_operations().unwrap().is_empty());
 }
 
 #[test]

@@ -5,11 +5,12 @@
 //! So every entry has a digest, the XOR of them all stands in `meta`, each transaction takes out what
 //! it removes and puts in what it adds, and opening compares it with what is there.
 
+use super::journal::Stand;
 use super::migrate::WITH_DIGEST;
 use super::{Error, Settlement, Store, joined, open, source_key};
 use crate::model::fabric::FabricName;
 use crate::model::key::ResourceId;
-use crate::model::operation::Operation;
+use crate::model::operation::{Operation, State};
 use crate::model::record::Record;
 use crate::step::Step;
 use serde::Serialize;
@@ -70,6 +71,7 @@ impl Store {
                 synced,
                 orphans,
                 strays,
+                stands,
                 meta,
             ] = trees.as_slice()
             else {
@@ -88,6 +90,7 @@ impl Store {
                 synced: tree(7, synced),
                 orphans: tree(8, orphans),
                 strays: tree(9, strays),
+                stands: tree(10, stands),
             };
             let grown = writer.batch(batch)?;
             let generation = number(meta, open::GENERATION)? + 1;
@@ -203,7 +206,9 @@ impl Ledger<'_> {
 
     fn remove(&self, key: impl AsRef<[u8]>) -> Written<()> {
         let key = key.as_ref();
-        if let Some(old) = self.tree.remove(key)? {
+        // Looked up first: most of what is removed was never there, and a removal costs sled a write.
+        if let Some(old) = self.tree.get(key)? {
+            self.tree.remove(key)?;
             self.toggle(key, &old);
         }
         Ok(())
@@ -225,6 +230,7 @@ struct Writer<'a> {
     synced: Ledger<'a>,
     orphans: Ledger<'a>,
     strays: Ledger<'a>,
+    stands: Ledger<'a>,
 }
 
 impl Writer<'_> {
@@ -232,6 +238,7 @@ impl Writer<'_> {
     fn batch(&self, batch: Batch<'_>) -> Written<bool> {
         for id in batch.pruned {
             self.operations.remove(id)?;
+            self.stands.remove(id)?;
         }
         if let Some(fabric) = batch.unsynced {
             self.synced.remove(fabric.as_str())?;
@@ -304,7 +311,13 @@ impl Writer<'_> {
 
     fn operation(&self, operation: &Operation) -> Written<bool> {
         let id = operation.id.0.as_bytes();
-        let grown = self.operations.insert(id, encode(operation)?)?;
+        let plan = Operation { state: State::Planned, completed_at: None, ..operation.clone() };
+        let plan = encode(&plan)?;
+        let grown = match self.operations.tree.get(id)? {
+            Some(held) if *held == *plan => false,
+            _ => self.operations.insert(id, plan)?,
+        };
+        self.stands.insert(id, encode(&Stand::of(operation))?)?;
         if operation.state.is_open() {
             self.open.insert(id, &[])?;
         } else {
