@@ -7,8 +7,9 @@ use crate::step::Step;
 use bstr::{BString, ByteSlice};
 use gix::ObjectId;
 use gix::index::entry::{Flags, Mode, Stage, Stat};
-use gix::objs::tree::EntryKind;
-use std::collections::BTreeSet;
+use gix::objs::tree::{EntryKind, EntryMode};
+use std::collections::{BTreeSet, HashMap};
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -217,18 +218,18 @@ impl Repo {
             |it: Box<dyn std::error::Error + Send + Sync>| Error::git("refresh the index", it);
         let mut index = match self.gix.index_path().exists() {
             true => self.gix.open_index().map_err(|it| failed(it.into()))?,
-            false => gix::index::File::from_state(
-                gix::index::State::new(self.gix.object_hash()),
-                self.gix.index_path(),
-            ),
+            false => {
+                let state = gix::index::State::new(self.gix.object_hash());
+                gix::index::File::from_state(state, self.gix.index_path())
+            }
         };
         let paths: Vec<&[u8]> = paths.iter().map(|it| it.as_slice()).collect();
         let old = from.map(|it| self.tree_of(it)).transpose()?;
         let old = old.map(|it| super::read::entries_at(&it, paths.iter().copied())).transpose()?;
         let old = old.unwrap_or_default();
         let new = super::read::entries_at(&self.tree_of(to)?, paths.iter().copied())?;
-        let sparse = self.is_sparse();
-        let mut changed = false;
+        let stats = self.stats_of(&new);
+        let (sparse, mut changed) = (self.is_sparse(), false);
         let mut added = Vec::new();
         let mut removed = BTreeSet::new();
         for path in paths {
@@ -241,7 +242,7 @@ impl Repo {
                 }
                 continue;
             };
-            let stat = self.stat_of(path, *id).unwrap_or_default();
+            let stat = stats.get(path).copied().unwrap_or_default();
             let mode = match kind.kind() {
                 EntryKind::BlobExecutable => Mode::FILE_EXECUTABLE,
                 EntryKind::Link => Mode::SYMLINK,
@@ -283,6 +284,7 @@ impl Repo {
     /// again, the index is younger, so such entries lose their times first, as git does it.
     fn distrust_times(&self, index: &mut gix::index::File) {
         let written = index.timestamp().unix_seconds();
+        let place = self.place();
         let suspects: Vec<usize> = (0..index.entries().len())
             .filter(|at| {
                 let entry = &index.entries()[*at];
@@ -291,12 +293,38 @@ impl Repo {
             .collect();
         for at in suspects {
             let entry = &index.entries()[at];
-            if self.stat_of(entry.path(index), entry.id).is_none() {
+            if place.stat_of(entry.path(index), entry.id).is_none() {
                 index.entries_mut()[at].stat = Stat::default();
             }
         }
     }
 
+    /// The times of the files that hold what a tree has, where they do.
+    fn stats_of<'a>(
+        &self,
+        entries: &HashMap<&'a [u8], (EntryMode, ObjectId)>,
+    ) -> HashMap<&'a [u8], Stat> {
+        let place = self.place();
+        let entries: Vec<(&[u8], ObjectId)> = entries.iter().map(|(it, of)| (*it, of.1)).collect();
+        let stats = crate::cores::on_all(&entries, |(path, id)| {
+            Ok::<_, Infallible>(place.stat_of(path, *id).map(|it| (*path, it)))
+        });
+        let Ok(stats) = stats;
+        stats.into_iter().flatten().collect()
+    }
+
+    fn place(&self) -> Place<'_> {
+        Place { work_tree: &self.work_tree, hash: self.gix.object_hash() }
+    }
+}
+
+/// A work tree, for threads that look at its files.
+struct Place<'a> {
+    work_tree: &'a Path,
+    hash: gix::hash::Kind,
+}
+
+impl Place<'_> {
     /// The times of a file that holds a blob. None where it holds something else: with the times
     /// of a file that somebody has edited, git would never notice the edit. An entry without times
     /// makes git look at the file itself.
@@ -305,7 +333,7 @@ impl Repo {
         let look = || gix::index::fs::Metadata::from_path_no_follow(&full).ok();
         let stat = Stat::from_fs(&look().filter(|it| it.is_file())?).ok()?;
         let held = std::fs::read(&full).ok()?;
-        let same = self.blob_id_of(&held).ok()?.0 == id;
-        (same && Stat::from_fs(&look()?).ok()? == stat).then_some(stat)
+        let found = gix::objs::compute_hash(self.hash, gix::objs::Kind::Blob, &held);
+        (found.ok()? == id && Stat::from_fs(&look()?).ok()? == stat).then_some(stat)
     }
 }
