@@ -21,7 +21,7 @@ use crate::model::rules::{Direction, Mode, OnDelete};
 use crate::pipeline::{classification, validation};
 use crate::store::Settlement;
 use bstr::BString;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Makes the record of a document as it stands in the tree.
@@ -212,6 +212,9 @@ fn put_back(
     Ok(edits::carry_out(lane, n, edits)?.is_some())
 }
 
+/// A path that others changed last, and how.
+type Foreign<'a> = (&'a [u8], RepoPath, &'a Modification);
+
 /// What came in, sorted by what becomes of it.
 struct News<'a> {
     lane: &'a Lane,
@@ -219,6 +222,8 @@ struct News<'a> {
     n: usize,
     head: CommitId,
     history: &'a History,
+    /// What changed paths hold now.
+    changed: HashMap<BString, Option<BlobId>>,
     records: BTreeMap<ResourceId, Record>,
     gone: BTreeMap<ResourceId, (Record, Option<Modification>)>,
     orphans: Vec<Orphan>,
@@ -230,11 +235,12 @@ impl<'a> News<'a> {
     fn of(lane: &'a Lane, n: usize, head: CommitId, history: &'a History) -> News<'a> {
         let fabric = lane.fabrics[n].fabric.name.clone();
         let (records, gone, orphans) = Default::default();
-        let (strays, homed) = Default::default();
-        News { lane, fabric, n, head, history, records, gone, orphans, strays, homed }
+        let (changed, strays, homed) = Default::default();
+        News { lane, fabric, n, head, history, changed, records, gone, orphans, strays, homed }
     }
 
     fn take(&mut self, changes: &[Changed]) -> Result<(), Error> {
+        self.changed = changes.iter().map(|(path, _, now)| (path.clone(), *now)).collect();
         for (path, _, new) in changes {
             let raw = RawPath::new(path.to_vec());
             self.homed.insert(raw.clone());
@@ -341,7 +347,12 @@ impl<'a> News<'a> {
         let Some(it) = self.lane.store.record(&id)?.filter(|it| it.path != *path) else {
             return Ok(None);
         };
-        let there = self.lane.repo.blob_at(Some(self.head), it.path.as_str().as_bytes())?;
+        let at = BString::from(it.path.as_str());
+        // What moved in thousands is not looked up one by one.
+        let there = match self.changed.get(&at) {
+            Some(now) => *now,
+            None => self.lane.repo.blob_at(Some(self.head), &at)?,
+        };
         Ok((there == Some(it.blob_id)).then_some(it.path))
     }
 
@@ -411,25 +422,40 @@ impl<'a> News<'a> {
 
     /// What others removed, as far as the history tells: for a store that forgot.
     fn find_orphans(&mut self) -> Result<(), Error> {
-        for (path, _) in self.history.paths() {
-            let Some(removed) = self.history.foreign(path.as_ref()).cloned() else { continue };
-            let Some(at) = manifest_path(path) else { continue };
-            if self.lane.repo.blob_at(Some(self.head), path)?.is_some() {
-                continue;
+        let (history, repo) = (self.history, &self.lane.repo);
+        let foreign = history.paths().filter_map(|(path, _)| {
+            Some((path.as_slice(), manifest_path(path)?, history.foreign(path.as_ref())?))
+        });
+        let foreign: Vec<_> = foreign.collect();
+        // Looked up together, as each look-up reads the whole of a directory.
+        let there = repo.blobs_at(Some(self.head), foreign.iter().map(|it| it.0))?;
+        let mut by_commit: BTreeMap<CommitId, Vec<Foreign<'_>>> = BTreeMap::new();
+        for it in foreign.into_iter().filter(|it| !there.contains_key(it.0)) {
+            by_commit.entry(it.2.commit_id).or_default().push(it);
+        }
+        for (commit_id, removed) in by_commit {
+            let commit = repo.log(commit_id, None, 1)?.pop();
+            let parent = commit.and_then(|it| it.parent).filter(|it| repo.has_commit(*it));
+            let blobs = repo.blobs_at(parent, removed.iter().map(|it| it.0))?;
+            for (path, at, change) in removed {
+                if let Some(blob) = blobs.get(path) {
+                    self.orphaned(at, *blob, change)?;
+                }
             }
-            let commit = self.lane.repo.log(removed.commit_id, None, 1)?.pop();
-            let parent =
-                commit.and_then(|it| it.parent).filter(|it| self.lane.repo.has_commit(*it));
-            let Some(blob) = self.lane.repo.blob_at(parent, path)? else { continue };
-            let bytes = self.lane.repo.blob(blob)?;
-            let read = validation::read_managed(&bytes, &self.lane.settings.limits);
-            let Ok(document) = read else { continue };
-            let record = record_of(self.fabric.clone(), &document, at, blob, None, None);
-            let fabric = &self.lane.fabrics[self.n].fabric;
-            let ours = classification::home(&document, fabric, &self.lane.catalog).is_ok();
-            if ours && !self.records.contains_key(&record.id) {
-                self.gone.insert(record.id, (record, Some(removed)));
-            }
+        }
+        Ok(())
+    }
+
+    /// Notes that the resource a removed file held is gone, if no other file holds it.
+    fn orphaned(&mut self, at: RepoPath, blob: BlobId, by: &Modification) -> Result<(), Error> {
+        let bytes = self.lane.repo.blob(blob)?;
+        let read = validation::read_managed(&bytes, &self.lane.settings.limits);
+        let Ok(document) = read else { return Ok(()) };
+        let record = record_of(self.fabric.clone(), &document, at, blob, None, None);
+        let fabric = &self.lane.fabrics[self.n].fabric;
+        let ours = classification::home(&document, fabric, &self.lane.catalog).is_ok();
+        if ours && !self.records.contains_key(&record.id) {
+            self.gone.insert(record.id, (record, Some(by.clone())));
         }
         Ok(())
     }
