@@ -14,9 +14,9 @@
 //! both sides. The agent also syncs its journal and the files it writes, which git never does.
 //!
 //! `AGENT_BENCH_SIZES` (100,10000,100000), `AGENT_BENCH_DROPS` (1000,10000,100000),
-//! `AGENT_BENCH_INCOMING` (5000), `AGENT_BENCH_ROUNDS` (11) and `AGENT_BENCH_IDLE_S` (65) change the size, `AGENT_BENCH_CARRIERS`
-//! (file,https) and `AGENT_BENCH_LAYOUTS` (flat,sharded) what is measured. Git adds its file where
-//! the agent would file it, so both write the same trees.
+//! `AGENT_BENCH_INCOMING` (5000), `AGENT_BENCH_ROUNDS` (11) and `AGENT_BENCH_IDLE_S` (65) change the
+//! size, `AGENT_BENCH_CARRIERS` (file,https) and `AGENT_BENCH_LAYOUTS` (flat,sharded) what is
+//! measured. Git adds its file where the agent would file it, so both write the same trees.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, dead_code)]
 

@@ -18,5 +18,6 @@ pub mod yaml;
 pub mod model;
 pub mod push;
 pub mod cores;
+pub mod heap;
 pub mod clock;
 pub mod step;

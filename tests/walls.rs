@@ -12,7 +12,7 @@ use std::process::Command;
 /// The rooms from the roof down, and those below that each may name.
 ///
 /// A room may always name itself. `src/lib.rs` declares them all and names none.
-const ROOMS: [(&str, &[&str]); 17] = [
+const ROOMS: [(&str, &[&str]); 18] = [
     ("main", &["cli"]),
     (
         "cli",
@@ -30,6 +30,7 @@ const ROOMS: [(&str, &[&str]); 17] = [
             "model",
             "push",
             "cores",
+            "heap",
             "clock",
             "step",
         ],
@@ -65,6 +66,7 @@ const ROOMS: [(&str, &[&str]); 17] = [
             "model",
             "push",
             "cores",
+            "heap",
             "clock",
             "step",
         ],
@@ -80,6 +82,7 @@ const ROOMS: [(&str, &[&str]); 17] = [
     ("model", &[]),
     ("push", &[]),
     ("cores", &[]),
+    ("heap", &[]),
     ("clock", &[]),
     ("step", &[]),
 ];

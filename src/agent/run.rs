@@ -13,6 +13,7 @@ use super::turn::{self, Cause};
 use super::{Error, follow, hands, schedule};
 use crate::clock;
 use crate::git;
+use crate::heap;
 use crate::model::operation::Trigger;
 use crate::model::path::RawPath;
 use crate::model::rules::Mode;
@@ -36,6 +37,9 @@ const PULSE_MAX: Duration = Duration::from_secs(60);
 /// In a flood a push takes along what several turns committed, so long and no longer: each push has
 /// the remote look at every directory that changed.
 const GATHER_MAX: Duration = Duration::from_secs(10);
+
+/// A turn of so many drops leaves memory behind that is worth giving back.
+const LITTER_MIN: usize = 1_000;
 
 /// A question with the way back for its answer.
 pub struct Asked {
@@ -282,6 +286,9 @@ impl Loop {
         self.live.turns += 1;
         if let Some(at) = turned.next_look {
             self.look_at = self.look_at.min(at);
+        }
+        if turned.files.len() >= LITTER_MIN {
+            heap::give_back();
         }
         if let Some(operation) = turned.operation {
             let commit = operation.state.commit_id().map(|it| it.short());
