@@ -127,8 +127,10 @@ impl Fabric {
     /// the name stands in a directory `_<two digits>`, which no namespace can be called.
     pub fn managed_path(&self, plural: &str, key: &super::key::Key) -> Result<RepoPath, PathError> {
         let mut stem = key.name.clone();
-        if stem.len() + ".yaml".len() > super::path::COMPONENT_BYTES_MAX {
-            // A name may be 253 characters; with the extension that is too long for a file.
+        // A name may be 253 characters; with the extension that is too long for a file.
+        let too_long = stem.len() + ".yaml".len() > super::path::COMPONENT_BYTES_MAX;
+        // Kustomize, and Flux with it, takes a file of this name for its own, in any directory.
+        if too_long || stem == "kustomization" {
             let digest = super::digest::Sha256::of(stem.as_bytes()).short();
             stem.truncate(200);
             stem = format!("{}-{digest}", stem.trim_end_matches(['.', '-']));
@@ -170,5 +172,11 @@ mod tests {
         assert_eq!(path(Layout::Sharded, "default", "a"), "f/managed/vpcs/_ca/a.yaml");
         assert_eq!(path(Layout::Sharded, "x", "a"), "f/managed/vpcs/x/_ca/a.yaml");
         assert_eq!(path(Layout::Sharded, "default", "b"), "f/managed/vpcs/_3e/b.yaml");
+    }
+
+    #[test]
+    fn no_resource_gets_a_file_that_other_tools_take_for_their_own() {
+        let own = path(Layout::Flat, "default", "kustomization");
+        assert_eq!(own, "f/managed/vpcs/kustomization-59ee43019cb1.yaml");
     }
 }

@@ -53,6 +53,13 @@ pub(super) fn read(root: &Node) -> Result<Envelope, Vec<Fault>> {
         return Err(vec![Fault::new("not-a-resource", message, root.span.start).hint(hint)]);
     }
     inside(root, &mut faults);
+    if let Some((key, items)) = root.entry("items")
+        && matches!(items.content, Content::Sequence(_))
+    {
+        let message = "`items` makes this a list to Argo CD and kubectl, whatever its kind says";
+        let hint = "take `items` out, or write `kind: List` without a name of its own";
+        faults.push(Fault::new("stray-items", message, key.span.start).hint(hint));
+    }
     let api_version = text_at(root, root, "apiVersion", &mut faults);
     let kind = text_at(root, root, "kind", &mut faults);
     let (group, kind) = (group(api_version, &mut faults), kind_word(kind, &mut faults));

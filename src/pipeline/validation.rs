@@ -11,7 +11,7 @@
 //! | `template`, `custom-tag`, `complex-key`, `unknown-alias`, `merge-key`, `not-finite` | it is YAML that no manifest uses |
 //! | `too-deep`, `too-many-values`, `too-many-documents` | it is over a limit |
 //! | `duplicate-key` | a key stands twice in one mapping |
-//! | `not-a-resource`, `not-a-mapping`, `no-api-version`, `no-kind`, `no-metadata`, `no-name`, `generate-name` | it does not say what it is |
+//! | `not-a-resource`, `not-a-mapping`, `no-api-version`, `no-kind`, `no-metadata`, `no-name`, `generate-name`, `stray-items` | it does not say what it is |
 //! | `bad-api-version`, `bad-kind`, `bad-name`, `bad-namespace`, `not-text` | it says so in a way nobody can take |
 //! | `duplicate-resource` | one resource stands twice in the file |
 //! | `cut-failed`, `split-failed` | a field, or the document, cannot be cut out safely |

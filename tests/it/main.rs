@@ -25,6 +25,7 @@ mod corpus;
 mod check;
 mod suite;
 mod verdicts;
+mod readers;
 mod agent;
 mod api;
 mod api_fabrics;

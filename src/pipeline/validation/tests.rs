@@ -181,6 +181,7 @@ fn each_mistake_has_its_rule_and_its_way_out() {
         (format!("{VPC}  labels: x\n").into_bytes(), "not-a-mapping"),
         (format!("{VPC}  labels: {{a: 1}}\n").into_bytes(), "not-text"),
         (twice.into_bytes(), "duplicate-resource"),
+        (format!("{VPC}items: []\n").into_bytes(), "stray-items"),
         ("a: x\u{2028}y".as_bytes().to_vec(), "odd-line-end"),
         (b"racks: {}\n".to_vec(), "not-a-resource"),
         (b"apiVersion: v1\nKind: A\nmetadata: {name: a}\n".to_vec(), "no-kind"),
