@@ -4,7 +4,7 @@ use super::desk::{self, Answer, Asker, Live, Request, delivery};
 use super::fabrics::FabricChange;
 use super::lane::Lane;
 use super::turn::Turned;
-use super::{Error, exchange, fabrics, release, revert, view};
+use super::{Error, exchange, fabrics, release, revert, tidy, view};
 use crate::model::account::{Hold, ReleaseReport};
 use crate::model::report::{Delivery, IngestReport};
 
@@ -21,6 +21,13 @@ pub(super) fn answer(lane: &mut Lane, request: &Request, live: &Live) -> Result<
         Request::RemoveFabric(it) => {
             let change = fabrics::remove(lane, it, live.trigger())?;
             Answer::FabricChanged(Box::new(sent(lane, change)))
+        }
+        Request::Tidy(it) => {
+            let mut report = tidy::tidy(lane, it, live.trigger())?;
+            if report.commit_id.is_some() {
+                report.delivery = delivery(lane);
+            }
+            Answer::Tidied(Box::new(report))
         }
         Request::Sync(it) => {
             Answer::Synced(Box::new(exchange::sync(lane, it, live.asker.as_ref())?))

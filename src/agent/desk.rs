@@ -3,6 +3,7 @@
 //! A running agent answers over its socket, a command without one opens the lane itself: both come
 //! through here, so both say the same.
 
+pub use super::asker::{Asker, Live};
 use super::conflicts::{self, Decided, Decision};
 use super::exchange::SyncAsked;
 use super::fabrics::{AddFabric, FabricChange, FabricView, RemoveFabric, SetFabric};
@@ -11,10 +12,11 @@ use super::lane::Lane;
 use super::programs::{self, ProgramAnswer, ProgramAsked};
 use super::records::{self, Edit};
 use super::sync::{self, Sent};
+use super::tidy::TidyAsked;
 use super::turn::{self, Cause};
 use super::{Because, Error, counter, standing, verify};
 use crate::git;
-use crate::model::account::{ReleaseReport, ResourceView, RevertReport, SyncReport};
+use crate::model::account::{ReleaseReport, ResourceView, RevertReport, SyncReport, TidyReport};
 use crate::model::conflict::ConflictStrategy;
 use crate::model::digest::Sha256;
 use crate::model::fabric::FabricName;
@@ -126,6 +128,8 @@ pub enum Request {
     SetFabric(SetFabric),
     /// Remove a fabric.
     RemoveFabric(RemoveFabric),
+    /// Bring each file of a fabric to its place.
+    Tidy(TidyAsked),
     /// Bring what others have in and send what is ours.
     Sync(SyncAsked),
     /// Undo an operation by a new commit, and send it.
@@ -192,6 +196,7 @@ impl Request {
             Request::Sync(it) => !it.dry_run,
             Request::Revert { dry_run, .. } => !dry_run,
             Request::RemoveFabric(it) => !it.dry_run,
+            Request::Tidy(it) => !it.dry_run,
             Request::Retry { .. } | Request::AddFabric(_) | Request::Release { .. } => true,
             _ => false,
         }
@@ -240,6 +245,8 @@ pub enum Answer {
     Fabric(Box<FabricView>),
     /// To `add_fabric` and `remove_fabric`.
     FabricChanged(Box<FabricChange>),
+    /// To `tidy`.
+    Tidied(Box<TidyReport>),
     /// To `sync`.
     Synced(Box<SyncReport>),
     /// To `revert`.
@@ -292,38 +299,6 @@ pub enum Whereabouts {
         /// What became of it.
         report: Box<FileReport>,
     },
-}
-
-/// What a running agent knows beside its lane.
-#[derive(Debug, Clone, Default)]
-pub struct Live {
-    /// An agent is running.
-    pub running: bool,
-    /// Why the lane stands still.
-    pub held: Option<String>,
-    /// Why the last push did not arrive.
-    pub waiting: Option<String>,
-    /// Why `raw/` is looked at now and then.
-    pub polled: Option<String>,
-    /// Turns since the start, those without work included.
-    pub turns: u64,
-    /// Who asks; none is a person at the command line.
-    pub asker: Option<Asker>,
-}
-
-/// Who asks, and by which door.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asker {
-    /// The name that goes into commits.
-    pub actor: String,
-    /// The door.
-    pub trigger: Trigger,
-}
-
-impl Live {
-    pub(super) fn trigger(&self) -> Trigger {
-        self.asker.as_ref().map_or(Trigger::Cli, |it| it.trigger)
-    }
 }
 
 /// Answers a question, or does what is asked.
@@ -392,6 +367,7 @@ fn try_answer(lane: &mut Lane, request: &Request, live: &Live) -> Result<Answer,
         | Request::AddFabric(_)
         | Request::SetFabric(_)
         | Request::RemoveFabric(_)
+        | Request::Tidy(_)
         | Request::Sync(_)
         | Request::Revert { .. }
         | Request::Release { .. }
@@ -486,6 +462,7 @@ pub(super) fn delivery(lane: &mut Lane) -> Delivery {
     match sent {
         Ok(Sent::Nothing) => Delivery::Nothing,
         Ok(Sent::Pushed(commit_id)) => Delivery::Pushed { commit_id },
+        Ok(Sent::Proposed { commit_id, branch }) => Delivery::Proposed { commit_id, branch },
         Ok(Sent::Refused(reason)) => {
             Delivery::Held { reason: format!("the remote refuses the push: {reason}") }
         }

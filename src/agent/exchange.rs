@@ -4,7 +4,7 @@
 use super::counter::{Outgoing, take_and_send};
 use super::desk::Asker;
 use super::lane::Lane;
-use super::{Error, desk, follow, hands, meet, picked, sync};
+use super::{Error, desk, follow, hands, meet, picked, propose, sync};
 use crate::git::Changed;
 use crate::model::account::{Incoming, IncomingKind, SyncReport};
 use crate::model::conflict::ConflictStrategy;
@@ -140,9 +140,10 @@ fn rehearse(lane: &mut Lane, asked: &SyncAsked) -> Result<SyncReport, Error> {
             && !lane.repo.is_ancestor(ours, theirs)?
         {
             let side = meet::Theirs { tip: theirs, base: lane.repo.merge_base(ours, theirs)? };
+            let carry = lane.carry(&standing.branch);
             let meeting =
                 &mut |it: &crate::git::Meeting<'_>| meet::meet(lane, side, lane.strategy, it);
-            let overlaps = lane.repo.rehearse_replay(ours, theirs, meeting)?;
+            let overlaps = lane.repo.rehearse_replay(ours, theirs, &carry, meeting)?;
             let paths: BTreeSet<RawPath> =
                 overlaps.into_iter().map(|it| RawPath::new(it.path.to_vec())).collect();
             report.overlaps = paths.into_iter().collect();
@@ -183,7 +184,8 @@ fn unsent(lane: &Lane) -> Result<u64, Error> {
         return Ok(0);
     };
     let theirs = lane.repo.tracking(&remote.name, branch)?;
-    Ok(lane.repo.ahead(tip, theirs, COUNTED_MAX)?)
+    let waiting = propose::waiting(lane, branch, tip, theirs)?;
+    Ok(lane.repo.ahead(tip, waiting.map(|it| it.1).or(theirs), COUNTED_MAX)?)
 }
 
 /// Says of each change what becomes of it.

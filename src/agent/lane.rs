@@ -5,10 +5,10 @@ use super::hands::Hands;
 use super::inbox::Inbox;
 use super::picked::Picked;
 use super::suspects::Suspects;
-use super::{Error, advance, conflicts, follow, recovery, structure};
+use super::{Error, advance, conflicts, follow, message, recovery, structure};
 use crate::catalog::Catalog;
 use crate::config::{FabricSettings, RepositorySettings, Settings, StateDir};
-use crate::git::{Remote, Repo};
+use crate::git::{Carry, Remote, Repo};
 use crate::model::account::Hold;
 use crate::model::conflict::ConflictStrategy;
 use crate::model::document::{Intake, Rejected};
@@ -67,6 +67,9 @@ pub struct LaneSettings {
     pub branch: Option<String>,
     /// Where commits go; none keeps them here.
     pub remote: Option<Remote>,
+    /// A branch of the remote that gets the commits instead, for a pull request; `{branch}` stands for
+    /// the name of the branch that is worked on.
+    pub review: Option<String>,
     /// How often to ask what others pushed.
     pub fetch_every: Option<Duration>,
     /// Between attempts to reach the remote.
@@ -227,6 +230,18 @@ impl Lane {
         }
     }
 
+    /// How our commits go together with what others pushed: made again on top of it, or, where they
+    /// wait for somebody to take them over and must stay what they are, joined to it.
+    pub(super) fn carry(&self, branch: &str) -> Carry {
+        match &self.settings.review {
+            None => Carry::Each,
+            Some(_) => Carry::Joined {
+                author: self.settings.author.clone(),
+                message: message::joined(branch),
+            },
+        }
+    }
+
     /// Why nothing is sent and nothing of others is taken in, though there is a remote.
     pub fn keeps_for(&self) -> Option<String> {
         let kept = self.fabrics.iter().find(|it| it.rules.mode == Mode::Ingest);
@@ -369,6 +384,7 @@ fn lane_settings(
         author: repository.author.clone(),
         branch: repository.branch.clone(),
         remote,
+        review: repository.review.clone(),
         fetch_every: settings.fetch.every,
         patience: super::schedule::Patience {
             min: settings.push.retry_min,

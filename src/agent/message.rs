@@ -22,6 +22,12 @@ const ACTOR: &str = "Intake-Actor";
 /// The trailer of a commit that takes over edits by hand.
 pub const BY_HAND: &str = "Intake-Edited: by hand";
 
+/// The message of the commit that joins our proposals and what others pushed.
+pub(super) fn joined(branch: &str) -> String {
+    let short = branch.strip_prefix("refs/heads/").unwrap_or(branch);
+    format!("intake: merge what others pushed to {short}\n")
+}
+
 /// The message of the commit that carries out `plan`.
 pub fn commit_message(
     fabric: &FabricName,

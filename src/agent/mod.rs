@@ -1,6 +1,7 @@
 //! The will: one lane per repository, each a loop over a closed set of events.
 
 mod advance;
+mod asker;
 pub mod board;
 mod archive;
 mod backup;
@@ -27,6 +28,7 @@ mod meet;
 pub mod message;
 mod picked;
 pub mod programs;
+mod propose;
 pub mod records;
 pub mod recovery;
 mod release;
@@ -39,6 +41,7 @@ pub mod structure;
 mod suspects;
 pub mod sync;
 pub mod take;
+pub mod tidy;
 pub mod turn;
 pub mod verify;
 pub mod view;

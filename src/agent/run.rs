@@ -322,6 +322,10 @@ impl Loop {
                 tracing::info!(commit_id = %commit_id.short(), "pushed");
                 None
             }
+            Ok(Sent::Proposed { commit_id, branch }) => {
+                tracing::info!(commit_id = %commit_id.short(), branch, "pushed for a pull request");
+                None
+            }
             Ok(Sent::Refused(reason)) => {
                 Some((format!("the remote refuses the push: {reason}"), git::Retry::Later))
             }

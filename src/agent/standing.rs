@@ -2,9 +2,11 @@
 
 use super::desk::{LISTED_MAX, Live, Whereabouts};
 use super::lane::Lane;
-use super::{Error, fabrics};
+use super::{Error, fabrics, propose};
+use crate::git::Head;
 use crate::model::digest::Sha256;
 use crate::model::fabric::FabricName;
+use crate::model::ids::CommitId;
 use crate::model::operation::{Operation, State};
 use crate::model::path::RawPath;
 use crate::model::record::Reject;
@@ -60,26 +62,16 @@ pub(super) fn status(lane: &Lane, live: &Live) -> Result<RepositoryStatus, Error
                 .collect(),
         });
     }
-    let (mut remote_shown, mut remote_head, mut unpushed) = (None, None, 0);
-    if let (Some(remote), Some(branch)) = (&lane.settings.remote, &head.branch) {
-        let url = lane.repo.remote_shown(&remote.name);
-        remote_shown = Some(match url {
-            Some(url) => format!("{} ({url})", remote.name),
-            None => format!("{} (not configured)", remote.name),
-        });
-        remote_head = lane.repo.tracking(&remote.name, branch)?;
-        if let Some(tip) = head.commit {
-            unpushed = lane.repo.ahead(tip, remote_head, AHEAD_MAX)?;
-        }
-    }
+    let there = there(lane, &head)?;
     Ok(RepositoryStatus {
         work_tree: lane.repo.work_tree().display().to_string(),
         running: live.running,
         branch: head.branch,
         head: head.commit,
-        remote: remote_shown,
-        remote_head,
-        unpushed,
+        remote: there.shown,
+        remote_head: there.head,
+        unpushed: there.unpushed,
+        proposed: there.proposed,
         held,
         waiting: live.waiting.clone(),
         kept: lane.settings.remote.as_ref().and_then(|_| lane.keeps_for()),
@@ -87,6 +79,34 @@ pub(super) fn status(lane: &Lane, live: &Live) -> Result<RepositoryStatus, Error
         turns: live.turns,
         fabrics: all,
     })
+}
+
+/// What the remote has, as far as we heard.
+#[derive(Default)]
+struct There {
+    shown: Option<String>,
+    head: Option<CommitId>,
+    unpushed: u64,
+    proposed: Option<String>,
+}
+
+fn there(lane: &Lane, head: &Head) -> Result<There, Error> {
+    let (Some(remote), Some(branch)) = (&lane.settings.remote, &head.branch) else {
+        return Ok(There::default());
+    };
+    let shown = match lane.repo.remote_shown(&remote.name) {
+        Some(url) => format!("{} ({url})", remote.name),
+        None => format!("{} (not configured)", remote.name),
+    };
+    let theirs = lane.repo.tracking(&remote.name, branch)?;
+    let mut there = There { shown: Some(shown), head: theirs, ..There::default() };
+    if let Some(tip) = head.commit {
+        let waiting = propose::waiting(lane, branch, tip, theirs)?;
+        let sent = waiting.as_ref().map(|it| it.1).or(theirs);
+        there.unpushed = lane.repo.ahead(tip, sent, AHEAD_MAX)?;
+        there.proposed = waiting.map(|it| it.0);
+    }
+    Ok(there)
 }
 
 pub(super) fn rejects(lane: &Lane) -> Result<Vec<Reject>, Error> {

@@ -2,9 +2,9 @@
 
 use super::advance::{follow, follow_on, way_to};
 use super::lane::Lane;
-use super::{Error, conflicts, meet, settle};
+use super::{Error, conflicts, meet, propose, settle};
 use crate::clock;
-use crate::git::{FetchOutcome, Overlap, PushOutcome};
+use crate::git::{FetchOutcome, Meeting, Overlap, PushOutcome};
 use crate::model::ids::{BlobId, CommitId};
 use crate::model::operation::State;
 use crate::model::path::{RawPath, escape};
@@ -20,6 +20,13 @@ pub enum Sent {
     Nothing,
     /// The remote has this commit.
     Pushed(CommitId),
+    /// The remote has this commit on a branch of its own, for a person to take over.
+    Proposed {
+        /// The commit.
+        commit_id: CommitId,
+        /// The branch, by its full name.
+        branch: String,
+    },
     /// The remote refuses it, in its words.
     Refused(String),
 }
@@ -43,9 +50,17 @@ fn send(lane: &mut Lane) -> Result<Sent, Error> {
     for _ in 0..REPLAYS_MAX {
         let standing = lane.head_to_commit_on()?;
         let Some(tip) = standing.commit else { return Ok(Sent::Nothing) };
-        if lane.repo.tracking(&remote.name, &standing.branch)? == Some(tip) {
+        let theirs = lane.repo.tracking(&remote.name, &standing.branch)?;
+        if theirs == Some(tip) {
             note_pushed(lane, tip)?;
             return Ok(Sent::Nothing);
+        }
+        if let Some(pattern) = lane.settings.review.clone() {
+            let sent = propose::propose(lane, &remote, &pattern, &standing, theirs, tip)?;
+            if !matches!(sent, Sent::Refused(_)) {
+                note_pushed(lane, tip)?;
+            }
+            return Ok(sent);
         }
         match lane.repo.push(&remote, &standing.branch, tip, &mut || settle::tidy(lane))? {
             PushOutcome::Pushed => {
@@ -76,8 +91,9 @@ pub fn take_in(lane: &mut Lane) -> Result<(), Error> {
         return follow(lane, &standing.branch, Some(ours), theirs);
     }
     let side = meet::Theirs { tip: theirs, base: lane.repo.merge_base(ours, theirs)? };
-    let replay =
-        lane.repo.replay(ours, theirs, &mut |it| meet::meet(lane, side, lane.strategy, it))?;
+    let carry = lane.carry(&standing.branch);
+    let meeting = &mut |it: &Meeting<'_>| meet::meet(lane, side, lane.strategy, it);
+    let replay = lane.repo.replay(ours, theirs, &carry, meeting)?;
     refuse_foreign_overlaps(lane, &replay.overlaps)?;
     if !replay.overlaps.is_empty() {
         // Nothing is handed back while the branch cannot move.
@@ -91,7 +107,7 @@ pub fn take_in(lane: &mut Lane) -> Result<(), Error> {
     tracing::info!(
         commits = replay.mapping.len(),
         overlaps = replay.overlaps.len(),
-        "made our commits again on top of others'"
+        "our commits and others' are one history"
     );
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! Do the store, the work tree, HEAD and the remote agree? And: the store, made again from git.
 
 use super::lane::Lane;
-use super::{Error, follow};
+use super::{Error, follow, propose};
+use crate::model::ids::CommitId;
 use crate::model::path::escape;
 use crate::model::report::{Difference, VerifyReport};
 
@@ -81,21 +82,36 @@ pub fn verify(lane: &Lane, ask_remote: bool) -> Result<VerifyReport, Error> {
             );
         }
     }
-    if let (Some(remote), Some(branch)) = (&lane.settings.remote, &head.branch) {
-        let theirs = match ask_remote {
-            true => lane.repo.ask(remote, branch, tip)?,
-            false => lane.repo.tracking(&remote.name, branch)?,
-        };
-        report.remote_asked = ask_remote;
-        if theirs != Some(tip) {
-            let message = match theirs {
-                Some(it) => format!("the remote is at {}, HEAD is at {}", it.short(), tip.short()),
-                None => format!("the remote has no such branch; HEAD is at {}", tip.short()),
-            };
-            tell(&mut report, "remote", branch, &message);
-        }
+    if let Some(branch) = &head.branch {
+        compare_remote(lane, branch, tip, ask_remote, &mut report)?;
     }
     Ok(report)
+}
+
+fn compare_remote(
+    lane: &Lane,
+    branch: &str,
+    tip: CommitId,
+    ask_remote: bool,
+    report: &mut VerifyReport,
+) -> Result<(), Error> {
+    let Some(remote) = &lane.settings.remote else { return Ok(()) };
+    let theirs = match ask_remote {
+        true => lane.repo.ask(remote, branch, tip)?,
+        false => lane.repo.tracking(&remote.name, branch)?,
+    };
+    report.remote_asked = ask_remote;
+    // What waits to be taken over is on the remote, on a branch of its own.
+    let waiting = propose::waiting(lane, branch, tip, theirs)?;
+    if theirs == Some(tip) || waiting.is_some_and(|it| it.1 == tip) {
+        return Ok(());
+    }
+    let message = match theirs {
+        Some(it) => format!("the remote is at {}, HEAD is at {}", it.short(), tip.short()),
+        None => format!("the remote has no such branch; HEAD is at {}", tip.short()),
+    };
+    tell(report, "remote", branch, &message);
+    Ok(())
 }
 
 fn tell(report: &mut VerifyReport, between: &str, subject: &str, message: &str) {

@@ -8,6 +8,7 @@ use super::{Context, Failure, HELD, exchanged};
 use crate::agent::desk::{Answer, Request};
 use crate::agent::exchange::SyncAsked;
 use crate::agent::fabrics::{AddFabric, FabricChange, FabricView, RemoveFabric, SetFabric};
+use crate::agent::tidy::TidyAsked;
 use crate::model::report::Delivery;
 
 fn reach(it: &super::args::Listing, context: &Context) -> Result<Reach, Failure> {
@@ -19,7 +20,10 @@ fn code(delivery: &Delivery) -> u8 {
     match delivery {
         Delivery::Held { .. } => HELD,
         Delivery::Waiting { .. } => 1,
-        Delivery::Nothing | Delivery::Pushed { .. } | Delivery::Local => 0,
+        Delivery::Nothing
+        | Delivery::Pushed { .. }
+        | Delivery::Proposed { .. }
+        | Delivery::Local => 0,
     }
 }
 
@@ -105,6 +109,17 @@ pub(super) fn fabric(it: args::Fabric, context: &Context) -> Result<u8, Failure>
             });
             let reach = Reach::find_any(it.listing.repo.as_deref(), context.config.as_deref())?;
             changed(reach.ask(&request)?, "is there", it.listing.json, context)
+        }
+        args::Fabric::Tidy(it) => {
+            let request = Request::Tidy(TidyAsked {
+                fabric: it.name,
+                actor: actor(it.actor.as_deref()),
+                dry_run: it.dry_run,
+            });
+            let answer = reach(&it.listing, context)?.ask(&request)?;
+            let Answer::Tidied(report) = answer else { return Err(unexpected()) };
+            answered(it.listing.json, &report, exchanged::tidied(&report, context.colored))?;
+            Ok(if report.left.is_empty() { code(&report.delivery) } else { HELD })
         }
         args::Fabric::Remove(it) => {
             let request = Request::RemoveFabric(RemoveFabric {

@@ -4,7 +4,9 @@
 use super::render::{delivered, ingest, plain};
 use super::table::{Paint, Style, Table, count, printable};
 use crate::agent::fabrics::{FabricChange, FabricState, FabricView};
-use crate::model::account::{HandEditState, IncomingKind, ReleaseReport, RevertReport, SyncReport};
+use crate::model::account::{
+    HandEditState, IncomingKind, ReleaseReport, RevertReport, SyncReport, TidyReport,
+};
 use crate::model::report::FabricStatus;
 use std::fmt::Write as _;
 
@@ -165,6 +167,35 @@ pub fn changed(it: &FabricChange, word: &str, colored: bool) -> String {
              --dir {} --restore {tag}",
             it.name, it.dir
         );
+    }
+    out + &delivered(&it.delivery, paint)
+}
+
+/// The answer of `fabric tidy`.
+pub fn tidied(it: &TidyReport, colored: bool) -> String {
+    let paint = Paint { colored };
+    let mut out = String::new();
+    let word = if it.dry_run { "would move" } else { "moved" };
+    for one in it.moved.iter().take(NAMED_MAX) {
+        let _ = writeln!(out, "{word} {} to {}", one.from, one.to);
+    }
+    for one in it.left.iter().take(NAMED_MAX) {
+        let word = paint.dress(Style::Warning, "left");
+        let _ = writeln!(
+            out,
+            "{word} {}: another file is at {}; remove one of the two",
+            one.from, one.to
+        );
+    }
+    let hidden = it.moved.len().saturating_sub(NAMED_MAX) + it.left.len().saturating_sub(NAMED_MAX);
+    if hidden > 0 {
+        let _ = writeln!(out, "and {}; --json names them", count(hidden, "more file"));
+    }
+    if it.more > 0 {
+        let _ = writeln!(out, "{} more wait: run it again", it.more);
+    }
+    if it.moved.is_empty() && it.left.is_empty() {
+        let _ = writeln!(out, "every file of {} is where it belongs", it.fabric);
     }
     out + &delivered(&it.delivery, paint)
 }

@@ -215,6 +215,12 @@ fn delivery(it: &Delivery, commit: Option<String>) -> (Style, String) {
         Delivery::Pushed { commit_id } => {
             (Style::Good, format!("pushed as commit {}", commit_id.short()))
         }
+        Delivery::Proposed { commit_id, branch } => {
+            let branch = printable(branch.strip_prefix("refs/heads/").unwrap_or(branch));
+            let words =
+                format!("pushed as commit {} to {branch}, for a pull request", commit_id.short());
+            (Style::Good, words)
+        }
         Delivery::Waiting { reason } => {
             let words = format!("{ours}is not on the remote yet and is sent again: ");
             (Style::Warning, printable(&(words + reason)))
@@ -265,6 +271,11 @@ fn repository(it: &RepositoryStatus, paint: Paint) -> String {
             }
         };
         table.row([plain(""), (style, words)]);
+    }
+    if let Some(branch) = &it.proposed {
+        let branch = printable(branch.strip_prefix("refs/heads/").unwrap_or(branch));
+        let words = format!("{branch} waits to be merged: open a pull request for it");
+        table.row([(Style::Warning, "proposed".to_owned()), (Style::Plain, words)]);
     }
     if let Some(reason) = &it.held {
         table.row([(Style::Bad, "held".to_owned()), plain(reason)]);
@@ -450,6 +461,7 @@ mod tests {
             remote: Some("origin https://example.org/x.git".into()),
             remote_head: None,
             unpushed: 2,
+            proposed: None,
             held: None,
             waiting: Some("cannot reach example.org".into()),
             kept: None,

@@ -52,6 +52,7 @@ impl Default for RepositorySettings {
             remote: "origin".to_owned(),
             branch: None,
             push: true,
+            review: None,
             username: None,
             token_file: None,
             ca_file: None,

@@ -1,6 +1,6 @@
 //! One fabric's settings: its own choices, or the general ones.
 
-use super::{FabricSettings, Settings};
+use super::{FabricSettings, RepositorySettings, Settings};
 use crate::model::fabric::{Fabric, FabricName};
 use crate::model::path::RepoPath;
 use crate::model::rules::FabricRules;
@@ -95,4 +95,19 @@ pub fn check_fabrics(fabrics: &[FabricSettings]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// What the name of a branch for proposals must be.
+pub(super) fn check_review(it: &RepositorySettings) -> Result<(), String> {
+    let Some(pattern) = &it.review else { return Ok(()) };
+    let name = format!("refs/heads/{}", pattern.replace("{branch}", "b"));
+    match gix::validate::reference::name(name.as_str().into()) {
+        Ok(_) if pattern != "{branch}" && it.branch.as_ref() != Some(pattern) => Ok(()),
+        Ok(_) => Err(format!(
+            "review: {pattern} is the branch itself; name another, say git-intake/{{branch}}"
+        )),
+        Err(why) => Err(format!(
+            "review: {pattern} is no name for a branch ({why}); say git-intake/{{branch}}"
+        )),
+    }
 }

@@ -14,6 +14,7 @@ pub mod units;
 
 pub use api::{ApiSettings, PeerScope};
 pub use fabrics::check_fabrics;
+use fabrics::check_review;
 pub use hooks::HookSettings;
 pub use kinds::read as read_kinds;
 pub use log::{LogFormat, LogSettings};
@@ -131,6 +132,9 @@ pub struct RepositorySettings {
     pub branch: Option<String>,
     /// Whether commits are sent at all.
     pub push: bool,
+    /// A branch of the remote that gets the commits instead, for a pull request; `{branch}` stands
+    /// for the name of the branch that is worked on.
+    pub review: Option<String>,
     /// The name beside a token.
     pub username: Option<String>,
     /// A file that holds a token.
@@ -420,7 +424,7 @@ fn check(settings: &Settings, file: Option<&Path>) -> Result<(), Error> {
         if settings.repositories[..n].iter().any(|other| other.path == it.path) {
             return invalid(format!("{} is named twice", it.path.display()));
         }
-        if let Err(message) = check_fabrics(&it.fabrics) {
+        if let Err(message) = check_fabrics(&it.fabrics).and_then(|()| check_review(it)) {
             return invalid(message);
         }
     }
@@ -440,7 +444,7 @@ pub fn load_local(git_dir: &Path, work_tree: &Path) -> Result<Option<RepositoryS
     }
     let mut found: RepositorySettings = parse(&read(&path)?, &path)?;
     found.path = work_tree.to_owned();
-    match check_fabrics(&found.fabrics) {
+    match check_fabrics(&found.fabrics).and_then(|()| check_review(&found)) {
         Ok(()) => Ok(Some(found)),
         Err(message) => Err(Error::Invalid { place: path.display().to_string(), message }),
     }

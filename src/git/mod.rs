@@ -26,7 +26,7 @@ pub use heal::Cleared;
 pub use index::IndexOutcome;
 pub use read::{Busy, Changed, ChangedEntry, Entry, Head, Kind, Log};
 pub use remote::{FetchOutcome, PushOutcome, Remote};
-pub use replay::{Follow, Following, Meeting, Overlap, Replay, Resolution, merge_text};
+pub use replay::{Carry, Follow, Following, Meeting, Overlap, Replay, Resolution, merge_text};
 
 use crate::model::ids::CommitId;
 use crate::model::path::RepoPath;

@@ -328,6 +328,7 @@ fn says_no_branch(error: &dyn std::fmt::Display) -> bool {
     let words = format!("{error:#}");
     words.contains("didn't have any ref")
         || words.contains("matched no")
+        || words.contains("matched any of the")
         || words.contains("No ref")
 }
 

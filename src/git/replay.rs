@@ -5,6 +5,7 @@
 //! theirs stays and ours is handed back as an overlap: nothing is guessed, and nothing is lost. Only
 //! objects are made here; no ref moves but by [`Repo::move_branch`], from the value that was seen.
 
+use super::commit::signature;
 use super::refs::{Move, Moved};
 use super::{Error, Repo};
 use crate::model::fabric::Author;
@@ -72,6 +73,20 @@ pub struct Replay {
     pub overlaps: Vec<Overlap>,
 }
 
+/// How our commits go together with theirs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Carry {
+    /// Each is made again on top of theirs, so that history stays a line.
+    Each,
+    /// They stay what they are, and one merge commit joins both.
+    Joined {
+        /// Whose the merge commit is.
+        author: Author,
+        /// What it says.
+        message: String,
+    },
+}
+
 /// Whether the branch could be moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Follow {
@@ -96,21 +111,22 @@ pub struct Following {
 }
 
 impl Repo {
-    /// Makes the commits that `tip` has and `onto` lacks again on top of `onto`.
+    /// Brings the commits that `tip` has and `onto` lacks together with `onto`.
     ///
     /// Author, message and time stay. People's commits among ours are carried over alike. `meet` is
     /// asked about every path that both sides changed.
     ///
     /// # Errors
-    /// [`Error::CannotReplay`] where one of them is a merge, or changes links or submodules that the
-    /// others changed too.
+    /// [`Error::CannotReplay`] where one of them is a merge and each is made again, or where both
+    /// sides changed one link or submodule.
     pub fn replay(
         &self,
         tip: CommitId,
         onto: CommitId,
+        carry: &Carry,
         meet: &mut dyn FnMut(&Meeting<'_>) -> Resolution,
     ) -> Result<Replay, Error> {
-        let (replay, repo) = self.replayed(tip, onto, meet)?;
+        let (replay, repo) = self.replayed(tip, onto, carry, meet)?;
         self.write_pack(self.new_objects(repo)?)?;
         Ok(replay)
     }
@@ -120,9 +136,10 @@ impl Repo {
         &self,
         tip: CommitId,
         onto: CommitId,
+        carry: &Carry,
         meet: &mut dyn FnMut(&Meeting<'_>) -> Resolution,
     ) -> Result<Vec<Overlap>, Error> {
-        Ok(self.replayed(tip, onto, meet)?.0.overlaps)
+        Ok(self.replayed(tip, onto, carry, meet)?.0.overlaps)
     }
 
     /// The replay, and the repository that has its objects in memory.
@@ -130,85 +147,33 @@ impl Repo {
         &self,
         tip: CommitId,
         onto: CommitId,
+        carry: &Carry,
         meet: &mut dyn FnMut(&Meeting<'_>) -> Resolution,
     ) -> Result<(Replay, gix::Repository), Error> {
         let base = self.merge_base(tip, onto)?;
         let mut ours = self.log(tip, Some(onto), REPLAYED_MAX + 1)?;
         let first = ours.last().map_or(tip, |it| it.commit_id);
-        if base.is_none() || ours.len() > REPLAYED_MAX {
+        let Some(base) = base.filter(|_| ours.len() <= REPLAYED_MAX) else {
             let why =
                 "it shares no history with what the remote has, or there are too many commits";
             return Err(Error::CannotReplay { commit: first.short(), why });
-        }
-        ours.reverse();
+        };
         let repo = self.gix.clone().with_object_memory();
         let mut replay = Replay { tip: onto, mapping: Vec::new(), overlaps: Vec::new() };
+        if let Carry::Joined { author, message } = carry {
+            let at = ours.first().map_or(0, |it| it.at);
+            if let Some(tree) = joined(&repo, (base, tip, at), &mut replay, meet)? {
+                replay.tip = join(&repo, tree, [tip, onto], author, message)?;
+            }
+            return Ok((replay, repo));
+        }
+        ours.reverse();
         for it in &ours {
-            let made = self.carry_over(&repo, it.commit_id, &mut replay, meet)?;
+            let made = make_again(&repo, it.commit_id, &mut replay, meet)?;
             replay.mapping.push((it.commit_id, made));
             replay.tip = made.unwrap_or(replay.tip);
         }
         Ok((replay, repo))
-    }
-
-    fn carry_over(
-        &self,
-        repo: &gix::Repository,
-        commit_id: CommitId,
-        replay: &mut Replay,
-        meet: &mut dyn FnMut(&Meeting<'_>) -> Resolution,
-    ) -> Result<Option<CommitId>, Error> {
-        let commit = repo.find_commit(commit_id.0).map_err(|it| failed(it.into()))?;
-        let parents: Vec<_> = commit.parent_ids().collect();
-        if parents.len() > 1 {
-            let why = "it is a merge; pull by hand (git pull) and the agent goes on";
-            return Err(Error::CannotReplay { commit: commit_id.short(), why });
-        }
-        let old_tree = match parents.first() {
-            Some(it) => {
-                let parent = repo.find_commit(it.detach()).map_err(|it| failed(it.into()))?;
-                parent.tree().map_err(|it| failed(it.into()))?
-            }
-            None => repo.empty_tree(),
-        };
-        let tree = commit.tree().map_err(|it| failed(it.into()))?;
-        let options = gix::diff::Options::default().with_rewrites(None);
-        let changes = repo.diff_tree_to_tree(Some(&old_tree), Some(&tree), options);
-        let onto = repo.find_commit(replay.tip.0).map_err(|it| failed(it.into()))?;
-        let onto = onto.tree().map_err(|it| failed(it.into()))?;
-        let at = commit.time().map_err(|it| failed(it.into()))?.seconds;
-        let mut editor = repo.edit_tree(onto.id).map_err(|it| failed(it.into()))?;
-        for change in changes.map_err(|it| failed(it.into()))? {
-            let Some((path, base, ours)) = sides(change) else { continue };
-            let theirs = onto.lookup_entry(path.split(|it| *it == b'/'));
-            let theirs = theirs.map_err(|it| failed(it.into()))?;
-            let theirs = theirs.map(|it| (it.mode(), it.object_id()));
-            if theirs == ours {
-                continue;
-            }
-            let all = Sides { path: path.clone(), base, ours, theirs };
-            let entry = match theirs == base {
-                true => ours,
-                false => match met(repo, &all, commit_id, at, meet)? {
-                    Some(entry) => entry,
-                    None => {
-                        replay.overlaps.push(all.overlap(commit_id));
-                        continue;
-                    }
-                },
-            };
-            let path = path.as_bstr();
-            let edited = match entry {
-                Some((mode, id)) => editor.upsert(path, mode.kind(), id).map(drop),
-                None => editor.remove(path).map(drop),
-            };
-            edited.map_err(|it| failed(it.into()))?;
-        }
-        let written = editor.write().map_err(|it| failed(it.into()))?.detach();
-        if written == onto.id {
-            return Ok(None);
-        }
-        made_again(repo, &commit, written, replay.tip).map(Some)
     }
 
     /// Moves a branch from the value that was seen; the work tree is the caller's to bring along.
@@ -274,6 +239,121 @@ impl Repo {
         super::heal::remove(&self.git_dir().join(FOLLOWING))
             .map_err(|it| Error::io("note what is followed", it))
     }
+}
+
+/// A change on its way to another tree.
+struct Carried<'a> {
+    commit_id: CommitId,
+    /// When it was made, in seconds since 1970.
+    at: i64,
+    from: &'a gix::Tree<'a>,
+    to: &'a gix::Tree<'a>,
+}
+
+fn tree_of(repo: &gix::Repository, commit_id: CommitId) -> Result<gix::Tree<'_>, Error> {
+    let commit = repo.find_commit(commit_id.0).map_err(|it| failed(it.into()))?;
+    commit.tree().map_err(|it| failed(it.into()))
+}
+
+/// Makes one commit again on top of what the replay has come to; none where nothing is left of it.
+fn make_again(
+    repo: &gix::Repository,
+    commit_id: CommitId,
+    replay: &mut Replay,
+    meet: &mut dyn FnMut(&Meeting<'_>) -> Resolution,
+) -> Result<Option<CommitId>, Error> {
+    let commit = repo.find_commit(commit_id.0).map_err(|it| failed(it.into()))?;
+    let parents: Vec<_> = commit.parent_ids().collect();
+    if parents.len() > 1 {
+        let why = "it is a merge; pull by hand (git pull) and the agent goes on";
+        return Err(Error::CannotReplay { commit: commit_id.short(), why });
+    }
+    let from = match parents.first() {
+        Some(it) => tree_of(repo, CommitId(it.detach()))?,
+        None => repo.empty_tree(),
+    };
+    let to = commit.tree().map_err(|it| failed(it.into()))?;
+    let at = commit.time().map_err(|it| failed(it.into()))?.seconds;
+    let change = Carried { commit_id, at, from: &from, to: &to };
+    match carry_over(repo, &change, replay, meet)? {
+        Some(tree) => made_again(repo, &commit, tree, replay.tip).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// All that our commits made of their base, as one change on top of theirs.
+fn joined(
+    repo: &gix::Repository,
+    (base, tip, at): (CommitId, CommitId, i64),
+    replay: &mut Replay,
+    meet: &mut dyn FnMut(&Meeting<'_>) -> Resolution,
+) -> Result<Option<ObjectId>, Error> {
+    let (from, to) = (tree_of(repo, base)?, tree_of(repo, tip)?);
+    carry_over(repo, &Carried { commit_id: tip, at, from: &from, to: &to }, replay, meet)
+}
+
+/// The tree that the replay has come to with a change on top; none where it changes nothing there.
+fn carry_over(
+    repo: &gix::Repository,
+    change: &Carried<'_>,
+    replay: &mut Replay,
+    meet: &mut dyn FnMut(&Meeting<'_>) -> Resolution,
+) -> Result<Option<ObjectId>, Error> {
+    let options = gix::diff::Options::default().with_rewrites(None);
+    let changes = repo.diff_tree_to_tree(Some(change.from), Some(change.to), options);
+    let onto = tree_of(repo, replay.tip)?;
+    let mut editor = repo.edit_tree(onto.id).map_err(|it| failed(it.into()))?;
+    for it in changes.map_err(|it| failed(it.into()))? {
+        let Some((path, base, ours)) = sides(it) else { continue };
+        let theirs = onto.lookup_entry(path.split(|it| *it == b'/'));
+        let theirs = theirs.map_err(|it| failed(it.into()))?;
+        let theirs = theirs.map(|it| (it.mode(), it.object_id()));
+        if theirs == ours {
+            continue;
+        }
+        let all = Sides { path: path.clone(), base, ours, theirs };
+        let entry = match theirs == base {
+            true => ours,
+            false => match met(repo, &all, change.commit_id, change.at, meet)? {
+                Some(entry) => entry,
+                None => {
+                    replay.overlaps.push(all.overlap(change.commit_id));
+                    continue;
+                }
+            },
+        };
+        let path = path.as_bstr();
+        let edited = match entry {
+            Some((mode, id)) => editor.upsert(path, mode.kind(), id).map(drop),
+            None => editor.remove(path).map(drop),
+        };
+        edited.map_err(|it| failed(it.into()))?;
+    }
+    let written = editor.write().map_err(|it| failed(it.into()))?.detach();
+    Ok((written != onto.id).then_some(written))
+}
+
+/// A merge commit; its time is that of the clock.
+fn join(
+    repo: &gix::Repository,
+    tree: ObjectId,
+    parents: [CommitId; 2],
+    author: &Author,
+    message: &str,
+) -> Result<CommitId, Error> {
+    let seconds = crate::clock::now().as_second();
+    let signature = signature(author, gix::date::Time { seconds, offset: 0 });
+    let commit = gix::objs::Commit {
+        tree,
+        parents: parents.iter().map(|it| it.0).collect(),
+        author: signature.clone(),
+        committer: signature,
+        encoding: None,
+        message: message.into(),
+        extra_headers: Vec::new(),
+    };
+    let id = repo.write_object(&commit).map_err(|it| failed(it.into()))?;
+    Ok(CommitId(id.detach()))
 }
 
 type Side = Option<(EntryMode, gix::ObjectId)>;

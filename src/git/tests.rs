@@ -217,7 +217,7 @@ fn our_commits_are_made_again_on_top_of_others() {
     it.git(&["add", "."]);
     it.git(&["commit", "-qm", "theirs"]);
     let theirs = it.repo.tip("refs/heads/theirs").unwrap().unwrap();
-    let replay = it.repo.replay(ours, theirs, &mut |_| Resolution::Overlap).unwrap();
+    let replay = it.repo.replay(ours, theirs, &Carry::Each, &mut |_| Resolution::Overlap).unwrap();
     assert_eq!(replay.mapping.len(), 2);
     assert_eq!(
         replay.overlaps.iter().map(|it| it.path.to_string()).collect::<Vec<_>>(),

@@ -160,6 +160,36 @@ pub struct Reverted {
     pub open: Vec<FieldClash>,
 }
 
+/// The answer of `fabric tidy`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TidyReport {
+    /// Whose.
+    pub fabric: FabricName,
+    /// What goes where, or would.
+    pub moved: Vec<Moved>,
+    /// What cannot go where it belongs, since something else is there.
+    pub left: Vec<Moved>,
+    /// So many more wait for the next time.
+    pub more: u64,
+    /// The journal's entry; none where nothing was done.
+    pub operation: Option<OperationId>,
+    /// The commit; none where nothing was done.
+    pub commit_id: Option<CommitId>,
+    /// How far the commit went.
+    pub delivery: Delivery,
+    /// Nothing was changed: this is what would happen.
+    pub dry_run: bool,
+}
+
+/// A file that goes elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// Where it is.
+    pub from: RepoPath,
+    /// Where it belongs.
+    pub to: RepoPath,
+}
+
 /// An edit by hand below `managed/` that nobody has committed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HandEdit {

@@ -150,6 +150,13 @@ pub enum Delivery {
         /// The commit, as it stands on the remote.
         commit_id: CommitId,
     },
+    /// The remote has the commit on a branch of its own, for a person to take over.
+    Proposed {
+        /// The commit.
+        commit_id: CommitId,
+        /// The branch, by its full name.
+        branch: String,
+    },
     /// It is committed here and will be sent again.
     Waiting {
         /// Why it is not there yet.
@@ -312,6 +319,9 @@ pub struct RepositoryStatus {
     pub remote_head: Option<CommitId>,
     /// Commits of HEAD that the remote is not known to have.
     pub unpushed: u64,
+    /// The branch of the remote where commits wait to be taken over, by its full name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proposed: Option<String>,
     /// Why the lane stands still, and what to do.
     pub held: Option<String>,
     /// Why the last push did not arrive; it is tried again.

@@ -8,12 +8,15 @@ use git_intake::agent::exchange::{SyncAsked, SyncDirection};
 use git_intake::agent::fabrics::{AddFabric, FabricChange, RemoveFabric, SetFabric};
 use git_intake::agent::lane::Lane;
 use git_intake::agent::run;
+use git_intake::agent::tidy::TidyAsked;
 use git_intake::clock;
 use git_intake::config::{self, RepositorySettings};
 use git_intake::model::account::{
     Drift, IncomingKind, RecordState, ReleaseReport, ResourceView, RevertReport, SyncReport,
+    TidyReport,
 };
 use git_intake::model::conflict::ConflictStrategy;
+use git_intake::model::fabric::FabricName;
 use git_intake::model::record::{Record, Stray, StrayKind};
 use git_intake::model::report::Delivery;
 use git_intake::model::rules::{Mode, OnDelete};
@@ -626,5 +629,57 @@ fn a_week_of_nothing_makes_no_commit_and_no_push() {
         "{fetches} effects for {all} fetches"
     );
     drop(lane);
+    world.at_rest();
+}
+
+fn tidied(world: &World, dry_run: bool) -> TidyReport {
+    let fabric = FabricName::parse("fabric-1").unwrap();
+    let asked = TidyAsked { fabric, actor: "Ada".into(), dry_run };
+    match ask(&mut opened(world), &Request::Tidy(asked)) {
+        Answer::Tidied(report) => *report,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn files_go_to_their_places_when_somebody_asks_and_second_ones_are_set_aside() {
+    let world = with_vpcs(3);
+    let ids: Vec<_> = records(&opened(&world)).into_values().map(|it| it.id).collect();
+    others(&world, |it| {
+        let managed = |name: &str| it.managed(name);
+        std::fs::create_dir_all(managed("attic")).unwrap();
+        std::fs::rename(managed("vpcs/vpc-1.yaml"), managed("attic/one.yaml")).unwrap();
+        // The second takes the place of the third, which lies elsewhere.
+        std::fs::rename(managed("vpcs/vpc-3.yaml"), managed("attic/three.yaml")).unwrap();
+        std::fs::rename(managed("vpcs/vpc-2.yaml"), managed("vpcs/vpc-3.yaml")).unwrap();
+        std::fs::write(managed("attic/again.yaml"), vpc("vpc-1")).unwrap();
+    });
+    sync(&world);
+    let before = world.clone_of_remote();
+    let told = tidied(&world, true);
+    assert_eq!((told.moved.len(), told.left.len(), told.commit_id), (4, 0, None), "{told:?}");
+    assert_eq!(world.clone_of_remote(), before);
+
+    let report = tidied(&world, false);
+    assert!(matches!(report.delivery, Delivery::Pushed { .. }), "{report:?}");
+    assert_eq!(report.moved, told.moved);
+    let clone = world.clone_of_remote();
+    let names: Vec<&str> = clone.keys().map(String::as_str).collect();
+    let aside = names.iter().find(|it| it.starts_with("unmanaged/")).unwrap();
+    assert_eq!(clone[*aside], vpc("vpc-1"));
+    assert_eq!(names.len(), 4, "{names:?}");
+    for n in 1..=3 {
+        let path = format!("managed/vpcs/vpc-{n}.yaml");
+        assert_eq!(clone[&path], vpc(&format!("vpc-{n}")));
+    }
+    let lane = opened(&world);
+    let mut after: Vec<_> = records(&lane).into_values().map(|it| it.id).collect();
+    let mut ids = ids;
+    ids.sort();
+    after.sort();
+    assert_eq!(after, ids);
+    assert_eq!(strays(&lane), vec![]);
+    drop(lane);
+    assert_eq!(tidied(&world, false).moved, vec![]);
     world.at_rest();
 }

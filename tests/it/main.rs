@@ -9,6 +9,7 @@ mod edits;
 mod exchange;
 mod beside;
 mod model;
+mod review;
 mod layout;
 mod flood;
 mod crash;

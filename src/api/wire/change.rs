@@ -27,6 +27,8 @@ pub enum DeliveryState {
     Nothing,
     /// The remote has it.
     Pushed,
+    /// The remote has it on a branch of its own, for a person to take over.
+    Proposed,
     /// It is committed here and will be sent again.
     Waiting,
     /// It is committed here, and a person must act.
@@ -42,6 +44,10 @@ impl From<&Delivery> for DeliveryView {
             Delivery::Nothing => view(DeliveryState::Nothing, None, None),
             Delivery::Pushed { commit_id } => {
                 view(DeliveryState::Pushed, Some(commit_id.to_string()), None)
+            }
+            Delivery::Proposed { commit_id, branch } => {
+                let reason = Some(format!("it is on branch {branch}, for a pull request"));
+                view(DeliveryState::Proposed, Some(commit_id.to_string()), reason)
             }
             Delivery::Waiting { reason } => {
                 view(DeliveryState::Waiting, None, Some(reason.clone()))

@@ -167,6 +167,9 @@ pub enum Fabric {
     /// Change how much the agent does for a fabric, and how
     #[command(after_long_help = EXIT_CODES)]
     Set(Setting),
+    /// Bring each file of managed/ to where the layout says, by one commit
+    #[command(after_long_help = EXIT_CODES)]
+    Tidy(Tidy),
     /// Remove a fabric; its files stay, unless --purge says otherwise
     #[command(after_long_help = EXIT_CODES)]
     Remove(Remove),
@@ -221,6 +224,23 @@ pub struct Setting {
     /// What happens to fields that both sides changed
     #[arg(long, value_name = "STRATEGY")]
     pub conflict: Option<Strategy>,
+    /// Where it is.
+    #[command(flatten)]
+    pub listing: Listing,
+}
+
+/// `fabric tidy`.
+#[derive(Debug, Args)]
+pub struct Tidy {
+    /// Its name
+    #[arg(value_parser = FabricName::parse)]
+    pub name: FabricName,
+    /// Say what would be moved, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Who does it, for the commit [default: the name of the user]
+    #[arg(long, value_name = "NAME")]
+    pub actor: Option<String>,
     /// Where it is.
     #[command(flatten)]
     pub listing: Listing,
