@@ -8,6 +8,7 @@ use super::edits::{self, Edits};
 use super::lane::{Lane, MERGE_CONFLICT};
 use super::{Error, meet, settle};
 use crate::clock;
+use crate::git::Repo;
 use crate::model::conflict::{ConflictStrategy, FieldClash, Side};
 use crate::model::field::FieldPath;
 use crate::model::key::ResourceId;
@@ -18,6 +19,7 @@ use crate::model::record::{Conflict, ConflictKind, Reject};
 use crate::model::report::{ConflictView, Resolved};
 use crate::pipeline::merge::{Merged, Rule, Sides};
 use crate::store::Settlement;
+use crate::yaml::Limits;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -76,11 +78,11 @@ pub(super) fn keep(
         "{message} {path} at the same time; theirs is in managed/, this side is kept (git-intake \
          conflicts show)"
     );
-    let document = meet::same_resource(lane, contents.sides());
+    let document = meet::same_resource(lane.settings.limits, contents.sides());
     if let Some(document) = document {
         let rules = &lane.fabrics[n].rules;
         let rule = Rule { strategy: rules.conflict_of(&document.key), ..Rule::default() };
-        let fields = match meet::merged(lane, contents.sides(), &document, &rule) {
+        let fields = match meet::merged(lane.settings.limits, contents.sides(), &document, &rule) {
             Merged::Conflict(fields) => fields,
             Merged::Text(_) | Merged::Gone => {
                 let path = FieldPath::default();
@@ -206,23 +208,32 @@ pub(super) fn find(lane: &Lane, name: &str) -> Result<Conflict, Error> {
 }
 
 /// The three contents: base and record as they were kept, git's side as HEAD has it.
-fn contents(lane: &Lane, conflict: &Conflict) -> Result<Contents, Error> {
+fn contents(repo: &Repo, conflict: &Conflict) -> Result<Contents, Error> {
     let name = Conflict::ref_name(&conflict.fabric, &conflict.id);
-    let mut files = lane.repo.kept(&name)?.unwrap_or_default();
+    let mut files = repo.kept(&name)?.unwrap_or_default();
     let mut side = |name: &str| files.remove(name).and_then(|it| String::from_utf8(it).ok());
     let (base, record) = (side("base"), side("record"));
-    let head = lane.repo.head()?.commit;
-    let git = lane.repo.blob_at(head, conflict.path.as_str().as_bytes())?;
-    let git = git.map(|it| lane.repo.blob(it)).transpose()?;
+    let head = repo.head()?.commit;
+    let git = repo.blob_at(head, conflict.path.as_str().as_bytes())?;
+    let git = git.map(|it| repo.blob(it)).transpose()?;
     let git = git.and_then(|it| String::from_utf8(it).ok());
     Ok(Contents { base, record_bytes: record.clone().map(String::into_bytes), record, git })
 }
 
 /// A conflict with its contents, and what a rule would make of it.
-pub(super) fn view(lane: &Lane, name: &str, rule: &Rule) -> Result<ConflictView, Error> {
-    let conflict = find(lane, name)?;
-    let contents = contents(lane, &conflict)?;
-    let (preview, fields) = match decided(lane, &conflict, &contents, rule) {
+pub(super) fn view(lane: &Lane, name: &str, decided: &Decided) -> Result<ConflictView, Error> {
+    shown(&lane.repo, lane.settings.limits, find(lane, name)?, decided)
+}
+
+/// The same for whoever reads beside a lane.
+pub fn shown(
+    repo: &Repo,
+    limits: Limits,
+    conflict: Conflict,
+    by: &Decided,
+) -> Result<ConflictView, Error> {
+    let contents = contents(repo, &conflict)?;
+    let (preview, fields) = match decided(limits, &conflict, &contents, &by.rule()) {
         Some(Merged::Text(text)) => (Some(text), Vec::new()),
         Some(Merged::Gone) => (Some(String::new()), Vec::new()),
         Some(Merged::Conflict(fields)) => (None, fields),
@@ -232,15 +243,15 @@ pub(super) fn view(lane: &Lane, name: &str, rule: &Rule) -> Result<ConflictView,
     Ok(ConflictView { conflict, base, record, git, preview, open: fields })
 }
 
-fn decided(lane: &Lane, it: &Conflict, contents: &Contents, rule: &Rule) -> Option<Merged> {
+fn decided(limits: Limits, it: &Conflict, contents: &Contents, rule: &Rule) -> Option<Merged> {
     if !it.kept {
         return None;
     }
     let mut rule = rule.clone();
     // Of the two, git's side is what came later, unless the record's was kept after it.
     rule.newest = rule.newest.or(Some(Side::Git));
-    let document = meet::same_resource(lane, contents.sides())?;
-    Some(meet::merged(lane, contents.sides(), &document, &rule))
+    let document = meet::same_resource(limits, contents.sides())?;
+    Some(meet::merged(limits, contents.sides(), &document, &rule))
 }
 
 /// What a person decides about what both sides changed.
@@ -312,10 +323,10 @@ fn resolve_one(
         answer.reason = Some(format!("{}; this one is resolved by hand", conflict.message));
         return Ok(answer);
     };
-    let contents = contents(lane, conflict)?;
+    let contents = contents(&lane.repo, conflict)?;
     let outcome = match &decision.text {
         Some(text) => written(lane, n, conflict, text)?,
-        None => decided(lane, conflict, &contents, &decision.rule),
+        None => decided(lane.settings.limits, conflict, &contents, &decision.rule),
     };
     let bytes: Option<Arc<[u8]>> = match outcome {
         Some(Merged::Text(text)) => Some(Arc::from(text.into_bytes())),
@@ -427,7 +438,7 @@ pub(super) fn sweep(lane: &Lane, n: usize) -> Result<(), Error> {
 pub(super) fn close_settled(lane: &Lane) -> Result<(), Error> {
     for conflict in lane.store.conflicts()?.into_iter().filter(|it| it.kept) {
         let n = lane.fabrics.iter().position(|it| it.fabric.name == conflict.fabric);
-        let contents = contents(lane, &conflict)?;
+        let contents = contents(&lane.repo, &conflict)?;
         if let Some(n) = n
             && contents.record == contents.git
         {

@@ -347,7 +347,7 @@ fn try_answer(lane: &mut Lane, request: &Request, live: &Live) -> Result<Answer,
         }
         Request::Ignored => Answer::Ignored(standing::ignored(lane)?),
         Request::Conflict { name, decided } => {
-            Answer::Conflict(Box::new(conflicts::view(lane, name, &decided.rule())?))
+            Answer::Conflict(Box::new(conflicts::view(lane, name, decided)?))
         }
         Request::Resolve { names, decided, text, actor, dry_run } => {
             let decision = Decision {

@@ -10,6 +10,7 @@ use crate::model::ids::CommitId;
 use crate::model::path::RepoPath;
 use crate::pipeline::merge::{Merged, Rule, Sides, merge};
 use crate::pipeline::validation;
+use crate::yaml::Limits;
 
 /// How many of others' commits are searched for the time of a change.
 const COMMITS_MAX: usize = 10_000;
@@ -43,7 +44,9 @@ pub(super) fn meet(
     let texts = [&it.base, &it.ours, &it.theirs].map(|it| it.as_deref().map(std::str::from_utf8));
     let [base, ours, theirs_text] = texts.map(|it| it.and_then(Result::ok));
     let sides = Sides { base, record: ours, git: theirs_text };
-    let Some(document) = same_resource(lane, sides) else { return Resolution::Overlap };
+    let Some(document) = same_resource(lane.settings.limits, sides) else {
+        return Resolution::Overlap;
+    };
     let mut rule = Rule {
         strategy: strategy.unwrap_or_else(|| lane.fabrics[n].rules.strategy_of(&document.key)),
         ..Rule::default()
@@ -55,7 +58,7 @@ pub(super) fn meet(
             false => Side::Git,
         });
     }
-    match merged(lane, sides, &document, &rule) {
+    match merged(lane.settings.limits, sides, &document, &rule) {
         Merged::Text(text) => Resolution::Content(text.into_bytes()),
         Merged::Gone => Resolution::Gone,
         Merged::Conflict(_) => Resolution::Overlap,
@@ -63,8 +66,7 @@ pub(super) fn meet(
 }
 
 /// Merges, and lets nothing through that is not the same resource, whole and valid.
-pub(super) fn merged(lane: &Lane, sides: Sides<'_>, document: &Document, rule: &Rule) -> Merged {
-    let limits = lane.settings.limits;
+pub(super) fn merged(limits: Limits, sides: Sides<'_>, document: &Document, rule: &Rule) -> Merged {
     match merge(sides, &document.key.kind, rule, limits) {
         Merged::Text(text) => match validation::read_managed(text.as_bytes(), &limits) {
             Ok(it) if it.key == document.key => Merged::Text(text),
@@ -80,9 +82,9 @@ pub(super) fn merged(lane: &Lane, sides: Sides<'_>, document: &Document, rule: &
 }
 
 /// The resource that all sides hold, where they hold one and the same.
-pub(super) fn same_resource(lane: &Lane, sides: Sides<'_>) -> Option<Document> {
+pub(super) fn same_resource(limits: Limits, sides: Sides<'_>) -> Option<Document> {
     let texts = [sides.record, sides.git, sides.base];
-    let read = |text: &str| validation::read_managed(text.as_bytes(), &lane.settings.limits).ok();
+    let read = |text: &str| validation::read_managed(text.as_bytes(), &limits).ok();
     let mut documents = texts.into_iter().flatten().map(read);
     let first = documents.next()??;
     documents.all(|it| it.is_some_and(|it| it.key == first.key)).then_some(first)

@@ -194,7 +194,7 @@ fn draft(lane: &Lane, it: &Edit) -> Result<(Draft, Option<Met>), Error> {
                 // Whoever edits now is later than what git has.
                 let rule = Rule { strategy, newest: Some(Side::Record), ..Rule::default() };
                 let document = edits::judge(lane, n, &text)?.0;
-                match meet::merged(lane, sides, &document, &rule) {
+                match meet::merged(lane.settings.limits, sides, &document, &rule) {
                     Merged::Text(merged) => text = merged,
                     Merged::Gone => (),
                     Merged::Conflict(open) => met = Some(Met { base: Some(base), open }),

@@ -135,13 +135,13 @@ fn undo(
         bytes.each_ref().map(|it| it.as_deref().and_then(|it| std::str::from_utf8(it).ok()));
     let sides = Sides { base: texts[0], record: texts[1], git: texts[2] };
     let whole = || FieldClash { path: FieldPath::default(), base: None, record: None, git: None };
-    let Some(document) = meet::same_resource(lane, sides) else {
+    let Some(document) = meet::same_resource(lane.settings.limits, sides) else {
         return Ok((None, told(vec![whole()])));
     };
     let strategy = strategy.unwrap_or(lane.fabrics[n].rules.conflict_of(&document.key));
     // Whoever undoes is later than what was done since.
     let rule = Rule { strategy, newest: Some(Side::Record), ..Rule::default() };
-    Ok(match meet::merged(lane, sides, &document, &rule) {
+    Ok(match meet::merged(lane.settings.limits, sides, &document, &rule) {
         Merged::Text(text) => (Some(Some(Arc::from(text.into_bytes()))), told(Vec::new())),
         Merged::Gone => (Some(None), told(Vec::new())),
         Merged::Conflict(open) => (None, told(open)),

@@ -49,6 +49,7 @@ impl<S: Sync, T: DeserializeOwned + Default> FromRequest<S> for Maybe<T> {
         let bytes = read(request, JSON_BYTES_MAX).await?;
         match (bytes.is_empty(), typed && !known) {
             (true, _) => Ok(Maybe(T::default())),
+            (false, false) if bytes.trim_ascii() == b"null" => Ok(Maybe(T::default())),
             (false, true) => Err(Refusal::new(
                 ErrorCode::UnsupportedMediaType,
                 "the body must be JSON: send `Content-Type: application/json`",
@@ -68,6 +69,11 @@ pub(super) fn is_json(headers: &HeaderMap) -> bool {
 
 /// Reads JSON, and says which field is wrong and where.
 pub(super) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
+    // The library would take a list for an object, field by field in their order.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        let message = "the body is wrong: it is a list, and must be an object";
+        return Err(Refusal::new(ErrorCode::ValidationFailed, message));
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let found = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let field = error.path().to_string();

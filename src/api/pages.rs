@@ -12,6 +12,8 @@ use utoipa::ToSchema;
 const LIMIT: usize = 50;
 /// No page has more.
 const LIMIT_MAX: usize = 1_000;
+/// No list is longer.
+const OFFSET_MAX: usize = 1_000_000_000;
 
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]
@@ -40,7 +42,11 @@ impl Window {
         if !(1..=LIMIT_MAX).contains(&limit) {
             return Err(Refusal::field("limit", format!("write 1 to {LIMIT_MAX}")));
         }
-        Ok(Window { limit, offset: offset.unwrap_or(0) })
+        let offset = offset.unwrap_or(0);
+        if offset > OFFSET_MAX {
+            return Err(Refusal::field("offset", format!("write 0 to {OFFSET_MAX}")));
+        }
+        Ok(Window { limit, offset })
     }
 
     /// The part of a list that is there as a whole.

@@ -209,6 +209,11 @@ impl Refusal {
         refusal
     }
 
+    /// A field that is of the right form, and asks for what cannot be.
+    pub(super) fn unfit(field: &str, message: impl Into<String>) -> Refusal {
+        Refusal::field(field, message).status(StatusCode::UNPROCESSABLE_ENTITY)
+    }
+
     pub(super) fn suggest(mut self, what: impl Into<String>) -> Refusal {
         self.details.suggestions.push(what.into());
         self

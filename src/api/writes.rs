@@ -238,7 +238,7 @@ async fn keyed(
     };
     let fits = |it: &String| (1..=KEY_BYTES_MAX).contains(&it.len());
     let key = key.filter(fits).ok_or_else(|| {
-        Refusal::field("Idempotency-Key", format!("write 1 to {KEY_BYTES_MAX} plain characters"))
+        Refusal::unfit("Idempotency-Key", format!("write 1 to {KEY_BYTES_MAX} plain characters"))
     })?;
     let bytes_max = usize::try_from(house.settings.intake.bytes_max).unwrap_or(usize::MAX);
     let (parts, content) = request.into_parts();

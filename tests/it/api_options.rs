@@ -40,8 +40,10 @@ fn only_the_drops_that_are_meant_are_taken() {
     assert_eq!(names(&would.body["results"]["processed_files"], "source_file"), ["team/a.yaml"]);
     let nothing = ingest(json!({"file_patterns": ["none/"], "dry_run": true}));
     assert_eq!(nothing.body["summary"]["files"], 0);
-    for wrong in [json!([""]), json!(["x".repeat(2000)]), json!(vec!["a"; 101])] {
-        ingest(json!({"file_patterns": wrong})).refused(400, "VALIDATION_FAILED");
+    for (wrong, status) in
+        [(json!([""]), 422), (json!(["x".repeat(2000)]), 422), (json!(vec!["a"; 101]), 400)]
+    {
+        ingest(json!({"file_patterns": wrong})).refused(status, "VALIDATION_FAILED");
     }
     // What was left out is taken by itself.
     until("all are there", || api.get("/api/v1/resources")["count"] == 3);
@@ -63,9 +65,14 @@ fn a_sync_takes_what_its_filters_name_and_a_dry_run_nothing() {
     assert_eq!((would.status, &would.body["ingested"]), (200, &Value::Null), "{would:?}");
     assert_eq!((&would.body["incoming"], &would.body["dry_run"]), (&json!([]), &json!(true)));
     assert_eq!(api.world.commits(), before);
-    for wrong in [
+    for unfit in [
         json!({"options": {"create_pr": true}}),
         json!({"notifications": {"webhook_url": "http://127.0.0.1/"}}),
+    ] {
+        sync(unfit).refused(422, "VALIDATION_FAILED");
+    }
+    for wrong in [
+        json!([null]),
         json!({"resource_filters": {"kinds": vec!["VPC"; 101]}}),
         json!({"resource_filters": {"colours": ["red"]}}),
     ] {
@@ -103,7 +110,7 @@ fn filters_say_which_drops_and_which_conflicts_a_sync_is_about() {
     assert_eq!(got.status, 202, "{got:?}");
     until("it is resolved", || api.get("/api/v1/fabrics/fabric-1/conflicts")["count"] == 0);
     let filters = json!({"resource_filters": {"kinds": ["VPC"]}});
-    api.post(&at, filters).refused(400, "VALIDATION_FAILED");
+    api.post(&at, filters).refused(422, "VALIDATION_FAILED");
     until("the other drop came by itself", || on_remote(&api.world, "managed/vpcs/other.yaml"));
 }
 

@@ -29,6 +29,7 @@ mod verdicts;
 mod readers;
 mod agent;
 mod api;
+mod api_doors;
 mod api_fabrics;
 mod api_options;
 mod events;

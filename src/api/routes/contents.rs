@@ -111,6 +111,7 @@ pub(in crate::api) struct ContentsDraft {
 /// How a file is removed.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = ContentsRemoval)]
 pub(in crate::api) struct Removal {
     /// The first line of the commit; none says what is done.
     #[serde(default)]
@@ -144,7 +145,7 @@ pub(in crate::api) async fn show(
     Query(how): Query<How>,
 ) -> Result<Response, Refusal> {
     let lane = house.lane(&id)?.clone();
-    let path = RepoPath::parse(&path).map_err(|it| Refusal::field("path", it.to_string()))?;
+    let path = RepoPath::parse(&path).map_err(|it| Refusal::unfit("path", it.to_string()))?;
     may_see(&caller, &lane, &path)?;
     let found = blocking(move || look(&lane, &path)).await?;
     let Some((found, bytes)) = found else {
@@ -160,7 +161,7 @@ pub(in crate::api) async fn show(
             let kind = (CONTENT_TYPE, "application/octet-stream");
             ([kind, (CONTENT_DISPOSITION, "attachment")], bytes.to_vec()).into_response()
         }
-        (true, None) => return Err(Refusal::field("raw", "a directory has no bytes")),
+        (true, None) => return Err(Refusal::unfit("raw", "a directory has no bytes")),
         (false, _) => Json(found).into_response(),
     };
     if let Some(etag) = etag.and_then(|it| it.parse().ok()) {
@@ -262,7 +263,7 @@ pub(in crate::api) async fn write(
         Encoding::Utf8 => it.content.into_bytes(),
         Encoding::Base64 => BASE64
             .decode(it.content.as_bytes())
-            .map_err(|why| Refusal::field("content", format!("this is no base64: {why}")))?,
+            .map_err(|why| Refusal::unfit("content", format!("this is no base64: {why}")))?,
     };
     edit(fabric, &caller, &headers, Some(bytes), it.message).await
 }
@@ -293,7 +294,7 @@ fn place(
     path: &str,
 ) -> Result<(FabricDoor, RepoPath), Refusal> {
     let lane = house.lane(id)?;
-    let path = RepoPath::parse(path).map_err(|it| Refusal::field("path", it.to_string()))?;
+    let path = RepoPath::parse(path).map_err(|it| Refusal::unfit("path", it.to_string()))?;
     let shown = lane.board.read();
     let within = shown.fabrics.iter().find(|it| path.is_within(&it.fabric.dir));
     let Some(within) = within else {

@@ -1,6 +1,7 @@
 //! Conflicts are looked at closely and decided: singly, field by field, or in bulk.
 
-use crate::agent::conflicts::Decided;
+use super::blocking;
+use crate::agent::conflicts::{self, Decided};
 use crate::agent::desk::{Answer, Request};
 use crate::api::audit::Became;
 use crate::api::auth::Caller;
@@ -71,6 +72,7 @@ pub(in crate::api) struct Options {
 pub(in crate::api) struct BulkResolution {
     /// Which, by their ids; none are all of the fabric.
     #[serde(default)]
+    #[schema(max_items = 1000)]
     pub conflict_ids: Vec<String>,
     /// How.
     pub strategy: Strategy,
@@ -105,14 +107,15 @@ pub(in crate::api) async fn show(
     let (fabric, conflict) = find(&house, &caller, &id, Scope::Read)?;
     let strategy = preview.strategy.map(Strategy::model);
     let decided = Decided { strategy, fields: BTreeMap::new() };
-    let request = Request::Conflict { name: conflict.id.to_string(), decided };
-    match fabric.lane.ask(request, asker(&caller)).await? {
-        Answer::Conflict(it) => {
-            let kind = fabric.lane.store.record(&conflict.id)?.map(|it| it.key.kind);
-            Ok(Json(ConflictDetail::of(*it, kind)))
-        }
-        other => Err(Refusal::of(other, ErrorCode::ConflictNotFound)),
-    }
+    let limits = house.settings.yaml.limits();
+    let found = blocking(move || {
+        let lane = &fabric.lane;
+        let kind = lane.store.record(&conflict.id)?.map(|it| it.key.kind);
+        let shown =
+            lane.reader.with(|repo| Ok(conflicts::shown(repo, limits, conflict, &decided)))?;
+        Ok(ConflictDetail::of(shown?, kind))
+    });
+    Ok(Json(found.await?))
 }
 
 /// Resolves a conflict by a commit that says who decided, and how.
@@ -129,13 +132,13 @@ pub(in crate::api) async fn resolve(
     by_commit(&it.options)?;
     let (fabric, conflict) = find(&house, &caller, &id, Scope::Write)?;
     if it.strategy.is_none() && it.user_decisions.is_empty() && it.content.is_none() {
-        return Err(Refusal::field("strategy", "decide: a strategy, fields or a content"));
+        return Err(Refusal::unfit("strategy", "decide: a strategy, fields or a content"));
     }
     let mut fields: BTreeMap<FieldPath, _> = BTreeMap::new();
     for (path, side) in &it.user_decisions {
         let path = path
             .parse()
-            .map_err(|why| Refusal::field("user_decisions", format!("`{path}`: {why}")))?;
+            .map_err(|why| Refusal::unfit("user_decisions", format!("`{path}`: {why}")))?;
         fields.insert(path, side.model());
     }
     let decided = Decided { strategy: it.strategy.map(Strategy::model), fields };
@@ -212,7 +215,7 @@ pub(in crate::api) async fn resolve_bulk(
 
 fn by_commit(options: &Options) -> Result<(), Refusal> {
     match options.create_pr {
-        true => Err(Refusal::field(
+        true => Err(Refusal::unfit(
             "options.create_pr",
             "conflicts are resolved by a commit; leave it out",
         )),

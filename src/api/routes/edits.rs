@@ -45,6 +45,7 @@ pub(in crate::api) struct Replacement {
     pub content: String,
     /// What the file held when the edit began (a blob id): what others changed since is merged.
     #[serde(default)]
+    #[schema(pattern = "^([0-9a-fA-F]{40}|[0-9a-fA-F]{64})$")]
     pub base: Option<String>,
     /// What happens where both changed one field; none is what the fabric's settings say.
     #[serde(default)]
@@ -135,7 +136,7 @@ pub(in crate::api) async fn change(
     Payload(it): Payload<Changes>,
 ) -> Result<Response, Refusal> {
     let path = |field: &str, text: &str| -> Result<FieldPath, Refusal> {
-        text.parse().map_err(|why| Refusal::field(field, format!("`{text}`: {why}")))
+        text.parse().map_err(|why| Refusal::unfit(field, format!("`{text}`: {why}")))
     };
     let mut set = Vec::new();
     for (field, value) in &it.set {

@@ -31,6 +31,7 @@ use utoipa::ToSchema;
 #[schema(as = NewFabric)]
 pub(in crate::api) struct FabricDraft {
     /// Its name, which is its id.
+    #[schema(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
     pub name: String,
     /// The repository it goes to; may be left out where there is only one.
     #[serde(default)]
@@ -71,7 +72,7 @@ pub(in crate::api) async fn create(
         )));
     }
     let dir = it.directory.as_deref().map(RepoPath::parse).transpose();
-    let dir = dir.map_err(|why| Refusal::field("directory", why.to_string()))?;
+    let dir = dir.map_err(|why| Refusal::unfit("directory", why.to_string()))?;
     let lane = lane_of(&house, it.repository.as_deref())?;
     let asked = AddFabric {
         name: name.clone(),
@@ -95,7 +96,7 @@ fn lane_of<'a>(house: &'a House, named: Option<&str>) -> Result<&'a Arc<LaneDoor
     match (named, &house.lanes[..]) {
         (Some(id), _) => house.lane(id),
         (None, [only]) => Ok(only),
-        (None, _) => Err(Refusal::field(
+        (None, _) => Err(Refusal::unfit(
             "repository",
             "there are several repositories; GET /api/v1/repositories shows all",
         )),

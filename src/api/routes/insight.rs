@@ -349,11 +349,11 @@ pub(in crate::api) async fn analytics(
     Query(span): Query<Span>,
 ) -> Result<Json<SyncAnalytics>, Refusal> {
     let period = span.period.as_deref().map(units::parse_duration).transpose();
-    let period = period.map_err(|why| Refusal::field("period", why))?;
+    let period = period.map_err(|why| Refusal::unfit("period", why))?;
     let period = period.unwrap_or(Duration::from_secs(24 * 3600));
     let fabric = house.fabric(&caller, &id, Scope::Read)?;
     let since = clock::now().checked_sub(period);
-    let since = since.map_err(|it| Refusal::field("period", it.to_string()))?;
+    let since = since.map_err(|it| Refusal::unfit("period", it.to_string()))?;
     let group_by = span.group_by.unwrap_or_default();
     let counted = blocking(move || {
         let mut found = SyncAnalytics {

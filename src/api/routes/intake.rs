@@ -125,16 +125,17 @@ pub(in crate::api) async fn put(
     request: Request,
 ) -> Result<Response, Refusal> {
     let wait = how.wait.as_deref().map(units::parse_duration).transpose();
-    let wait = wait.map_err(|why| Refusal::field("wait", why))?;
+    let wait = wait.map_err(|why| Refusal::unfit("wait", why))?;
     if wait.is_some_and(|it| it > WAIT_MAX) {
-        return Err(Refusal::field("wait", "write 5m at most"));
+        return Err(Refusal::unfit("wait", "write 5m at most"));
     }
     let fabric = house.fabric(&caller, &id, Scope::Write)?;
     let path = name_of(&how.name)?;
     let bytes_max = usize::try_from(house.settings.intake.bytes_max).unwrap_or(usize::MAX);
     let bytes = body::read(request, bytes_max).await?;
     if bytes.is_empty() {
-        return Err(Refusal::new(ErrorCode::ValidationFailed, "the body is empty; send the file"));
+        return Err(Refusal::new(ErrorCode::ValidationFailed, "the body is empty; send the file")
+            .status(StatusCode::UNPROCESSABLE_ENTITY));
     }
     let before = clock::now();
     let (placed, drop_id) = lay_down(&fabric, &caller, path, bytes).await?;
@@ -166,14 +167,16 @@ pub(in crate::api) async fn show(
 
 /// The name of a drop, which must be one that is taken.
 fn name_of(name: &str) -> Result<String, Refusal> {
-    let wrong = |why: &str| Err(Refusal::field("name", why));
+    let wrong = |why: &str| Err(Refusal::unfit("name", why));
     if ![".yaml", ".yml", ".json"].iter().any(|it| name.ends_with(it)) {
         return wrong("only names that end in .yaml, .yml or .json are taken");
     }
     let aside = ["processed", "errors"].iter().any(|it| name.split('/').next() == Some(it));
     match (crate::model::path::RepoPath::parse(name), aside) {
         (Err(why), _) => wrong(&why.to_string()),
-        (Ok(_), true) => wrong("the agent keeps processed/ and errors/ for itself"),
+        (Ok(_), true) => {
+            Err(Refusal::unfit("name", "the agent keeps processed/ and errors/ for itself"))
+        }
         (Ok(it), false) => Ok(it.as_str().to_owned()),
     }
 }
@@ -193,7 +196,7 @@ async fn lay_down(
             Refusal::new(ErrorCode::Unavailable, format!("the drop cannot be put into raw/: {error}"))
         };
         let place_of = |name: &str| {
-            raw.join(name).map_err(|why| Refusal::field("name", why.to_string()))
+            raw.join(name).map_err(|why| Refusal::unfit("name", why.to_string()))
         };
         let tree = WorkTree::open(&lane.work_tree, Steps::default()).map_err(failed)?;
         match tree.check_directory(&raw) {

@@ -35,7 +35,7 @@ pub(in crate::api) struct Wanted {
     #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<usize>,
     /// How many to pass over.
-    #[param(minimum = 0)]
+    #[param(minimum = 0, maximum = 1000000000)]
     pub offset: Option<usize>,
 }
 

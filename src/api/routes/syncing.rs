@@ -119,7 +119,7 @@ pub(super) fn listed(field: &str, list: Vec<String>) -> Result<Vec<String>, Refu
     }
     match list.iter().all(|it| (1..=LISTED_BYTES_MAX).contains(&it.len())) {
         true => Ok(list),
-        false => Err(Refusal::field(field, format!("an entry has 1 to {LISTED_BYTES_MAX} bytes"))),
+        false => Err(Refusal::unfit(field, format!("an entry has 1 to {LISTED_BYTES_MAX} bytes"))),
     }
 }
 
@@ -203,17 +203,17 @@ async fn begin(
 ) -> Result<Response, Refusal> {
     if it.options.create_pr {
         let why = "what is committed here is pushed as it is; leave it out";
-        return Err(Refusal::field("options.create_pr", why));
+        return Err(Refusal::unfit("options.create_pr", why));
     }
     if it.notifications.webhook_url.is_some() {
         let why = "nobody is called for one sync alone; ask for the operation instead";
-        return Err(Refusal::field("notifications.webhook_url", why));
+        return Err(Refusal::unfit("notifications.webhook_url", why));
     }
     let given = it.resource_filters.selection()?;
     let selection = match one {
         Some(_) if !given.is_everything() => {
             let why = "the resource of the path is the one that is meant; leave it out";
-            return Err(Refusal::field("resource_filters", why));
+            return Err(Refusal::unfit("resource_filters", why));
         }
         Some(one) => one,
         None => given,
@@ -466,7 +466,7 @@ pub(in crate::api) async fn configure(
 ) -> Result<Json<SyncConfigView>, Refusal> {
     let (fabric, record) = find(&house, &caller, &id, Scope::Write)?;
     if it.sync_direction.is_none() && it.conflict_strategy.is_none() {
-        return Err(Refusal::field("sync_direction", "say what is to change"));
+        return Err(Refusal::unfit("sync_direction", "say what is to change"));
     }
     let direction = it.sync_direction.map(|it| match it {
         DirectionView::Bidirectional => Direction::Bidirectional,

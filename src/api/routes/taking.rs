@@ -138,7 +138,7 @@ pub(in crate::api) async fn ingest(
     let fabric = house.fabric(&caller, &id, Scope::Write)?;
     if !it.auto_commit && !it.dry_run {
         let why = "what is filed is committed at once; to look only, set dry_run";
-        return Err(Refusal::field("auto_commit", why));
+        return Err(Refusal::unfit("auto_commit", why));
     }
     let asked = ProgramAsked::Take(TakeAsked {
         fabric: fabric.name().clone(),
@@ -267,7 +267,7 @@ pub(in crate::api) async fn initialize(
     let fabric = house.fabric(&caller, &id, Scope::Admin)?;
     if !it.create_readme_files {
         let why = "git keeps no empty directory, so each has a README.md";
-        return Err(Refusal::field("create_readme_files", why));
+        return Err(Refusal::unfit("create_readme_files", why));
     }
     let asked = ProgramAsked::Initialize(InitializeAsked {
         fabric: fabric.name().clone(),
