@@ -6,6 +6,7 @@
 use super::Error;
 use super::lane::Lane;
 use crate::config::{self, FabricSettings, RepositorySettings};
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Changes the settings of a fabric, where they are kept and where they are obeyed.
@@ -31,6 +32,37 @@ pub(super) fn change(
     fabric.rules = settings.rules(&lane.general);
     (fabric.strategies, fabric.archive) = settings.strategies(&lane.general);
     Ok(())
+}
+
+/// What changes of a repository's settings; none stays.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SetRepository {
+    /// Where commits are sent.
+    pub remote: Option<String>,
+    /// The only branch that is worked on.
+    pub branch: Option<String>,
+    /// Whether commits are sent at all.
+    pub push: Option<bool>,
+}
+
+/// Changes what is decided about a repository, where it is kept; it is obeyed from the next reload on.
+///
+/// # Errors
+/// [`Error::Refused`] where git knows no such remote.
+pub(super) fn set_repository(lane: &mut Lane, it: &SetRepository) -> Result<(), Error> {
+    writable(lane)?;
+    if let Some(name) = it.remote.as_ref().filter(|it| lane.repo.remote_shown(it).is_none()) {
+        let what = format!("git knows no remote `{name}` here; add it: git remote add {name} URL");
+        return Err(Error::Refused { what });
+    }
+    let mut repository = lane.repository.clone();
+    if let Some(it) = &it.remote {
+        repository.remote.clone_from(it);
+    }
+    repository.branch = it.branch.clone().or(repository.branch);
+    repository.push = it.push.unwrap_or(repository.push);
+    let old = std::mem::replace(&mut lane.repository, repository);
+    save(lane).inspect_err(|_| lane.repository = old)
 }
 
 /// Only settings of the repository's own are ours to change.

@@ -7,7 +7,7 @@ mod archive;
 mod backup;
 mod beside;
 pub mod conflicts;
-mod choices;
+pub mod choices;
 mod counter;
 pub mod desk;
 pub mod droppers;

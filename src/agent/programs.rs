@@ -1,6 +1,7 @@
 //! What only programs ask of a lane, beside what everybody asks.
 
 use super::Error;
+use super::choices::{self, SetRepository};
 use super::desk::{self, Live};
 use super::files::{self, FileChange, FileEdit};
 use super::lane::Lane;
@@ -21,6 +22,8 @@ pub enum ProgramAsked {
     Rule(RuleAsked),
     /// Write or remove a file of a fabric, and send it.
     File(FileEdit),
+    /// Change what is decided about the repository.
+    Repository(SetRepository),
 }
 
 impl ProgramAsked {
@@ -34,7 +37,7 @@ impl ProgramAsked {
         match self {
             ProgramAsked::Take(it) => !it.dry_run,
             ProgramAsked::Initialize(_) | ProgramAsked::File(_) => true,
-            ProgramAsked::Rule(_) => false,
+            ProgramAsked::Rule(_) | ProgramAsked::Repository(_) => false,
         }
     }
 }
@@ -51,6 +54,8 @@ pub enum ProgramAnswer {
     Rule(ResourceRule),
     /// To `file`.
     File(FileChange),
+    /// To `repository`: it is kept, and holds from the next reload on.
+    Kept,
 }
 
 /// Answers it, or does it and sends what came of it.
@@ -76,6 +81,10 @@ pub(super) fn answer(
             ProgramAnswer::Initialized(report)
         }
         ProgramAsked::Rule(it) => ProgramAnswer::Rule(take::rule(lane, it)?),
+        ProgramAsked::Repository(it) => {
+            choices::set_repository(lane, it)?;
+            ProgramAnswer::Kept
+        }
         ProgramAsked::File(it) => {
             let mut change = files::change(lane, it, live.trigger())?;
             if change.commit_id.is_some() {

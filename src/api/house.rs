@@ -174,6 +174,8 @@ pub struct House {
     pub(super) bell: Arc<Notify>,
     /// So many may still follow.
     pub(super) streams: Arc<Semaphore>,
+    /// Has the settings read again, and everything opened anew with them.
+    pub(super) reload: Box<dyn Fn() + Send + Sync>,
     /// Becomes true at the end, and streams end then.
     pub(super) stopping: watch::Sender<bool>,
 }
@@ -185,6 +187,7 @@ impl House {
         dir: &Path,
         lanes: Vec<LaneDoor>,
         events: Arc<Events>,
+        reload: Box<dyn Fn() + Send + Sync>,
     ) -> std::io::Result<House> {
         let bell = Arc::new(Notify::new());
         let rung = bell.clone();
@@ -204,6 +207,7 @@ impl House {
             events,
             bell,
             streams: Arc::new(Semaphore::new(settings.api.streams_max)),
+            reload,
             stopping: watch::Sender::new(false),
         })
     }

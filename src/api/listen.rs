@@ -101,11 +101,7 @@ impl Listener {
         Ok(Listener { socket: Socket::Unix(listener), name, lane, path: Some(path.to_owned()) })
     }
 
-    /// An address of the network; TLS where the settings name a certificate.
-    pub fn tcp(address: SocketAddr, settings: &ApiSettings) -> io::Result<Listener> {
-        Listener::over_tcp(TcpListener::bind(address)?, settings)
-    }
-
+    /// TLS where the settings name a certificate.
     fn over_tcp(listener: TcpListener, settings: &ApiSettings) -> io::Result<Listener> {
         let address = listener.local_addr()?;
         let tls = acceptor(settings)?;
@@ -127,7 +123,7 @@ impl Listener {
         Ok(Listener { socket, name, lane: None, path: None })
     }
 
-    /// The same for a socket that systemd opened.
+    /// A socket that is open already: systemd's, or one of an address.
     pub fn given(it: Given, settings: &ApiSettings) -> io::Result<Listener> {
         match it {
             Given::Unix(listener) => {

@@ -12,10 +12,12 @@ use crate::api::listen::{self, Given, Listener};
 use crate::config::{self, Settings, StateDir};
 use crate::store::Store;
 use crossbeam_channel::Sender;
+use std::collections::BTreeMap;
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// What the door has to know of one lane that is about to work.
 pub(super) struct Door {
@@ -48,6 +50,7 @@ pub(super) fn open(
     settings: &Settings,
     doors: Vec<Door>,
     events: Arc<Events>,
+    reload: Box<dyn Fn() + Send + Sync>,
 ) -> Result<Server, Failure> {
     let failed = |what: &str| {
         let hint = format!("see `api` in the settings: {what}");
@@ -75,7 +78,7 @@ pub(super) fn open(
         door.ready = it.ready;
         door
     });
-    let house = House::new(settings, &dir, lanes.collect(), events)
+    let house = House::new(settings, &dir, lanes.collect(), events, reload)
         .map_err(failed("the state directory cannot be written"))?;
     Server::start(Arc::new(house), listeners).map_err(failed("the door cannot be opened"))
 }
@@ -100,10 +103,25 @@ fn others(settings: &Settings) -> Result<Vec<Listener>, Failure> {
         listeners.push(listener.map_err(failed(path.display().to_string()))?);
     }
     for address in &settings.api.listen {
-        let listener = Listener::tcp(*address, &settings.api);
+        let listener = bound(*address, &settings.api.listen);
+        let listener = listener.and_then(|it| Listener::given(it, &settings.api));
         listeners.push(listener.map_err(failed(address.to_string()))?);
     }
     Ok(listeners)
+}
+
+/// The socket of an address, the same over every reload: whoever connects meanwhile waits a moment and
+/// is not turned away. What `all` does not name any more is closed.
+fn bound(address: SocketAddr, all: &[SocketAddr]) -> io::Result<Given> {
+    static BOUND: Mutex<BTreeMap<SocketAddr, TcpListener>> = Mutex::new(BTreeMap::new());
+    let mut bound = BOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    bound.retain(|it, _| all.contains(it));
+    if let Some(it) = bound.get(&address) {
+        return Ok(Given::Tcp(it.try_clone()?));
+    }
+    let listener = TcpListener::bind(address)?;
+    bound.insert(address, listener.try_clone()?);
+    Ok(Given::Tcp(listener))
 }
 
 fn runtime_socket(dir: impl Fn() -> Option<PathBuf>) -> impl Fn() -> Option<PathBuf> {

@@ -69,7 +69,9 @@ pub(super) fn run(repo: Option<&Path>, context: &Context) -> Result<u8, Failure>
 /// Serves one repository until the process is told to stop; for `quickstart`.
 pub(super) fn serve_one(reach: &Reach) -> Result<(), Failure> {
     let signals = signals()?;
-    serve(&reach.settings, std::slice::from_ref(&reach.repository), &signals).map(drop)
+    let repositories = std::slice::from_ref(&reach.repository);
+    while serve(&reach.settings, repositories, &signals)? == Told::Reload {}
+    Ok(())
 }
 
 pub(super) fn settings_of(
@@ -105,11 +107,56 @@ pub(super) fn settings_of(
             }
         }
         let repositories = settings.repositories.clone();
-        return Ok((settings, repositories));
+        return Ok(with_adopted(settings, repositories));
     }
     let mut found = Reach::find(repo, file.as_deref())?;
     found.settings.state_dir = state_dir(&found.settings);
-    Ok((found.settings, vec![found.repository]))
+    Ok(with_adopted(found.settings, vec![found.repository]))
+}
+
+/// Adds the repositories that the agent was given over its API, where they may still lie.
+fn with_adopted(
+    settings: Settings,
+    mut repositories: Vec<RepositorySettings>,
+) -> (Settings, Vec<RepositorySettings>) {
+    let passed = |path: &Path, reason: String| {
+        let path = path.display();
+        tracing::error!(%path, reason, "a repository that was added over the API is not served");
+    };
+    for path in adopted_by(&settings, &repositories) {
+        if repositories.iter().any(|it| it.path == path) {
+            continue;
+        }
+        if !settings.api.may_adopt(&path) {
+            passed(&path, "it does not lie below api.repositories_below any more".to_owned());
+            continue;
+        }
+        let local = crate::git::Repo::discover(&path, Steps::default())
+            .map_err(|it| it.to_string())
+            .and_then(|it| {
+                config::load_local(it.git_dir(), it.work_tree()).map_err(|it| it.to_string())
+            });
+        match local {
+            Ok(local) => {
+                repositories.push(RepositorySettings { path, ..local.unwrap_or_default() });
+            }
+            Err(reason) => passed(&path, reason),
+        }
+    }
+    (settings, repositories)
+}
+
+fn adopted_by(settings: &Settings, repositories: &[RepositorySettings]) -> Vec<PathBuf> {
+    let Some(first) = repositories.first() else { return Vec::new() };
+    let Ok(repo) = crate::git::Repo::discover(&first.path, Steps::default()) else {
+        return Vec::new();
+    };
+    let configured = settings.state_dir.as_deref();
+    let state = config::StateDir::of(repo.git_dir(), repo.work_tree(), configured);
+    config::adopted(&config::agent_dir(configured, &state)).unwrap_or_else(|error| {
+        tracing::error!(%error, "the list of repositories that were added cannot be read");
+        Vec::new()
+    })
 }
 
 /// The setting, else what systemd gives.
@@ -120,9 +167,16 @@ fn state_dir(settings: &Settings) -> Option<PathBuf> {
     settings.state_dir.clone().or_else(|| given().and_then(first))
 }
 
-fn signals() -> Result<Receiver<Told>, Failure> {
+/// What the outside asks, and the way to ask it from within.
+struct Signals {
+    told: Receiver<Told>,
+    again: Sender<Told>,
+}
+
+fn signals() -> Result<Signals, Failure> {
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    let (sender, receiver) = crossbeam_channel::bounded(16);
+    let (sender, told) = crossbeam_channel::bounded(16);
+    let again = sender.clone();
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in signals.forever() {
             let told = if signal == SIGHUP { Told::Reload } else { Told::Stop };
@@ -132,14 +186,14 @@ fn signals() -> Result<Receiver<Told>, Failure> {
             }
         }
     })?;
-    Ok(receiver)
+    Ok(Signals { told, again })
 }
 
 /// Serves repositories until told otherwise. Every lane finishes its turn before this returns.
 fn serve(
     settings: &Settings,
     repositories: &[RepositorySettings],
-    signals: &Receiver<Told>,
+    signals: &Signals,
 ) -> Result<Told, Failure> {
     interrupt().store(false, Ordering::Relaxed);
     let (ready, is_ready) = crossbeam_channel::bounded(repositories.len().max(1));
@@ -165,14 +219,19 @@ fn serve(
             Failure::said(1, "no repository can be served").hint("the log says why for each")
         );
     }
-    let server = match door::open(settings, doors, events) {
+    let again = signals.again.clone();
+    // Where more is told than anybody listens to, a reload is among it.
+    let reload = Box::new(move || {
+        let _ = again.try_send(Told::Reload);
+    });
+    let server = match door::open(settings, doors, events, reload) {
         Ok(it) => it,
         Err(failure) => {
             stop(lanes);
             return Err(failure);
         }
     };
-    let told = supervise(settings, &mut lanes, signals, &is_ready, &has_ended);
+    let told = supervise(settings, &mut lanes, &signals.told, &is_ready, &has_ended);
     if matches!(told, Ok(Told::Stop)) {
         telemetry::stopping();
     }

@@ -27,6 +27,8 @@ pub struct ApiSettings {
     pub tls_key: Option<PathBuf>,
     /// Listen beyond loopback without TLS.
     pub plaintext: bool,
+    /// Directories in which repositories may lie that are added over the API; none lets none in.
+    pub repositories_below: Vec<PathBuf>,
     /// Of one token or user.
     #[serde(deserialize_with = "units::count")]
     pub requests_per_second: u32,
@@ -62,6 +64,7 @@ impl Default for ApiSettings {
             tls_cert: None,
             tls_key: None,
             plaintext: false,
+            repositories_below: Vec::new(),
             requests_per_second: 1_000,
             connections_max: 12_000,
             events_kept: 8_192,
@@ -76,6 +79,16 @@ impl ApiSettings {
         for it in [&mut self.socket, &mut self.tls_cert, &mut self.tls_key] {
             *it = it.take().map(|path| base.join(path));
         }
+        for it in &mut self.repositories_below {
+            *it = base.join(&*it);
+        }
+    }
+
+    /// Says whether a work tree lies where repositories may be added over the API.
+    pub fn may_adopt(&self, work_tree: &Path) -> bool {
+        let Ok(work_tree) = work_tree.canonicalize() else { return false };
+        let dirs = self.repositories_below.iter().filter_map(|it| it.canonicalize().ok());
+        dirs.into_iter().any(|it| work_tree != it && work_tree.starts_with(it))
     }
 
     /// Refuses what no single value can show.

@@ -3,6 +3,7 @@
 //! `packaging/config.yaml` is the default, the documentation and the installed example at once; a
 //! test keeps it equal to what is built in. Layers: default, file, environment, flags.
 
+mod adopted;
 mod api;
 mod defaults;
 mod fabrics;
@@ -12,6 +13,7 @@ mod log;
 mod state;
 pub mod units;
 
+pub use adopted::{adopt, adopted};
 pub use api::{ApiSettings, PeerScope};
 pub use fabrics::check_fabrics;
 use fabrics::check_review;

@@ -297,6 +297,13 @@ fn rows(api: &Api) -> Vec<Row> {
         row("POST /api/v1/webhooks/gitea", "open", "", "", 202).signed_for("gitea"),
         row("GET /api/v1/repositories", "read", "", "", 200),
         row("GET /api/v1/repositories/{id}", "read", &repository, "none", 200).of_fabric(),
+        row("POST /api/v1/repositories", "admin", "", "", 403)
+            .sends(json!({"path": "/nowhere"}))
+            .of_fabric(),
+        row("PATCH /api/v1/repositories/{id}", "admin", &repository, "none", 409)
+            .sends(json!({"remote": "nowhere"}))
+            .of_fabric(),
+        row("DELETE /api/v1/repositories/{id}", "admin", &repository, "none", 409).of_fabric(),
         row("GET /api/v1/fabrics", "read", "", "", 200),
         row("GET /api/v1/fabrics/{id}", "read", "fabric-1", "none", 200).of_fabric(),
         row("POST /api/v1/fabrics", "admin", "", "", 201)

@@ -35,6 +35,7 @@ mod api_options;
 mod events;
 mod hooks;
 mod notices;
+mod api_repositories;
 mod raw;
 mod raw_watch;
 mod raw_programs;

@@ -1,5 +1,6 @@
 //! The routes: which path leads to which answer, and what stands before all of them.
 
+mod adopting;
 mod audit;
 mod conflicts;
 mod contents;
@@ -39,8 +40,8 @@ pub(super) fn described() -> OpenApiRouter<Arc<House>> {
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))
         .routes(routes!(health::openapi))
-        .routes(routes!(repositories::list))
-        .routes(routes!(repositories::show))
+        .routes(routes!(repositories::list, adopting::create))
+        .routes(routes!(repositories::show, adopting::change, adopting::remove))
         .routes(routes!(fabrics::list, founding::create))
         .routes(routes!(fabrics::show, founding::change, founding::remove))
         .routes(routes!(undoing::release))

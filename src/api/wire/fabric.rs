@@ -136,6 +136,9 @@ pub struct RepositoryView {
     pub waiting: Option<String>,
     /// Its fabrics.
     pub fabrics: Vec<String>,
+    /// The file that its settings stand in, to be changed there; none is the repository's own, which
+    /// the API changes.
+    pub settings_file: Option<String>,
 }
 
 impl RepositoryView {
@@ -150,6 +153,7 @@ impl RepositoryView {
             remote_head: shown.remote_head.map(|it| it.to_string()),
             held: shown.held.clone(),
             waiting: shown.live.waiting.clone(),
+            settings_file: shown.settings_file.as_ref().map(|it| it.display().to_string()),
             fabrics: shown.fabrics.iter().map(|it| it.fabric.name.to_string()).collect(),
         }
     }
