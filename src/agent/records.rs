@@ -187,6 +187,14 @@ fn draft(lane: &Lane, it: &Edit) -> Result<(Draft, Option<Met>), Error> {
         EditChange::Text { text, base } => {
             let base = base.filter(|it| *it != record.blob_id);
             let mut text = text.clone();
+            if let Some(it) = base.filter(|it| !lane.repo.has_blob(*it)) {
+                let what = format!(
+                    "git has no content {it} that the edit of {} could have begun with; begin with \
+                     what it holds now, {}",
+                    record.path, record.blob_id
+                );
+                return Err(Error::Refused { what });
+            }
             if let Some(base) = base.map(|it| text_of(lane, it, &record.path)).transpose()? {
                 let sides = Sides { base: Some(&base), record: Some(&text), git: Some(&before) };
                 let strategy = lane.fabrics[n].rules.conflict_of(&record.key);

@@ -116,8 +116,12 @@ impl Repo {
         Ok(Head { branch, commit, busy })
     }
 
-    /// The commit that a ref (by its full name) names.
+    /// The commit that a ref (by its full name) names; what cannot be a name names nothing.
     pub fn tip(&self, name: &str) -> Result<Option<CommitId>, Error> {
+        let full: Result<&gix::refs::FullNameRef, _> = name.try_into();
+        if full.is_err() {
+            return Ok(None);
+        }
         let verb = || format!("read {name}");
         let found = self.gix.try_find_reference(name).map_err(|it| Error::git(verb(), it))?;
         let Some(mut found) = found else { return Ok(None) };
@@ -194,6 +198,11 @@ impl Repo {
     pub fn blob(&self, id: BlobId) -> Result<Vec<u8>, Error> {
         let found = self.gix.find_blob(id.0);
         found.map(|mut it| it.take_data()).map_err(|it| Error::git(format!("read blob {id}"), it))
+    }
+
+    /// Says whether a blob of this name is here.
+    pub fn has_blob(&self, id: BlobId) -> bool {
+        self.gix.find_header(id.0).is_ok_and(|it| it.kind() == gix::objs::Kind::Blob)
     }
 
     /// The blob that `bytes` would be.

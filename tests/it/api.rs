@@ -572,6 +572,8 @@ fn a_resource_is_made_read_changed_and_removed_by_commits_with_a_name() {
     got.refused(422, "VALIDATION_FAILED");
     let place = &got.body["details"]["validation_errors"][0];
     assert!(place["line"].is_u64() && place["column"].is_u64(), "{got:?}");
+    let nothing = json!({"content": vpc("vpc-1"), "base": "0".repeat(40)});
+    api.send("PUT", &at, &writer, Some(&nothing)).refused(409, "REFUSED");
     let gone = api.send("DELETE", &at, &writer, None);
     assert_eq!(gone.status, 200, "{gone:?}");
     assert!(!on_remote(&api.world, "managed/vpcs/vpc-1.yaml"));
@@ -580,10 +582,10 @@ fn a_resource_is_made_read_changed_and_removed_by_commits_with_a_name() {
     let audit = api.get("/api/v1/audit");
     let lines = audit["results"].as_array().unwrap();
     let statuses: Vec<u64> = lines.iter().map(|it| it["status"].as_u64().unwrap()).collect();
-    assert_eq!(statuses, [200, 422, 412, 200, 409, 201], "{audit}");
-    assert_eq!(lines[5]["commit_id"], made.body["commit_id"]);
-    assert_eq!(lines[5]["actor"], "Ada <ada@example.com>");
-    assert!(lines[5]["from"].as_str().unwrap().starts_with("127.0.0.1:"));
+    assert_eq!(statuses, [200, 409, 422, 412, 200, 409, 201], "{audit}");
+    assert_eq!(lines[6]["commit_id"], made.body["commit_id"]);
+    assert_eq!(lines[6]["actor"], "Ada <ada@example.com>");
+    assert!(lines[6]["from"].as_str().unwrap().starts_with("127.0.0.1:"));
     assert!(api.world.git(&["fsck", "--strict", "--no-dangling"]).is_empty());
 }
 

@@ -58,6 +58,10 @@ fn a_fabric_is_made_changed_removed_and_brought_back() {
         let got = api.post("/api/v1/fabrics", body);
         assert!([400, 404, 422].contains(&got.in_shape().status), "{field}: {got:?}");
     }
+    for nowhere in ["", "no such tag", "../../HEAD", "refs/"] {
+        let body = json!({"name": "fabric-3", "restore": nowhere});
+        api.post("/api/v1/fabrics", body).refused(404, "NOT_FOUND");
+    }
 
     let at = "/api/v1/fabrics/fabric-2";
     let seen = api.get(at);

@@ -83,7 +83,7 @@ pub(in crate::api) async fn create(
         restore: it.restore,
         actor: caller.actor.clone(),
     };
-    let outcome = changed(lane, &caller, Request::AddFabric(asked)).await?;
+    let outcome = changed(lane, &caller, Request::AddFabric(asked), ErrorCode::NotFound).await?;
     let became = (outcome.operation_id.clone(), outcome.commit_id.clone());
     let mut response = answered(StatusCode::CREATED, outcome, became);
     if let Ok(it) = format!("/api/v1/fabrics/{name}").parse() {
@@ -194,7 +194,9 @@ pub(in crate::api) async fn remove(
         actor: caller.actor.clone(),
         dry_run: it.dry_run,
     };
-    let outcome = changed(&fabric.lane, &caller, Request::RemoveFabric(asked)).await?;
+    let outcome =
+        changed(&fabric.lane, &caller, Request::RemoveFabric(asked), ErrorCode::FabricNotFound)
+            .await?;
     let became = (outcome.operation_id.clone(), outcome.commit_id.clone());
     Ok(answered(StatusCode::OK, outcome, became).into_response())
 }
@@ -203,9 +205,10 @@ async fn changed(
     lane: &LaneDoor,
     caller: &Caller,
     request: Request,
+    absent: ErrorCode,
 ) -> Result<FabricOutcome, Refusal> {
     match lane.ask(request, asker(caller)).await? {
         Answer::FabricChanged(it) => Ok(FabricOutcome::from(*it)),
-        other => Err(Refusal::of(other, ErrorCode::FabricNotFound)),
+        other => Err(Refusal::of(other, absent)),
     }
 }
