@@ -111,7 +111,7 @@ pub(in crate::api) struct IntakeFile {
 
 /// Puts a file into a fabric's `raw/`.
 #[utoipa::path(post, path = "/api/v1/fabrics/{id}/intake", tag = "intake",
-    request_body(content = String, content_type = "application/yaml", description = "The file: YAML, or JSON."),
+    request_body(content = serde_json::Value, content_type = "application/yaml", description = "The file: YAML, or JSON."),
     params(("id" = String, Path, description = "The fabric's name."), How,
         ("Idempotency-Key" = Option<String>, Header, description = "Done once, however often it is sent.")),
     responses(

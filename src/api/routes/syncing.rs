@@ -206,7 +206,8 @@ async fn begin(
         return Err(Refusal::unfit("options.create_pr", why));
     }
     if it.notifications.webhook_url.is_some() {
-        let why = "nobody is called for one sync alone; ask for the operation instead";
+        let why = "nobody is told of one sync alone; make a webhook of the fabric, which is told of all: \
+                   POST /api/v1/fabrics/NAME/webhooks";
         return Err(Refusal::unfit("notifications.webhook_url", why));
     }
     let given = it.resource_filters.selection()?;
