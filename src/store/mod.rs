@@ -21,14 +21,14 @@ use crate::model::path::{RawPath, RepoPath};
 use crate::model::record::{Conflict, Orphan, Record, Reject, Stray};
 use crate::step::{Step, Steps};
 use serde::de::DeserializeOwned;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 pub use news::News;
 pub use open::{FORMAT, Freshness};
@@ -116,6 +116,8 @@ pub struct Store {
     /// The number of the last write, which the database holds too.
     generation: AtomicU64,
     operations_len: AtomicUsize,
+    /// How many records each fabric has: sled would count them one by one.
+    counts: Mutex<HashMap<Vec<u8>, u64>>,
     /// A write went wrong within sled: it would wait for ever in the next read.
     stuck: AtomicBool,
     #[cfg(test)]
@@ -176,6 +178,12 @@ impl Store {
     fn over(db: sled::Db, file: File, blobs: PathBuf, steps: Steps) -> sled::Result<Store> {
         let operations = db.open_tree("operations")?;
         let meta = db.open_tree(open::META)?;
+        let places = db.open_tree("places")?;
+        let mut counts: HashMap<Vec<u8>, u64> = HashMap::new();
+        for entry in &places {
+            let fabric = fabric_of(&entry?.0).to_vec();
+            *counts.entry(fabric).or_default() += 1;
+        }
         Ok(Store {
             witness: Mutex::default(),
             generation: AtomicU64::new(open::number(&meta, open::GENERATION).unwrap_or(0)),
@@ -185,7 +193,8 @@ impl Store {
             unguarded: AtomicBool::new(false),
             meta,
             records: db.open_tree("records")?,
-            places: db.open_tree("places")?,
+            counts: Mutex::new(counts),
+            places,
             sources: db.open_tree("sources")?,
             operations,
             open: db.open_tree("open")?,
@@ -237,11 +246,20 @@ impl Store {
         &self,
         fabric: &FabricName,
     ) -> impl Iterator<Item = Result<Record, Error>> + use<'_> {
+        self.records_from_nth(fabric, 0)
+    }
+
+    /// The same without the first `passed` of them, which are not read.
+    pub fn records_from_nth(
+        &self,
+        fabric: &FabricName,
+        passed: usize,
+    ) -> impl Iterator<Item = Result<Record, Error>> + use<'_> {
         let (trouble, places) = match self.sound(&self.places) {
             Ok(places) => (None, Some(places.scan_prefix(joined(fabric, b"")))),
             Err(error) => (Some(Err(error)), None),
         };
-        let found = places.into_iter().flatten().filter_map(|item| {
+        let found = places.into_iter().flatten().skip(passed).filter_map(|item| {
             let found = item.map_err(read).and_then(|(_, id)| get(&self.records, &id));
             found.transpose()
         });
@@ -250,8 +268,11 @@ impl Store {
 
     /// How many records a fabric has; none where the store has to be opened again.
     pub fn records_count(&self, fabric: &FabricName) -> u64 {
-        let Ok(places) = self.sound(&self.places) else { return 0 };
-        places.scan_prefix(joined(fabric, b"")).count() as u64
+        if self.sound(&self.places).is_err() {
+            return 0;
+        }
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.get(fabric.as_str().as_bytes()).copied().unwrap_or(0)
     }
 
     /// Says whether a write went so wrong that this store answers nothing any more. Dropping it and
@@ -398,6 +419,11 @@ fn joined(fabric: &FabricName, tail: &[u8]) -> Vec<u8> {
     key.push(0);
     key.extend_from_slice(tail);
     key
+}
+
+/// The fabric in a key that [`joined`] made.
+fn fabric_of(key: &[u8]) -> &[u8] {
+    key.split(|it| *it == 0).next().unwrap_or_default()
 }
 
 fn source_key(record: &Record) -> Option<Vec<u8>> {

@@ -76,6 +76,36 @@ fn settled(store: &Store, records: Vec<Record>) {
 }
 
 #[test]
+fn records_are_counted_as_they_come_and_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(dir.path(), Steps::default()).unwrap();
+    let is = |store: &Store, count: usize| {
+        assert_eq!(store.records(&fabric()).count(), count);
+        assert_eq!(store.records_count(&fabric()), count as u64);
+    };
+    is(&store, 0);
+    let (a, b) = (record("a", "w.yaml"), record("b", "w.yaml"));
+    settled(&store, vec![a.clone(), b.clone()]);
+    settled(&store, vec![a.clone()]);
+    is(&store, 2);
+    let late: Vec<Record> = store.records_from_nth(&fabric(), 1).map(Result::unwrap).collect();
+    assert_eq!(late, std::slice::from_ref(&b));
+    // What moves to where another was: one place is gone.
+    let moved = Record { path: b.path.clone(), ..a.clone() };
+    settled(&store, vec![moved]);
+    is(&store, 1);
+    settled(&store, vec![a.clone(), b.clone()]);
+    is(&store, 2);
+    store.settle(Settlement { gone: vec![a.id], ..Settlement::default() }).unwrap();
+    is(&store, 1);
+    drop(store);
+    let (store, _) = Store::open(dir.path(), Steps::default()).unwrap();
+    is(&store, 1);
+    store.forget_records(&fabric()).unwrap();
+    is(&store, 0);
+}
+
+#[test]
 fn a_record_is_found_by_id_by_path_and_by_source() {
     let dir = tempfile::tempdir().unwrap();
     let (store, freshness) = Store::open(dir.path(), Steps::default()).unwrap();

@@ -7,7 +7,7 @@
 
 use super::journal::Stand;
 use super::migrate::WITH_DIGEST;
-use super::{Error, Settlement, Store, joined, open, source_key};
+use super::{Error, Settlement, Store, fabric_of, joined, open, source_key};
 use crate::model::fabric::FabricName;
 use crate::model::key::ResourceId;
 use crate::model::operation::{Operation, State};
@@ -18,12 +18,13 @@ use sled::IVec;
 use sled::transaction::{
     ConflictableTransactionError, TransactionError, Transactional, TransactionalTree,
 };
-use std::cell::Cell;
-use std::collections::HashSet;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -91,15 +92,23 @@ impl Store {
                 orphans: tree(8, orphans),
                 strays: tree(9, strays),
                 stands: tree(10, stands),
+                counted: RefCell::default(),
             };
             let grown = writer.batch(batch)?;
             let generation = number(meta, open::GENERATION)? + 1;
             meta.insert(open::GENERATION, generation.to_string().as_bytes())?;
             meta.insert(DIGEST, digest.get().to_string().as_bytes())?;
-            Ok((u64::try_from(generation).unwrap_or(u64::MAX), grown))
+            let counted = writer.counted.take();
+            Ok((u64::try_from(generation).unwrap_or(u64::MAX), grown, counted))
         });
-        let (generation, grown) = done.map_err(|it| self.aborted(it))?;
+        let (generation, grown, counted) = done.map_err(|it| self.aborted(it))?;
         self.generation.fetch_max(generation, Ordering::SeqCst);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        for (fabric, more) in counted {
+            let count = counts.entry(fabric).or_default();
+            *count = count.saturating_add_signed(more);
+        }
+        drop(counts);
         let lengths = &self.operations_len;
         lengths.fetch_add(usize::from(grown), Ordering::SeqCst);
         lengths.fetch_sub(batch.pruned.len(), Ordering::SeqCst);
@@ -231,6 +240,8 @@ struct Writer<'a> {
     orphans: Ledger<'a>,
     strays: Ledger<'a>,
     stands: Ledger<'a>,
+    /// How many records more a fabric has.
+    counted: RefCell<HashMap<Vec<u8>, i64>>,
 }
 
 impl Writer<'_> {
@@ -302,7 +313,10 @@ impl Writer<'_> {
         let id = record.id.0.as_bytes();
         self.records.insert(id, encode(record)?)?;
         self.orphans.remove(id)?;
-        self.places.insert(joined(&record.fabric, record.path.as_str().as_bytes()), id)?;
+        let place = joined(&record.fabric, record.path.as_str().as_bytes());
+        if self.places.insert(&place, id)? {
+            self.count(&place, 1);
+        }
         if let Some(key) = source_key(record) {
             self.sources.insert(key, &[])?;
         }
@@ -333,12 +347,17 @@ impl Writer<'_> {
         }
     }
 
+    fn count(&self, place: &[u8], more: i64) {
+        *self.counted.borrow_mut().entry(fabric_of(place).to_vec()).or_default() += more;
+    }
+
     /// Takes a record out of the indexes.
     fn forget(&self, record: &Record) -> Written<()> {
         let place = joined(&record.fabric, record.path.as_str().as_bytes());
         // Another record may have moved in before this one moves out.
         if self.places.tree.get(&place)?.is_some_and(|it| it == record.id.0.as_bytes()) {
-            self.places.remove(place)?;
+            self.places.remove(&place)?;
+            self.count(&place, -1);
         }
         match source_key(record) {
             Some(key) => self.sources.remove(key),

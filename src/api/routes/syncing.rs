@@ -202,7 +202,8 @@ async fn begin(
     one: Option<Selection>,
 ) -> Result<Response, Refusal> {
     if it.options.create_pr {
-        let why = "what is committed here is pushed as it is; leave it out";
+        let why = "one sync alone is not proposed; with `review` in the settings of the repository all \
+                   commits wait on a branch for a pull request";
         return Err(Refusal::unfit("options.create_pr", why));
     }
     if it.notifications.webhook_url.is_some() {
