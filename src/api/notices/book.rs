@@ -163,7 +163,8 @@ struct Inner {
     subscribers: BTreeMap<String, Subscriber>,
     /// By their ids, which sort by time.
     notices: BTreeMap<String, Notice>,
-    file: File,
+    /// None until the first line is written: a start must not need room on the disk.
+    file: Option<File>,
 }
 
 impl Book {
@@ -188,8 +189,7 @@ impl Book {
             }
         }
         notices.retain(|_, it: &mut Notice| subscribers.contains_key(&it.subscriber));
-        let file = anew(&path, &notices)?;
-        let inner = Mutex::new(Inner { subscribers, notices, file });
+        let inner = Mutex::new(Inner { subscribers, notices, file: None });
         Ok(Book { dir: dir.to_owned(), inner, changed: Notify::new() })
     }
 
@@ -285,16 +285,23 @@ impl Book {
             serde_json::to_writer(&mut text, it)?;
             text.push(b'\n');
         }
-        inner.file.write_all(&text)?;
-        inner.file.sync_data()?;
+        let path = self.dir.join("notices.jsonl");
+        let file = match &mut inner.file {
+            Some(it) => it,
+            // Made anew: its last line may be one that a crash tore.
+            None => inner.file.insert(anew(&path, &inner.notices)?),
+        };
+        file.write_all(&text)?;
+        file.sync_data()?;
+        let full = file.metadata()?.len() > NOTICES_BYTES_MAX;
         for it in lines {
             match it {
                 Line::Put(it) => drop(inner.notices.insert(it.id.clone(), it)),
                 Line::Gone(id) => drop(inner.notices.remove(&id)),
             }
         }
-        if inner.file.metadata()?.len() > NOTICES_BYTES_MAX {
-            inner.file = anew(&self.dir.join("notices.jsonl"), &inner.notices)?;
+        if full {
+            inner.file = Some(anew(&path, &inner.notices)?);
         }
         Ok(())
     }
