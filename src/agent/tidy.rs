@@ -100,6 +100,7 @@ impl Found<'_> {
     /// Second files of a resource, first: one of them may lie where the other belongs.
     fn seconds(&mut self) -> Result<(), Error> {
         let fabric = &self.lane.fabrics[self.n].fabric;
+        let head = self.lane.repo.head()?.commit;
         for it in self.lane.store.strays(&fabric.name) {
             let it = it?;
             let from = std::str::from_utf8(it.path.as_bytes()).ok();
@@ -115,7 +116,6 @@ impl Found<'_> {
                 self.left.push(Moved { from, to: fabric.unmanaged() });
                 continue;
             };
-            let head = self.lane.repo.head()?.commit;
             if let Some(blob) = self.lane.repo.blob_at(head, from.as_str().as_bytes())? {
                 let bytes = Arc::from(self.lane.repo.blob(blob)?);
                 self.put(from, to, bytes);
