@@ -19,5 +19,6 @@ pub mod model;
 pub mod push;
 pub mod cores;
 pub mod heap;
+pub mod fence;
 pub mod clock;
 pub mod step;

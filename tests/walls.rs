@@ -12,7 +12,7 @@ use std::process::Command;
 /// The rooms from the roof down, and those below that each may name.
 ///
 /// A room may always name itself. `src/lib.rs` declares them all and names none.
-const ROOMS: [(&str, &[&str]); 18] = [
+const ROOMS: [(&str, &[&str]); 19] = [
     ("main", &["cli"]),
     (
         "cli",
@@ -73,7 +73,7 @@ const ROOMS: [(&str, &[&str]); 18] = [
     ),
     ("worktree", &["pipeline", "model", "cores", "clock", "step"]),
     ("git", &["model", "push", "cores", "clock", "step"]),
-    ("store", &["model", "clock", "step"]),
+    ("store", &["model", "fence", "clock", "step"]),
     ("telemetry", &["config", "clock"]),
     ("config", &["pipeline", "catalog", "yaml", "model", "step"]),
     ("pipeline", &["catalog", "yaml", "model"]),
@@ -83,6 +83,7 @@ const ROOMS: [(&str, &[&str]); 18] = [
     ("push", &[]),
     ("cores", &[]),
     ("heap", &[]),
+    ("fence", &[]),
     ("clock", &[]),
     ("step", &[]),
 ];
@@ -116,6 +117,9 @@ const LONGER_FUNCTIONS: [(&str, usize); 5] = [
     ("src/push/session.rs converse", 100),
     ("src/store/mod.rs write", 82),
 ];
+
+/// Stands for what is left out of a name.
+const LEFT_OUT: char = '\u{2026}';
 
 /// Words that say nothing about what a thing is.
 const BANNED_NAMES: [&str; 12] = [
@@ -190,6 +194,20 @@ impl Source {
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let numbered = self.production().iter().enumerate();
         numbered.map(|(n, line)| (n + 1, line.split("//").next().unwrap_or_default()))
+    }
+
+    /// Says whether it is this module, by the last parts of its name.
+    fn is_module(&self, name: &str) -> bool {
+        let path = ["src/", "tests/it/", "tests/"].iter().find_map(|it| self.path.strip_prefix(it));
+        let path = path.unwrap_or(&self.path).trim_end_matches(".rs");
+        let path = path.trim_end_matches("/mod").trim_end_matches("/tests").replace('/', "::");
+        path.strip_suffix(name).is_some_and(|it| it.is_empty() || it.ends_with("::"))
+    }
+
+    /// Says whether there is a test of this name, of which parts may be left out.
+    fn has_test(&self, name: &str) -> bool {
+        let tests = self.lines.windows(2).filter(|it| it[0].trim().ends_with("test]"));
+        tests.filter_map(|it| function_name(it[1].trim_start())).any(|it| is_like(it, name))
     }
 
     /// How many modules deep it lies: `super::` as often as this is the top of the crate.
@@ -370,6 +388,18 @@ fn functions(lines: &[String]) -> Vec<(String, usize, usize)> {
     found
 }
 
+/// Says whether a name is the same as one of which parts may be left out.
+fn is_like(name: &str, abridged: &str) -> bool {
+    let mut parts = abridged.split(LEFT_OUT);
+    let Some(mut rest) = parts.next().and_then(|it| name.strip_prefix(it)) else { return false };
+    let mut open = false;
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        (rest, open) = (&rest[at + part.len()..], part.is_empty());
+    }
+    rest.is_empty() || open
+}
+
 fn function_name(text: &str) -> Option<&str> {
     let mut words = text.split(' ').skip_while(|it| {
         it.starts_with("pub") || ["const", "async", "unsafe", "extern"].contains(it)
@@ -466,6 +496,47 @@ fn no_file_of_the_world_is_forgotten() {
     must_be_empty(wrong, "Without its `mod` line a file is never compiled.");
 }
 
+/// A test that the tables of ARCHITECTURE.md name is there.
+#[test]
+fn every_test_that_the_architecture_names_is_there() {
+    let text = fs::read_to_string(top().join("ARCHITECTURE.md")).unwrap();
+    let sources = sources();
+    let lines = text.lines().enumerate().skip_while(|(_, it)| !it.starts_with("## Invariants"));
+    let rows = lines.take_while(|(_, it)| *it != "## What is on disk");
+    let (mut wrong, mut found) = (Vec::new(), 0);
+    for (n, row) in rows.filter(|(_, it)| it.starts_with("| ")) {
+        let cell = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        let mut module = "";
+        for name in cell.split('`').skip(1).step_by(2) {
+            let Some((its, test)) = named_test(name, module) else { continue };
+            (module, found) = (its, found + 1);
+            if !sources.iter().any(|it| it.is_module(module) && it.has_test(test)) {
+                wrong.push(format!("ARCHITECTURE.md:{}: there is no test `{name}`", n + 1));
+            }
+        }
+    }
+    assert!(found > 80, "only {found} tests are seen in the tables");
+    must_be_empty(wrong, "What a table names is a test that there is: mend the name, or write it.");
+}
+
+/// Module and name of a test, as a table writes them; what is left out stands for anything, a module
+/// that is left out for the one before.
+fn named_test<'a>(name: &'a str, before: &'a str) -> Option<(&'a str, &'a str)> {
+    // A file, or a type of the tests.
+    if name.contains(['/', '.']) || name.starts_with(|it: char| it.is_ascii_uppercase()) {
+        return None;
+    }
+    if name.starts_with(LEFT_OUT) {
+        return Some((before, name));
+    }
+    let whole = |module: &'a str| module.strip_suffix("::tests").unwrap_or(module);
+    match name.rsplit_once("::") {
+        Some((module, "tests")) => Some((module, "\u{2026}")),
+        Some((module, test)) => Some((whole(module), test)),
+        None => Some((name, "\u{2026}")),
+    }
+}
+
 #[test]
 fn the_test_command_of_the_readme_is_the_one_that_ci_runs() {
     let readme = fs::read_to_string(top().join("README.md")).unwrap();
@@ -513,6 +584,14 @@ fn the_guards_themselves_can_see() {
     assert_eq!(named("use crate::model::path; crate::git::x"), ["model", "git"]);
     assert_eq!(named("use crate::{clock, push::{Url, Wire}, git::x};"), ["clock", "push", "git"]);
     assert_eq!(camel_words("JobManagerX"), ["Job", "Manager", "X"]);
+    assert!(is_like("a_lock_of_ours", "a_lock_\u{2026}") && is_like("a", "\u{2026}"));
+    assert!(is_like("whatever_of_a_turn_ends", "\u{2026}of_a_turn\u{2026}"));
+    assert!(!is_like("a_lock_of_ours", "a_lock") && !is_like("b_lock", "a_lo\u{2026}"));
+    let test = ["#[test]", "fn a_lock_of_ours() {", "}"].map(str::to_owned).to_vec();
+    let test = Source { path: "src/git/tests.rs".to_owned(), lines: test };
+    let (module, name) = named_test("git::tests::a_lock\u{2026}", "").unwrap();
+    assert!(test.is_module(module) && test.has_test(name) && !test.is_module("it"));
+    assert_eq!(named_test("\u{2026}x", "git"), Some(("git", "\u{2026}x")));
     let long = ["pub fn f(", "    a: u8,", ") {", "    b();", "}"].map(str::to_owned);
     assert_eq!(functions(&long), [("f".to_owned(), 1, 5)]);
     let deep = Source { path: "src/git/read.rs".to_owned(), lines: Vec::new() };

@@ -13,6 +13,7 @@ mod news;
 mod open;
 mod write;
 
+use crate::fence;
 use crate::model::fabric::FabricName;
 use crate::model::ids::CommitId;
 use crate::model::key::ResourceId;
@@ -144,6 +145,19 @@ pub struct Store {
     ear: news::Ear,
     /// operation → where it stands.
     stands: sled::Tree,
+    _last: Last,
+}
+
+/// The handle with which sled closes its file. It panics where the disk does not take the end of it,
+/// which ends nothing: what was acknowledged is on the disk, and the rest was told as an error.
+#[derive(Debug)]
+struct Last(Option<sled::Db>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        let db = self.0.take();
+        fence::around(|| drop(db));
+    }
 }
 
 /// The file that says how much was acknowledged, and whether a sync ever failed.
@@ -205,6 +219,7 @@ impl Store {
             strays: db.open_tree("strays")?,
             ear: news::Ear::default(),
             stands: db.open_tree("stands")?,
+            _last: Last(Some(db.clone())),
             db,
             file,
             blobs,

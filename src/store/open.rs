@@ -8,6 +8,7 @@
 
 use super::migrate::{self, FORMAT_KEY};
 use super::{Error, Store};
+use crate::fence;
 use crate::step::{Mistake, Steps};
 use rustix::io::Errno;
 use std::fs::{self, File};
@@ -134,16 +135,15 @@ fn try_open(path: &Path, steps: &Steps) -> Result<Store, Trouble> {
         sweep(path, |name| name.ends_with(".generating")).map_err(refused)?;
     }
     let config = sled::Config::new().path(path).flush_every_ms(None).cache_capacity(16 << 20);
-    // sled may panic on what a power cut left; the panic ends here.
-    let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open()));
-    let db = match opened {
-        Ok(Ok(db)) => db,
-        Ok(Err(sled::Error::Io(it))) if is_lock(&it) => {
+    // sled may panic on what a power cut left.
+    let db = match fence::around(|| config.open()) {
+        Some(Ok(db)) => db,
+        Some(Err(sled::Error::Io(it))) if is_lock(&it) => {
             return Err(Trouble::Refused(Error::InUse { path: path.to_owned() }));
         }
-        Ok(Err(sled::Error::Io(it))) if is_of_the_disk(&it) => return Err(refused(it)),
-        Ok(Err(it)) => return Err(Trouble::Broken(it.to_string())),
-        Err(_) => return Err(Trouble::Broken("sled panicked while opening it".to_owned())),
+        Some(Err(sled::Error::Io(it))) if is_of_the_disk(&it) => return Err(refused(it)),
+        Some(Err(it)) => return Err(Trouble::Broken(it.to_string())),
+        None => return Err(Trouble::Broken("sled panicked while opening it".to_owned())),
     };
     let file = File::options().read(true).write(true).open(path.join("db")).map_err(refused)?;
     let blobs = path.join("blobs");

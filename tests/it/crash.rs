@@ -27,6 +27,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Mutex;
 
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 const ERRORS: [i32; 3] = [libc::ENOSPC, libc::EIO, libc::EACCES];
 
 /// Work whose every step is to fail. It is begun again afterwards, so it must be possible twice.
@@ -351,7 +352,10 @@ fn of_a_store_that_is_made_again() {
 fn of_a_store_of_an_older_version() {
     let before = || {
         let world = before_a_turn();
-        let db = sled::open(world.work().join(".git/intake/state/store/db")).unwrap();
+        let path = world.work().join(".git/intake/state/store/db");
+        // Threads of sled hold its lock for a moment after it was closed.
+        let open = |_| sled::open(&path).map_err(|_| std::thread::sleep(PAUSE)).ok();
+        let db = (0..100).find_map(open).expect("it is closed");
         let meta = db.open_tree("meta").unwrap();
         meta.insert("format", b"1").unwrap();
         meta.remove("digest").unwrap();

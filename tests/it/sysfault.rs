@@ -1,10 +1,13 @@
-//! Faults from outside: the N-th system call of the agent that changes anything is failed, torn or
-//! made the last.
+//! Faults from outside: the N-th system call of a process tree that changes anything is failed, torn
+//! or made the last.
 //!
 //! A seccomp filter hands those calls to the test, which lets them go ahead, answers them itself, or
-//! kills the agent first (`seccomp_unotify(2)`). It sees every thread and raw system call, which a
-//! preloaded library does not. What git does at the other end of a pipe belongs to the remote, which
-//! is another machine in life: it goes ahead and is not counted.
+//! kills who asks (`seccomp_unotify(2)`). It sees every thread and raw system call, which a preloaded
+//! library does not, and every process that the agent starts inherits it: what git does at the other
+//! end of a pipe, in the remote's repository, is counted with the rest. That end may be another
+//! machine in life, so a fault that lasts can stay on one side of the pipe.
+//!
+//! What is said on the standard streams is a conversation and changes nothing: it goes ahead.
 
 use rustix::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::io;
@@ -14,12 +17,32 @@ use std::process::{Child, Command, ExitStatus};
 /// What happens at the chosen call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The agent is killed before it.
+    /// The process that makes it is killed before it.
     Kill,
-    /// A write puts half of its bytes down, and the agent is killed.
+    /// All processes of the tree are.
+    KillAll,
+    /// A write puts half of its bytes down, and the process that makes it is killed.
     Torn,
     /// It fails with this number.
-    Errno(i32),
+    Errno(i32, Lasts),
+}
+
+/// For how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lasts {
+    Once,
+    /// All later calls on the same side fail as well.
+    Here,
+    /// All later ones do, whoever makes them: both ends are on one disk.
+    Everywhere,
+}
+
+/// On which side of the pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    Agent,
+    /// What the agent started, and what that started.
+    Remote,
 }
 
 /// Where it happens.
@@ -27,14 +50,13 @@ pub enum Fault {
 pub struct At {
     /// Counted from 1.
     pub nth: u64,
-    /// All later ones fail as well.
-    pub sticky: bool,
     pub fault: Fault,
 }
 
 /// One call that changes something.
 #[derive(Debug, Clone)]
 pub struct Call {
+    pub side: Side,
     pub name: &'static str,
     /// The path or, for calls on an open file, the file behind it.
     pub path: String,
@@ -138,7 +160,7 @@ fn run_with(
     mut before: impl FnMut(u64, &Call),
 ) -> Ran {
     let (listener, mut child) = start(&mut command, reads);
-    let mut calls = Vec::new();
+    let mut calls: Vec<Call> = Vec::new();
     loop {
         let mut ready = libc::pollfd { fd: listener.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one pollfd, alive for the call.
@@ -155,33 +177,48 @@ fn run_with(
         if unsafe { libc::ioctl(listener.as_raw_fd(), NOTIF_RECV, &raw mut asked) } != 0 {
             continue;
         }
-        let mut answer = Answered { id: asked.id, val: 0, error: 0, flags: GO_AHEAD };
-        if !is_ours(&asked, &child) {
-            // SAFETY: as below.
-            unsafe { libc::ioctl(listener.as_raw_fd(), NOTIF_SEND, &raw mut answer) };
-            continue;
-        }
-        let mut call = call_of(&asked);
+        let mut call = call_of(&asked, &child);
         let n = calls.len() as u64 + 1;
         before(n, &call);
-        if let Some(at) = at.filter(|it| n == it.nth || it.sticky && n > it.nth) {
-            match at.fault {
-                Fault::Kill => kill(&child),
-                Fault::Torn => {
-                    tear(&asked, call.name);
-                    kill(&child);
-                }
-                Fault::Errno(number) => {
-                    call.failed = true;
-                    (answer.error, answer.flags) = (-number, 0);
-                }
+        let fault = at.filter(|it| n == it.nth || n > it.nth && goes_on(*it, &call, &calls));
+        match fault.map(|it| it.fault) {
+            None => (),
+            Some(Fault::Errno(..)) => call.failed = true,
+            Some(Fault::Kill) => kill(asked.pid),
+            Some(Fault::Torn) => {
+                tear(&asked, call.name);
+                kill(asked.pid);
+            }
+            Some(Fault::KillAll) => {
+                kill(child.id());
+                kill(asked.pid);
             }
         }
+        // Who is killed may be quicker back in its call than it dies, so that is refused as well.
+        let mut answer = match fault.map(|it| it.fault) {
+            None => Answered { id: asked.id, val: 0, error: 0, flags: GO_AHEAD },
+            Some(Fault::Errno(number, _)) => {
+                Answered { id: asked.id, val: 0, error: -number, flags: 0 }
+            }
+            Some(_) => Answered { id: asked.id, val: 0, error: -libc::EIO, flags: 0 },
+        };
         calls.push(call);
         // SAFETY: a value of the size the kernel expects. It fails for a process that is gone.
         unsafe { libc::ioctl(listener.as_raw_fd(), NOTIF_SEND, &raw mut answer) };
     }
     Ran { status: child.wait().unwrap(), calls }
+}
+
+/// Says whether a fault that began earlier is one for this call, too.
+fn goes_on(at: At, call: &Call, earlier: &[Call]) -> bool {
+    match at.fault {
+        // Who was not found by then, because it was not known, is killed when it is.
+        Fault::KillAll | Fault::Errno(_, Lasts::Everywhere) => true,
+        Fault::Errno(_, Lasts::Here) => {
+            usize::try_from(at.nth - 1).is_ok_and(|it| earlier[it].side == call.side)
+        }
+        Fault::Kill | Fault::Torn | Fault::Errno(_, Lasts::Once) => false,
+    }
 }
 
 fn start(command: &mut Command, reads: bool) -> (OwnedFd, Child) {
@@ -305,18 +342,16 @@ fn receive(channel: RawFd) -> OwnedFd {
     }
 }
 
-/// Says whether a thread of the child itself asks, not of something that it started.
-fn is_ours(asked: &Asked, child: &Child) -> bool {
-    std::path::Path::new(&format!("/proc/{}/task/{}", child.id(), asked.pid)).exists()
-}
-
-fn kill(child: &Child) {
-    let pid = rustix::process::Pid::from_child(child);
+/// Kills a process by the id of any of its threads.
+fn kill(thread: u32) {
+    let pid = i32::try_from(thread).ok().and_then(rustix::process::Pid::from_raw);
     // It may be gone already.
-    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    let _ = pid.map(|it| rustix::process::kill_process(it, rustix::process::Signal::KILL));
 }
 
-fn call_of(asked: &Asked) -> Call {
+fn call_of(asked: &Asked, child: &Child) -> Call {
+    let agents = format!("/proc/{}/task/{}", child.id(), asked.pid);
+    let side = if std::path::Path::new(&agents).exists() { Side::Agent } else { Side::Remote };
     let found = CALLS.iter().find(|it| it.0 == libc::c_long::from(asked.nr)).unwrap();
     let path = match found.2 {
         Named::File => {
@@ -330,7 +365,7 @@ fn call_of(asked: &Asked) -> Call {
             String::from_utf8_lossy(&bytes[..end]).into_owned()
         }
     };
-    Call { name: found.1, path, failed: false }
+    Call { side, name: found.1, path, failed: false }
 }
 
 /// Bytes of another process, as far as they can be read.
