@@ -294,24 +294,18 @@ fn vpc(name: &str, n: usize) -> String {
 }
 
 /// Others change so many resources with one commit; both fetch it from the same remote.
+///
+/// Each round has directories of its own, which stay until the end: an ext4 without a journal passes
+/// over every inode that was freed in the last minutes, one by one, before it gives one out.
 fn incoming(table: &mut Table, count: usize) {
     let rounds = number("AGENT_BENCH_ROUNDS", 11);
-    let ours = Place::new(Remote::file(), count);
-    ours.init();
-    assert!(ours.command(PROGRAM).arg("sync").status().unwrap().success());
-    let url = ours.remote.url.clone();
-    let clone = |name: &str| {
-        let path = ours.dir.path().join(name).display().to_string();
-        ours.git(&["clone", "--quiet", &url, &path]);
-        let more = [("gc.auto", "0"), ("user.name", "O"), ("user.email", "o@example.com")];
-        for (name, value) in DURABLE.iter().chain(&more) {
-            ours.git(&["-C", &path, "config", name, value]);
-        }
-        path
-    };
-    let (others, theirs) = (clone("others"), clone("theirs"));
     let mut rows: [Vec<[f64; 3]>; 2] = Default::default();
+    let mut places = Vec::new();
     for round in 0..=rounds {
+        let ours = Place::new(Remote::file(), count);
+        ours.init();
+        assert!(ours.command(PROGRAM).arg("sync").status().unwrap().success());
+        let [others, theirs] = ["others", "theirs"].map(|name| cloned(&ours, name));
         for n in 0..count {
             let (old, new) = (format!("\"{n}\""), format!("\"{n}-{round}\""));
             let text = vpc(&format!("old-{n}"), n).replace(&old, &new);
@@ -320,6 +314,7 @@ fn incoming(table: &mut Table, count: usize) {
         }
         ours.git(&["-C", &others, "commit", "-qam", "all"]);
         ours.git(&["-C", &others, "push", "--quiet"]);
+        assert!(Command::new("sync").status().unwrap().success());
         let pull = format!("git -C {theirs} pull --quiet --ff-only");
         let sync = format!("{PROGRAM} sync --direction git-to-record");
         // Whoever goes first finds nothing in the cache, so they take turns.
@@ -330,6 +325,7 @@ fn incoming(table: &mut Table, count: usize) {
             rows[n].push([wall, counted.cpu_s, peak]);
         }
         assert!(ours.command(PROGRAM).arg("verify").status().unwrap().success());
+        places.push(ours);
     }
     for (n, what, unit) in [(0, "wall", "s"), (1, "CPU", "s"), (2, "peak memory", "MiB")] {
         // The first round warms both up.
@@ -340,6 +336,17 @@ fn incoming(table: &mut Table, count: usize) {
         let title = format!("{count} resources changed by others: {what}");
         table.row(&title, unit, of(&rows[0]), Some(of(&rows[1])));
     }
+}
+
+/// Somebody's clone of the remote, beside the place.
+fn cloned(place: &Place, name: &str) -> String {
+    let path = place.dir.path().join(name).display().to_string();
+    place.git(&["clone", "--quiet", &place.remote.url, &path]);
+    let more = [("gc.auto", "0"), ("user.name", "O"), ("user.email", "o@example.com")];
+    for (name, value) in DURABLE.iter().chain(&more) {
+        place.git(&["-C", &path, "config", name, value]);
+    }
+    path
 }
 
 /// The same with comments: about one kilobyte, as real ones have it.

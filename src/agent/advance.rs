@@ -3,6 +3,7 @@
 use super::follow::all_follow_head;
 use super::lane::Lane;
 use super::{Error, recovery};
+use crate::cores;
 use crate::git::{Filters, Follow, Kind};
 use crate::model::ids::{BlobId, CommitId};
 use crate::model::operation::State;
@@ -13,6 +14,8 @@ use bstr::{BString, ByteSlice};
 
 /// The largest file of others that is brought along in memory, in bytes.
 const FILE_BYTES_MAX: u64 = 256 << 20;
+/// So many files are looked at together.
+const LOOKS_MAX: usize = 1024;
 
 /// Finishes what a crash or a full disk kept from being brought along; nothing else may be done in
 /// a work tree that holds half of what others pushed.
@@ -49,20 +52,23 @@ pub(super) fn way_to(
     let mut blocked = Vec::new();
     let left_out = lane.repo.left_out(changes.iter().map(|it| &it.path))?;
     let mut converted = Converted { lane, filters: None };
-    for it in &changes {
-        let found = lane.tree.look(&it.path, FILE_BYTES_MAX)?;
-        if found.is_none() && left_out.contains(&it.path) {
-            continue;
+    let tree = &lane.tree;
+    for part in changes.chunks(LOOKS_MAX) {
+        let found = cores::on_all(part, |it| tree.look(&it.path, FILE_BYTES_MAX))?;
+        for (it, found) in part.iter().zip(found) {
+            if found.is_none() && left_out.contains(&it.path) {
+                continue;
+            }
+            // A file that is there already, as it will be, was brought along before a crash.
+            if converted.is(&it.path, found.as_ref(), it.new)? {
+                continue;
+            }
+            if !converted.is(&it.path, found.as_ref(), it.old)? {
+                blocked.push(escape(&it.path));
+                continue;
+            }
+            files.push((it.path.clone(), converted.of(&it.path, it.new)?));
         }
-        // A file that is there already, as it will be, was brought along before a crash.
-        if converted.is(&it.path, found.as_ref(), it.new)? {
-            continue;
-        }
-        if !converted.is(&it.path, found.as_ref(), it.old)? {
-            blocked.push(escape(&it.path));
-            continue;
-        }
-        files.push((it.path.clone(), converted.of(&it.path, it.new)?));
     }
     if !blocked.is_empty() {
         let n = blocked.len();

@@ -1,10 +1,10 @@
 //! The records follow HEAD, whoever moved it: what changed below `managed/` is adopted, updated,
 //! moved, removed or told of as a stray, and nothing else is read.
 
-use super::edits::{self, Edits};
 use super::history::{self, History};
 use super::lane::Lane;
-use super::{Error, conflicts, named, release};
+use super::read::{self, Read};
+use super::{Error, closed, conflicts, named, release};
 use crate::git::Changed;
 use crate::model::account::HoldKind;
 use crate::model::digest::Sha256;
@@ -12,17 +12,15 @@ use crate::model::document::Document;
 use crate::model::fabric::FabricName;
 use crate::model::ids::{BlobId, CommitId};
 use crate::model::key::{Key, ResourceId};
-use crate::model::operation::{Purpose, Trigger};
 use crate::model::path::{RawPath, RepoPath, escape};
 use crate::model::record::{
     MODIFICATIONS_MAX, Modification, Orphan, Record, Source, Stray, StrayKind,
 };
-use crate::model::rules::{Direction, Mode, OnDelete};
+use crate::model::rules::OnDelete;
 use crate::pipeline::{classification, validation};
 use crate::store::Settlement;
 use bstr::BString;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
 /// Makes the record of a document as it stands in the tree.
 pub(super) fn record_of(
@@ -56,6 +54,10 @@ pub(super) fn manifest_path(path: &BString) -> Option<RepoPath> {
     let text = std::str::from_utf8(path).ok()?;
     let manifest = [".yaml", ".yml", ".json"].iter().any(|it| text.ends_with(it));
     manifest.then(|| RepoPath::parse(text).ok()).flatten()
+}
+
+fn is_manifest(path: &BString) -> bool {
+    manifest_path(path).is_some()
 }
 
 /// What becomes of many removals at once.
@@ -118,7 +120,7 @@ pub(super) fn follow(
         release::guard(lane, n, head, &changes, from.map(|_| &history))?;
     }
     follows_again(lane, n);
-    if from.is_some() && put_back(lane, n, &changes, &history)? {
+    if from.is_some() && closed::put_back(lane, n, &changes, &history)? {
         // The commit that did so has been followed.
         return Ok(());
     }
@@ -166,52 +168,6 @@ fn gone_keys(lane: &Lane, settlement: &Settlement) -> Result<Vec<Key>, Error> {
     Ok(keys)
 }
 
-/// What others changed of resources that only records may change is put back by a commit. Says
-/// whether there was anything.
-fn put_back(
-    lane: &mut Lane,
-    n: usize,
-    changes: &[Changed],
-    history: &History,
-) -> Result<bool, Error> {
-    let it = &lane.fabrics[n];
-    let closed =
-        |it: &&crate::model::rules::ResourceRule| it.direction == Some(Direction::RecordToGit);
-    if it.rules.mode < Mode::Ingest || it.rules.resources.iter().find(closed).is_none() {
-        return Ok(false);
-    }
-    let mut files: Vec<(RepoPath, Option<Arc<[u8]>>)> = Vec::new();
-    for (path, _, new) in changes {
-        let (Some(change), Some(path)) = (history.foreign(path.as_ref()), manifest_path(path))
-        else {
-            continue;
-        };
-        let Some(record) = lane.store.record_at(&it.fabric.name, &path)? else { continue };
-        let closed = it.rules.direction_of(&record.key) == Direction::RecordToGit;
-        if closed && *new != Some(record.blob_id) {
-            tracing::warn!(%path, by = change.author, commit_id = %change.commit_id.short(), "this resource is changed by records only; what git has is put back");
-            files.push((path, Some(Arc::from(lane.repo.blob(record.blob_id)?))));
-        }
-    }
-    if files.is_empty() {
-        return Ok(false);
-    }
-    let count = match &files[..] {
-        [(path, _)] => path.file_name().to_owned(),
-        more => format!("{} resources", more.len()),
-    };
-    let edits = Edits {
-        files,
-        purpose: Purpose::RecordToGit,
-        trigger: Trigger::Schedule,
-        actor: lane.settings.author.name.clone(),
-        subject: format!("put back {count}, changed by records only"),
-        trailers: Vec::new(),
-        in_place: false,
-    };
-    Ok(edits::carry_out(lane, n, edits)?.is_some())
-}
-
 /// A path that others changed last, and how.
 type Foreign<'a> = (&'a [u8], RepoPath, &'a Modification);
 
@@ -241,22 +197,26 @@ impl<'a> News<'a> {
 
     fn take(&mut self, changes: &[Changed]) -> Result<(), Error> {
         self.changed = changes.iter().map(|(path, _, now)| (path.clone(), *now)).collect();
-        for (path, _, new) in changes {
-            let raw = RawPath::new(path.to_vec());
-            self.homed.insert(raw.clone());
-            match (manifest_path(path), new) {
-                (None, Some(_)) if !path.ends_with(b"/README.md") => {
-                    let message = "this file in managed/ is no manifest; move it elsewhere";
-                    self.stray(raw, StrayKind::Foreign, None, message.to_owned());
-                }
-                (None, _) => (),
-                (Some(path), None) => {
-                    if let Some(old) = self.lane.store.record_at(&self.fabric, &path)? {
-                        let change = self.history.foreign(history::bytes(&path)).cloned();
-                        self.gone.insert(old.id, (old, change));
+        for part in changes.chunks(read::TOGETHER_MAX) {
+            let wanted = part.iter().map(|(path, _, new)| new.filter(|_| is_manifest(path)));
+            let read = read::all(self.lane, wanted)?;
+            for ((path, _, new), read) in part.iter().zip(read) {
+                let raw = RawPath::new(path.to_vec());
+                self.homed.insert(raw.clone());
+                match (manifest_path(path), new, read) {
+                    (None, Some(_), _) if !path.ends_with(b"/README.md") => {
+                        let message = "this file in managed/ is no manifest; move it elsewhere";
+                        self.stray(raw, StrayKind::Foreign, None, message.to_owned());
                     }
+                    (Some(path), None, _) => {
+                        if let Some(old) = self.lane.store.record_at(&self.fabric, &path)? {
+                            let change = self.history.foreign(history::bytes(&path)).cloned();
+                            self.gone.insert(old.id, (old, change));
+                        }
+                    }
+                    (Some(path), Some(_), Some(read)) => self.adopt(path, read)?,
+                    (None | Some(_), ..) => (),
                 }
-                (Some(path), Some(blob)) => self.adopt(path, *blob)?,
             }
         }
         self.gone.retain(|id, _| !self.records.contains_key(id));
@@ -278,18 +238,21 @@ impl<'a> News<'a> {
             let blob = self.lane.repo.blob_at(Some(self.head), &path)?;
             if let (Some(path), Some(blob)) = (manifest_path(&path), blob) {
                 self.homed.insert(it.path);
-                self.adopt(path, blob)?;
+                for read in read::all(self.lane, std::iter::once(Some(blob)))?.into_iter().flatten()
+                {
+                    self.adopt(path.clone(), read)?;
+                }
             }
         }
         self.gone.retain(|id, _| !self.records.contains_key(id));
         Ok(())
     }
 
-    fn adopt(&mut self, path: RepoPath, blob: BlobId) -> Result<(), Error> {
+    fn adopt(&mut self, path: RepoPath, read: Read) -> Result<(), Error> {
         let raw = RawPath::new(path.as_str());
-        let old = self.lane.store.record_at(&self.fabric, &path)?;
-        let bytes = self.lane.repo.blob(blob)?;
-        let document = match validation::read_managed(&bytes, &self.lane.settings.limits) {
+        let mut old = self.lane.store.record_at(&self.fabric, &path)?;
+        let Read { blob, bytes, document } = read;
+        let document = match document {
             Ok(it) => it,
             Err(problems) => {
                 let why = problems.first().map(ToString::to_string).unwrap_or_default();
@@ -310,9 +273,9 @@ impl<'a> News<'a> {
         };
         let id = ResourceId::of(&self.fabric, &document.key);
         if old.as_ref().is_some_and(|it| it.id != id) {
-            self.left(old);
+            self.left(old.take());
         }
-        if let Some(twin) = self.twin(id, &path)? {
+        if let Some(twin) = self.twin(id, &path, old.as_ref())? {
             let (stays, stray) = if path == home { (&path, &twin) } else { (&twin, &path) };
             let message = format!(
                 "it holds {}, which {stays} holds already; remove one, or set this one aside: git mv \
@@ -326,7 +289,7 @@ impl<'a> News<'a> {
                 return Ok(());
             }
         }
-        let record = self.record(path, blob, &bytes, &document)?;
+        let record = self.record(path, (blob, &bytes), &document, old)?;
         self.records.insert(id, record);
         Ok(())
     }
@@ -339,10 +302,19 @@ impl<'a> News<'a> {
         }
     }
 
-    /// Where else a resource has a file, in what came in or from before.
-    fn twin(&self, id: ResourceId, path: &RepoPath) -> Result<Option<RepoPath>, Error> {
+    /// Where else a resource has a file, in what came in or from before; `here` is its record, where
+    /// that says that the file is at `path`.
+    fn twin(
+        &self,
+        id: ResourceId,
+        path: &RepoPath,
+        here: Option<&Record>,
+    ) -> Result<Option<RepoPath>, Error> {
         if let Some(it) = self.records.get(&id) {
             return Ok(Some(it.path.clone()).filter(|it| it != path));
+        }
+        if here.is_some() {
+            return Ok(None);
         }
         let Some(it) = self.lane.store.record(&id)?.filter(|it| it.path != *path) else {
             return Ok(None);
@@ -359,12 +331,16 @@ impl<'a> News<'a> {
     fn record(
         &self,
         path: RepoPath,
-        blob: BlobId,
-        bytes: &[u8],
+        (blob, bytes): (BlobId, &[u8]),
         document: &Document,
+        here: Option<Record>,
     ) -> Result<Record, Error> {
         let id = ResourceId::of(&self.fabric, &document.key);
-        let old = match self.lane.store.record(&id)? {
+        let old = match here {
+            Some(it) => Some(it),
+            None => self.lane.store.record(&id)?,
+        };
+        let old = match old {
             Some(it) => Some(it),
             None => self.lane.store.orphan(&id)?.map(|it| it.record),
         };

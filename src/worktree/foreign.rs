@@ -2,6 +2,7 @@
 //! path that git takes.
 
 use super::temp::Unnamed;
+use super::write::PART_FILES;
 use super::{Error, WorkTree, beneath};
 use crate::model::path::RepoPath;
 use crate::step::Step;
@@ -36,6 +37,20 @@ pub enum Foreign {
     },
     /// A directory: of a submodule, where git says so.
     Directory,
+}
+
+/// A file to be written.
+struct Coming<'a> {
+    path: &'a [u8],
+    name: &'a [u8],
+    bytes: &'a [u8],
+    executable: bool,
+}
+
+/// Files of one directory.
+struct Part<'a> {
+    dir: &'a [u8],
+    files: Vec<Coming<'a>>,
 }
 
 impl WorkTree {
@@ -84,22 +99,14 @@ impl WorkTree {
             let (dir, name) = parted(path);
             self.remove_foreign(dir, name, keep).map_err(|it| failed(path, it))?;
         }
-        let mut written = Vec::new();
-        for (path, content) in files {
-            if let Some(Foreign::File { bytes, executable }) = content {
-                let unnamed = self.write_file(parted(path).0, bytes, *executable);
-                written.push((path, unnamed.map_err(|it| failed(path, it))?));
-            }
-        }
         let dirs = || files.iter().map(|it| parted(&it.0).0);
-        if !written.is_empty() {
+        let parts = parts_of(files);
+        let written = crate::cores::on_all(&parts, |part| self.write_coming(part))?;
+        if !parts.is_empty() {
             self.sync_file_systems(dirs())?;
         }
-        for (path, it) in written {
-            let (dir, name) = parted(path);
-            let named = self.make_foreign_dirs(dir).and_then(|dir| it.take_name(&dir, name));
-            named.map_err(|it| failed(path, it))?;
-        }
+        let parts: Vec<_> = parts.iter().zip(written).collect();
+        crate::cores::on_all(&parts, |(part, written)| self.name_coming(part, written))?;
         for (path, content) in files {
             let (dir, name) = parted(path);
             let put = match content {
@@ -115,22 +122,35 @@ impl WorkTree {
         }
     }
 
-    fn write_file<'a>(
-        &'a self,
-        dir: &'a [u8],
-        bytes: &[u8],
-        executable: bool,
-    ) -> io::Result<Unnamed<'a>> {
-        let fd = self.make_foreign_dirs(dir)?;
-        let mut temp = self.temp_in(&fd)?;
-        temp.file().write_all(bytes)?;
-        if executable {
-            // As git has it: whoever may read it may run it.
-            let mode = temp.file().metadata()?.permissions().mode() & 0o777;
-            let run = (mode & 0o444) >> 2;
-            temp.file().set_permissions(PermissionsExt::from_mode(mode | run))?;
+    fn write_coming<'a>(&'a self, part: &Part<'a>) -> Result<Vec<Unnamed<'a>>, Error> {
+        let first = part.files.first().map_or(part.dir, |it| it.path);
+        let dir = self.make_foreign_dirs(part.dir).map_err(|it| Error::file("write", first, it))?;
+        let write = |it: &Coming<'_>| {
+            let mut temp = self.temp_in(&dir)?;
+            temp.file().write_all(it.bytes)?;
+            if it.executable {
+                // As git has it: whoever may read it may run it.
+                let mode = temp.file().metadata()?.permissions().mode() & 0o777;
+                let run = (mode & 0o444) >> 2;
+                temp.file().set_permissions(PermissionsExt::from_mode(mode | run))?;
+            }
+            Ok(self.unnamed(temp, part.dir))
+        };
+        let written = part.files.iter();
+        written
+            .map(|it| write(it).map_err(|error: io::Error| Error::file("write", it.path, error)))
+            .collect()
+    }
+
+    /// Opens the directory anew: much may have happened since, and a name is given where it is now.
+    fn name_coming(&self, part: &Part<'_>, written: &[Unnamed<'_>]) -> Result<(), Error> {
+        let first = part.files.first().map_or(part.dir, |it| it.path);
+        let dir = self.make_foreign_dirs(part.dir).map_err(|it| Error::file("write", first, it))?;
+        for (file, unnamed) in part.files.iter().zip(written) {
+            let named = unnamed.take_name(&dir, file.name);
+            named.map_err(|it| Error::file("write", file.path, it))?;
         }
-        Ok(self.unnamed(temp, dir))
+        Ok(())
     }
 
     fn put_link(&self, dir: &[u8], name: &[u8], target: &[u8]) -> io::Result<()> {
@@ -205,6 +225,21 @@ impl WorkTree {
         }
         Ok(fd)
     }
+}
+
+/// The files to be written, in pieces that each lie in one directory and can be made at once.
+fn parts_of(files: &[(BString, Option<Foreign>)]) -> Vec<Part<'_>> {
+    let mut parts: Vec<Part<'_>> = Vec::new();
+    for (path, content) in files {
+        let Some(Foreign::File { bytes, executable }) = content else { continue };
+        let (dir, name) = parted(path);
+        let file = Coming { path, name, bytes, executable: *executable };
+        match parts.last_mut() {
+            Some(part) if part.dir == dir && part.files.len() < PART_FILES => part.files.push(file),
+            _ => parts.push(Part { dir, files: vec![file] }),
+        }
+    }
+    parts
 }
 
 /// A path's directory and the name in it.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// system holds, which costs less than a call for each.
 const SYNC_EACH_MAX: usize = 16;
 /// So many files of one directory are one piece of work.
-const PART_FILES: usize = 32;
+pub(super) const PART_FILES: usize = 32;
 
 /// A file of ours and what it holds.
 type Content = (RepoPath, Arc<[u8]>);
