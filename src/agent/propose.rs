@@ -69,7 +69,9 @@ pub(super) fn propose(
         }
         match lane.repo.push(remote, &branch, tip, &mut || settle::tidy(lane))? {
             PushOutcome::Pushed => return Ok(Sent::Proposed { commit_id: tip, branch }),
-            PushOutcome::Refused { reason } => return Ok(Sent::Refused(reason)),
+            PushOutcome::Refused { reason } | PushOutcome::Locked { reason } => {
+                return Ok(Sent::Refused(reason));
+            }
             PushOutcome::Behind => (),
         }
     }

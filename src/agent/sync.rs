@@ -47,6 +47,7 @@ pub fn deliver(lane: &mut Lane) -> Result<Sent, Error> {
 
 fn send(lane: &mut Lane) -> Result<Sent, Error> {
     let Some(remote) = lane.sends_to().cloned() else { return Ok(Sent::Nothing) };
+    let mut locked = None;
     for _ in 0..REPLAYS_MAX {
         let standing = lane.head_to_commit_on()?;
         let Some(tip) = standing.commit else { return Ok(Sent::Nothing) };
@@ -68,10 +69,13 @@ fn send(lane: &mut Lane) -> Result<Sent, Error> {
                 return Ok(Sent::Pushed(tip));
             }
             PushOutcome::Refused { reason } => return Ok(Sent::Refused(reason)),
-            PushOutcome::Behind => take_in(lane)?,
+            PushOutcome::Behind => locked = None,
+            // Who is at the branch may be done by then; who died there has left a lock for good.
+            PushOutcome::Locked { reason } => locked = Some(reason),
         }
+        take_in(lane)?;
     }
-    Err(Error::HeadMoved)
+    locked.map(Sent::Refused).ok_or(Error::HeadMoved)
 }
 
 /// Fetches what others pushed and puts our own work on top of it.

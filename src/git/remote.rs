@@ -55,12 +55,22 @@ pub enum PushOutcome {
     Pushed,
     /// It has commits that we lack.
     Behind,
+    /// Somebody is at its branch this moment, or has left a lock there.
+    Locked {
+        /// In its words.
+        reason: String,
+    },
     /// It does not want it: a hook, a protected branch.
     Refused {
         /// In its words.
         reason: String,
     },
 }
+
+/// What a remote says where somebody else moved the branch between its telling and our asking.
+const BEHIND: [&str; 2] = ["fetch first", "non-fast-forward"];
+/// What it says where somebody is about to move it, or has just done so.
+const LOCKED: [&str; 3] = ["failed to update ref", "cannot lock ref", "failed to lock"];
 
 /// What a fetch found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,13 +122,17 @@ impl Repo {
                 Ok(PushOutcome::Behind)
             }
             RefStatus::Rejected(why) => Ok(PushOutcome::Refused { reason: format!("{why:?}") }),
-            RefStatus::Refused(reason) if is_race(reason) => Ok(PushOutcome::Behind),
             RefStatus::Refused(reason) => {
                 let mut words = reason.to_string();
                 for line in outcome.messages.iter().take(10) {
                     words.push_str(&format!("; {}", crate::model::path::escape(line)));
                 }
-                Ok(PushOutcome::Refused { reason: words })
+                let says = |any: &[&str]| any.iter().any(|it| reason.contains_str(it));
+                Ok(match () {
+                    () if says(&BEHIND) => PushOutcome::Behind,
+                    () if says(&LOCKED) => PushOutcome::Locked { reason: words },
+                    () => PushOutcome::Refused { reason: words },
+                })
             }
             // The remote may have taken it and lost the answer, so ask before sending again.
             RefStatus::Unknown => {
@@ -314,13 +328,6 @@ impl Repo {
 fn tracking_name(remote: &str, branch: &str) -> String {
     let short = branch.strip_prefix("refs/heads/").unwrap_or(branch);
     format!("refs/remotes/{remote}/{short}")
-}
-
-/// Somebody else moved the branch between the remote's telling and our asking.
-fn is_race(reason: &[u8]) -> bool {
-    ["fetch first", "non-fast-forward", "failed to update ref", "cannot lock ref", "failed to lock"]
-        .iter()
-        .any(|it| reason.contains_str(it))
 }
 
 /// gix tells of a branch that the remote lacks only in words.

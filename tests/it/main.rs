@@ -17,6 +17,7 @@ mod crash_exchange;
 mod storm;
 mod sysfault;
 mod faults;
+mod faults_served;
 mod surroundings;
 mod surroundings_disks;
 mod surroundings_tree;

@@ -5,6 +5,7 @@ use crate::storm::agent;
 use crate::world::{World, git, git_output, vpc};
 use git_intake::agent::desk;
 use git_intake::model::record::Record;
+use git_intake::model::report::Delivery;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -46,6 +47,22 @@ fn a_lock_of_others_on_head_is_waited_for_and_one_on_the_index_is_in_nobodys_way
     std::fs::remove_file(&lock).unwrap();
     world.turn();
     assert_eq!(world.git(&["status", "--porcelain"]), "", "the index follows by itself");
+    world.at_rest();
+}
+
+/// A git that was killed at the remote's end leaves its lock there.
+#[test]
+fn a_lock_that_was_left_on_the_remotes_branch_is_told_in_its_words_and_never_removed() {
+    let world = settled();
+    let lock = world.remote.join("refs/heads/main.lock");
+    std::fs::write(&lock, "").unwrap();
+    world.drop("waits.yaml", vpc("vpc-2"));
+    let Delivery::Held { reason } = world.turn().delivery else { panic!("it cannot have it") };
+    assert!(reason.contains("main.lock") && reason.contains("exists"), "{reason}");
+    assert!(lock.exists() && !world.raw("waits.yaml").exists());
+    std::fs::remove_file(&lock).unwrap();
+    world.turn();
+    assert!(world.clone_of_remote().contains_key("managed/vpcs/vpc-2.yaml"));
     world.at_rest();
 }
 

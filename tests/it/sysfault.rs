@@ -13,6 +13,7 @@ use rustix::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// What happens at the chosen call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,24 +143,42 @@ pub fn is_possible() -> bool {
     ran.is_ok_and(|it| it.status.success())
 }
 
+/// What the outside sees of a run, and may change in it.
+#[derive(Debug, Default)]
+pub struct Lever {
+    /// The fault is over.
+    pub over: AtomicBool,
+    /// The fault has struck.
+    pub struck: AtomicBool,
+    /// The process that was started, once it is.
+    pub pid: AtomicU32,
+}
+
 /// Runs a command to the end of its last process, with a fault somewhere. `before` is told of each
 /// call, with its number, before it goes ahead.
 pub fn run(command: Command, at: Option<At>, before: impl FnMut(u64, &Call)) -> Ran {
-    run_with(command, at, false, before)
+    run_with(command, at, false, &Lever::default(), before)
 }
 
 /// The same, told of files that are opened for reading, too.
 pub fn run_watched(command: Command, before: impl FnMut(u64, &Call)) -> Ran {
-    run_with(command, None, true, before)
+    run_with(command, None, true, &Lever::default(), before)
+}
+
+/// The same with a fault that somebody else ends.
+pub fn run_until_over(command: Command, at: At, lever: &Lever) -> Ran {
+    run_with(command, Some(at), false, lever, |_, _| ())
 }
 
 fn run_with(
     mut command: Command,
     at: Option<At>,
     reads: bool,
+    lever: &Lever,
     mut before: impl FnMut(u64, &Call),
 ) -> Ran {
     let (listener, mut child) = start(&mut command, reads);
+    lever.pid.store(child.id(), Ordering::SeqCst);
     let mut calls: Vec<Call> = Vec::new();
     loop {
         let mut ready = libc::pollfd { fd: listener.as_raw_fd(), events: libc::POLLIN, revents: 0 };
@@ -178,9 +197,16 @@ fn run_with(
             continue;
         }
         let mut call = call_of(&asked, &child);
+        if call.path.starts_with("anon_inode:") || call.path.starts_with("socket:") {
+            // Threads wake each other so, and people are answered: no disk has a say in it.
+            reply(&listener, &asked, None);
+            continue;
+        }
         let n = calls.len() as u64 + 1;
         before(n, &call);
         let fault = at.filter(|it| n == it.nth || n > it.nth && goes_on(*it, &call, &calls));
+        let fault = fault.filter(|_| !lever.over.load(Ordering::SeqCst));
+        lever.struck.fetch_or(fault.is_some(), Ordering::SeqCst);
         match fault.map(|it| it.fault) {
             None => (),
             Some(Fault::Errno(..)) => call.failed = true,
@@ -195,18 +221,22 @@ fn run_with(
             }
         }
         // Who is killed may be quicker back in its call than it dies, so that is refused as well.
-        let mut answer = match fault.map(|it| it.fault) {
-            None => Answered { id: asked.id, val: 0, error: 0, flags: GO_AHEAD },
-            Some(Fault::Errno(number, _)) => {
-                Answered { id: asked.id, val: 0, error: -number, flags: 0 }
-            }
-            Some(_) => Answered { id: asked.id, val: 0, error: -libc::EIO, flags: 0 },
-        };
+        let errno = fault.map(|it| match it.fault {
+            Fault::Errno(number, _) => number,
+            _ => libc::EIO,
+        });
         calls.push(call);
-        // SAFETY: a value of the size the kernel expects. It fails for a process that is gone.
-        unsafe { libc::ioctl(listener.as_raw_fd(), NOTIF_SEND, &raw mut answer) };
+        reply(&listener, &asked, errno);
     }
     Ran { status: child.wait().unwrap(), calls }
+}
+
+/// Lets a call go ahead, or has it fail.
+fn reply(listener: &OwnedFd, asked: &Asked, errno: Option<i32>) {
+    let (error, flags) = errno.map_or((0, GO_AHEAD), |it| (-it, 0));
+    let mut answer = Answered { id: asked.id, val: 0, error, flags };
+    // SAFETY: a value of the size the kernel expects. It fails for a process that is gone.
+    unsafe { libc::ioctl(listener.as_raw_fd(), NOTIF_SEND, &raw mut answer) };
 }
 
 /// Says whether a fault that began earlier is one for this call, too.
