@@ -106,13 +106,22 @@ impl Forge {
         right.into()
     }
 
-    /// What kind of event it is, in the forge's own word.
-    pub fn event(self, headers: &HeaderMap) -> &str {
-        headers.get(self.event_header()).and_then(|it| it.to_str().ok()).unwrap_or_default()
+    /// What a delivery's headers say: its id, and its event in the forge's own word. Whether that is to
+    /// be believed is another question.
+    pub fn named(self, headers: &HeaderMap) -> Result<(String, String), Refusal> {
+        if !headers.contains_key(self.signature_header()) {
+            let message = format!("{} is missing: the delivery is not signed", self.signature_header());
+            return Err(Refusal::new(ErrorCode::AuthenticationRequired, message)
+                .suggest(format!("give the hook the secret that webhooks.{} names", self.word())));
+        }
+        let event = headers.get(self.event_header()).and_then(|it| it.to_str().ok());
+        let event = event.ok_or_else(|| {
+            Refusal::field(self.event_header(), "it is missing, or no plain word")
+        })?;
+        Ok((self.delivery(headers)?, event.to_owned()))
     }
 
-    /// The id of a delivery.
-    pub fn delivery(self, headers: &HeaderMap) -> Result<String, Refusal> {
+    fn delivery(self, headers: &HeaderMap) -> Result<String, Refusal> {
         let named = self.id_headers();
         let given = named.iter().find_map(|it| headers.get(*it)).and_then(|it| it.to_str().ok());
         let plain = |it: &&str| {

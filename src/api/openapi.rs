@@ -89,3 +89,55 @@ fn finish(operation: &mut Operation) {
         .build();
     operation.responses.responses.insert("default".to_owned(), no.into());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::document;
+    use crate::agent::events::EventKind;
+    use serde_json::{Value, json};
+
+    fn described() -> Value {
+        serde_json::to_value(document()).unwrap()
+    }
+
+    #[test]
+    fn what_a_query_may_hold_is_described_as_it_is_held_to() {
+        let document = described();
+        let mut limits = 0;
+        for (path, item) in document["paths"].as_object().unwrap() {
+            let all = item.as_object().unwrap().values();
+            let parameters = all.filter_map(|it| it["parameters"].as_array()).flatten();
+            for it in parameters {
+                let (name, schema) = (it["name"].as_str().unwrap(), &it["schema"]);
+                let bounds = (&schema["minimum"], &schema["maximum"]);
+                match name {
+                    "limit" => assert_eq!(bounds, (&json!(1), &json!(1000)), "{path}"),
+                    "offset" => assert_eq!(bounds, (&json!(0), &json!(1_000_000_000)), "{path}"),
+                    _ => continue,
+                }
+                limits += 1;
+            }
+        }
+        assert!(limits > 10, "{limits}");
+    }
+
+    #[test]
+    fn the_stream_of_events_is_described_by_its_messages_and_types() {
+        let document = described();
+        let events = &document["paths"]["/api/v1/events"]["get"];
+        let content = &events["responses"]["200"]["content"]["text/event-stream"];
+        assert_eq!(content["schema"]["$ref"], "#/components/schemas/EventMessage");
+        let parameters = events["parameters"].as_array().unwrap();
+        let kind = parameters.iter().find(|it| it["name"] == "type").unwrap();
+        assert_eq!((&kind["style"], &kind["explode"]), (&json!("form"), &json!(false)));
+        assert_eq!(kind["schema"]["items"]["$ref"], "#/components/schemas/EventType");
+        let words: Vec<&str> = EventKind::ALL.iter().map(|it| it.word()).collect();
+        let types = &document["components"]["schemas"]["EventType"];
+        let listed = match types["enum"].as_array() {
+            Some(it) => it.clone(),
+            // Each with words of its own.
+            None => types["oneOf"].as_array().unwrap().iter().map(|it| it["const"].clone()).collect(),
+        };
+        assert_eq!(Value::from(listed), json!(words));
+    }
+}

@@ -87,6 +87,17 @@ pub fn keeps_the_contract(api: &Api, forge: &str, path: &str) {
         deliver(api, path, body, &headers(forge, "push", id, secret, body))
     };
     deliver(api, path, &body, &[]).refused(401, "AUTHENTICATION_REQUIRED");
+    // Each header that is described as required is.
+    let whole = headers(forge, "push", "c-0", SECRET, &body);
+    for left_out in 0..whole.len() {
+        let mut rest = whole.clone();
+        let (name, _) = rest.remove(left_out);
+        let got = deliver(api, path, &body, &rest);
+        match name.contains("signature") || name.contains("token") {
+            true => got.refused(401, "AUTHENTICATION_REQUIRED"),
+            false => got.refused(400, "VALIDATION_FAILED"),
+        };
+    }
     send(&body, "c-1", "another secret").refused(401, "AUTHENTICATION_REQUIRED");
     // A token is nothing here.
     let token = [("authorization".to_owned(), format!("Bearer {}", api.admin))];
@@ -97,7 +108,10 @@ pub fn keeps_the_contract(api: &Api, forge: &str, path: &str) {
     let large = vec![b' '; 6 << 20];
     send(&large, "c-4", SECRET).refused(413, "PAYLOAD_TOO_LARGE");
     let form = api.client.post(format!("{}{path}", api.base)).body("payload=%7B%7D");
-    let form = form.header("content-type", "application/x-www-form-urlencoded");
+    let mut form = form.header("content-type", "application/x-www-form-urlencoded");
+    for (name, value) in headers(forge, "push", "c-6", SECRET, b"payload=%7B%7D") {
+        form = form.header(name, value);
+    }
     read(form.send().unwrap()).refused(415, "UNSUPPORTED_MEDIA_TYPE");
     let got = api.send("GET", path, "", None);
     assert_eq!(got.refused(405, "METHOD_NOT_ALLOWED").headers["allow"], "POST");

@@ -10,7 +10,7 @@ use crate::api::body::Query;
 use crate::api::house::House;
 use crate::api::refusal::{ErrorCode, Refusal};
 use crate::api::tokens::Scope;
-use crate::api::wire::event::{EventView, id_of};
+use crate::api::wire::event::{EventMessage, EventType, EventView, id_of};
 use crate::model::fabric::FabricName;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -50,7 +50,8 @@ pub(in crate::api) struct Wanted {
     fabric: Option<String>,
     /// Of these types only, with commas between them.
     #[serde(rename = "type")]
-    #[param(rename = "type", value_type = Option<String>, example = "sync_completed,file_rejected")]
+    #[param(rename = "type", value_type = Option<Vec<EventType>>, style = Form, explode = false,
+        min_items = 1,        example = json!(["sync_completed", "file_rejected"]))]
     kind: Option<String>,
 }
 
@@ -59,8 +60,8 @@ pub(in crate::api) struct Wanted {
 #[utoipa::path(get, path = "/api/v1/events", tag = "events",
     params(Wanted, ("Last-Event-ID" = Option<String>, Header,
         description = "The id of the last event seen; what came after it comes first.")),
-    responses((status = 200, description = "Messages without an end; the `data` of each is an Event.",
-        body = String, content_type = "text/event-stream")))]
+    responses((status = 200, description = "Messages without an end; the schema is of each.",
+        body = EventMessage, content_type = "text/event-stream")))]
 pub(in crate::api) async fn follow(
     State(house): State<Arc<House>>,
     caller: Caller,
@@ -267,7 +268,6 @@ impl http_body::Body for Messages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::wire::event::EventType;
 
     #[test]
     fn the_words_of_the_wire_are_those_of_the_events() {

@@ -56,6 +56,7 @@ pub(in crate::api) struct HookAnswer {
 }
 
 /// Takes what GitHub tells: `push` leads to a fetch, `ping` is answered, everything else is ignored.
+/// 404 where the settings name no secret, or where no repository here has that remote.
 #[utoipa::path(post, path = "/api/v1/webhooks/github", tag = "webhooks", security(()),
     request_body = serde_json::Value, params(
         ("X-Hub-Signature-256" = String, Header, description = "HMAC-SHA256 of the body."),
@@ -70,6 +71,7 @@ pub(in crate::api) async fn github(
 }
 
 /// Takes what GitLab tells: a push leads to a fetch, everything else is ignored.
+/// 404 where the settings name no secret, or where no repository here has that remote.
 #[utoipa::path(post, path = "/api/v1/webhooks/gitlab", tag = "webhooks", security(()),
     request_body = serde_json::Value, params(
         ("X-Gitlab-Token" = String, Header, description = "The secret."),
@@ -84,6 +86,7 @@ pub(in crate::api) async fn gitlab(
 }
 
 /// Takes what Gitea or Forgejo tells: `push` leads to a fetch, everything else is ignored.
+/// 404 where the settings name no secret, or where no repository here has that remote.
 #[utoipa::path(post, path = "/api/v1/webhooks/gitea", tag = "webhooks", security(()),
     request_body = serde_json::Value, params(
         ("X-Gitea-Signature" = String, Header, description = "HMAC-SHA256 of the body."),
@@ -100,12 +103,14 @@ pub(in crate::api) async fn gitea(
 async fn receive(house: &Arc<House>, forge: Forge, request: Request) -> Result<Response, Refusal> {
     let word = forge.word();
     let settings = &house.settings.webhooks;
+    let via = request.extensions().get::<Via>().cloned();
+    let _permit = house.hooks.admit(via.as_ref())?;
+    // What is no delivery hears so, whatever is set up here.
+    let (delivery, event) = forge.named(request.headers())?;
     if forge.files(settings).is_empty() {
         let message = format!("no secret is set for hooks of {word} (webhooks.{word})");
         return Err(Refusal::new(ErrorCode::NotFound, message));
     }
-    let via = request.extensions().get::<Via>().cloned();
-    let _permit = house.hooks.admit(via.as_ref())?;
     let id = request.extensions().get::<RequestId>().map(|it| it.0.clone()).unwrap_or_default();
     let headers = request.headers().clone();
     if !body::is_json(&headers) {
@@ -129,8 +134,7 @@ async fn receive(house: &Arc<House>, forge: Forge, request: Request) -> Result<R
         return Err(Refusal::new(ErrorCode::AuthenticationRequired, "the signature is wrong")
             .suggest(format!("give the hook the secret that webhooks.{word} names")));
     }
-    let delivery = forge.delivery(&headers)?;
-    let answered = take(house, forge, &delivery, forge.event(&headers), &bytes);
+    let answered = take(house, forge, &delivery, &event, &bytes);
     let status = answered.as_ref().map_or_else(|it| it.status, |_| StatusCode::ACCEPTED);
     let caller = Caller {
         actor: format!("{word} webhook {delivery}"),

@@ -56,9 +56,11 @@ pub(in crate::api) struct WebhookChange {
 pub(in crate::api) struct Deliveries {
     /// In this state only.
     state: Option<NoticeState>,
-    /// How many at most.
+    /// How many, 1 to 1000; 50 where it is left out.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
-    /// After so many.
+    /// How many to pass over.
+    #[param(minimum = 0, maximum = 1000000000)]
     offset: Option<usize>,
 }
 
@@ -222,7 +224,7 @@ fn find(
 }
 
 fn judged(house: &House, url: &str) -> Result<(), Refusal> {
-    judge(url, &house.settings.webhooks).map(drop).map_err(|it| Refusal::field("url", it))
+    judge(url, &house.settings.webhooks).map(drop).map_err(|it| Refusal::unfit("url", it))
 }
 
 fn unwritable(error: io::Error) -> Refusal {

@@ -95,6 +95,21 @@ pub struct EventView {
     pub count: Option<u64>,
 }
 
+/// One message of the stream, with its fields as strings.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "it describes what is written line by line")]
+pub struct EventMessage {
+    /// Names what happened: `Last-Event-ID` of a client that comes back.
+    id: String,
+    /// The type of an Event; or `ready`, or `missed`.
+    event: String,
+    /// JSON: an Event; with `ready` its `id` alone, and with `missed` a `count` and a `reason`.
+    #[schema(content_media_type = "application/json")]
+    data: String,
+    /// With the first message: wait so long before you come back, in milliseconds.
+    retry: Option<u32>,
+}
+
 impl EventView {
     /// An event of the start that `epoch` names.
     pub fn of(epoch: &str, it: &Event) -> EventView {
