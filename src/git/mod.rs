@@ -16,6 +16,7 @@ mod pack;
 mod filters;
 mod heal;
 mod read;
+mod versions;
 mod replay;
 mod remote;
 

@@ -584,3 +584,36 @@ fn a_ref_is_let_go_wherever_git_keeps_it_and_its_locks_are_told_from_others() {
     assert_eq!(it.git(&["fsck", "--strict", "--no-dangling"]), "");
     assert!(!lock.exists());
 }
+
+#[test]
+fn what_a_file_ever_held_is_known_and_what_another_held_is_not_its() {
+    let it = seeded();
+    let mine = "f/managed/vpcs/a.yaml";
+    it.commit(&[(mine, "one\n"), ("g/managed/vpcs/a.yaml", "theirs\n")]);
+    it.git(&["switch", "-qc", "side"]);
+    fs::write(it.dir.path().join(mine), "aside\n").unwrap();
+    it.git(&["commit", "-qam", "side"]);
+    it.git(&["switch", "-q", "main"]);
+    it.commit(&[("other", "x\n")]);
+    it.git(&["merge", "-q", "--no-edit", "side"]);
+    fs::remove_file(it.dir.path().join(mine)).unwrap();
+    it.git(&["commit", "-qam", "gone"]);
+    let tip = it.commit(&[(mine, "two\n")]);
+    let ever = |text: &str, at: &str| {
+        let blob = it.repo.blob_id_of(text.as_bytes()).unwrap();
+        it.repo.ever_held(tip, &path(at), blob).unwrap()
+    };
+    for text in ["one\n", "aside\n", "two\n"] {
+        assert!(ever(text, mine), "{text}");
+    }
+    for (text, at) in [
+        ("theirs\n", mine),
+        ("nowhere\n", mine),
+        ("one\n", "g/managed/vpcs/a.yaml"),
+        ("one\n", "f/managed"),
+        ("one\n", "f/managed/vpcs/a.yaml/b"),
+        ("hello\n", mine),
+    ] {
+        assert!(!ever(text, at), "{text} at {at}");
+    }
+}

@@ -7,6 +7,7 @@
 //! the files that sled keeps large values in.
 
 mod aside;
+mod census;
 mod journal;
 mod migrate;
 mod news;
@@ -21,15 +22,17 @@ use crate::model::operation::Operation;
 use crate::model::path::{RawPath, RepoPath};
 use crate::model::record::{Conflict, Orphan, Record, Reject, Stray};
 use crate::step::{Step, Steps};
+use census::{Census, Nth};
 use serde::de::DeserializeOwned;
-use std::collections::{HashMap, HashSet};
+use sled::IVec;
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use news::News;
 pub use open::{FORMAT, Freshness};
@@ -117,8 +120,8 @@ pub struct Store {
     /// The number of the last write, which the database holds too.
     generation: AtomicU64,
     operations_len: AtomicUsize,
-    /// How many records each fabric has: sled would count them one by one.
-    counts: Mutex<HashMap<Vec<u8>, u64>>,
+    /// How many records each fabric has, and where.
+    census: Mutex<Census>,
     /// A write went wrong within sled: it would wait for ever in the next read.
     stuck: AtomicBool,
     #[cfg(test)]
@@ -193,10 +196,14 @@ impl Store {
         let operations = db.open_tree("operations")?;
         let meta = db.open_tree(open::META)?;
         let places = db.open_tree("places")?;
-        let mut counts: HashMap<Vec<u8>, u64> = HashMap::new();
+        let mut census = Census::default();
         for entry in &places {
-            let fabric = fabric_of(&entry?.0).to_vec();
-            *counts.entry(fabric).or_default() += 1;
+            let place = entry?.0;
+            census.add(&place);
+            // They come in their order, so what is too long ends here.
+            if let Some(long) = census.long(&place) {
+                census.cut_last(&long, &place);
+            }
         }
         Ok(Store {
             witness: Mutex::default(),
@@ -207,7 +214,7 @@ impl Store {
             unguarded: AtomicBool::new(false),
             meta,
             records: db.open_tree("records")?,
-            counts: Mutex::new(counts),
+            census: Mutex::new(census),
             places,
             sources: db.open_tree("sources")?,
             operations,
@@ -264,17 +271,27 @@ impl Store {
         self.records_from_nth(fabric, 0)
     }
 
-    /// The same without the first `passed` of them, which are not read.
+    /// The same without the first `passed` of them, which are not read: where the rest begins is known.
     pub fn records_from_nth(
         &self,
         fabric: &FabricName,
         passed: usize,
     ) -> impl Iterator<Item = Result<Record, Error>> + use<'_> {
-        let (trouble, places) = match self.sound(&self.places) {
-            Ok(places) => (None, Some(places.scan_prefix(joined(fabric, b"")))),
-            Err(error) => (Some(Err(error)), None),
+        let prefix = joined(fabric, b"");
+        let nth = match passed {
+            0 => Some(Nth { place: prefix.clone(), passed }),
+            _ => self.census().nth(fabric.as_str().as_bytes(), passed),
         };
-        let found = places.into_iter().flatten().skip(passed).filter_map(|item| {
+        let (trouble, places) = match (self.sound(&self.places), nth) {
+            (Ok(places), Some(it)) => (None, Some(places.range(it.place..).skip(it.passed))),
+            (Ok(_), None) => (None, None),
+            (Err(error), _) => (Some(Err(error)), None),
+        };
+        let its = move |item: &sled::Result<(IVec, IVec)>| match item {
+            Ok((place, _)) => place.starts_with(&prefix),
+            Err(_) => true,
+        };
+        let found = places.into_iter().flatten().take_while(its).filter_map(|item| {
             let found = item.map_err(read).and_then(|(_, id)| get(&self.records, &id));
             found.transpose()
         });
@@ -286,8 +303,11 @@ impl Store {
         if self.sound(&self.places).is_err() {
             return 0;
         }
-        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.get(fabric.as_str().as_bytes()).copied().unwrap_or(0)
+        self.census().count(fabric.as_str().as_bytes())
+    }
+
+    fn census(&self) -> MutexGuard<'_, Census> {
+        self.census.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says whether a write went so wrong that this store answers nothing any more. Dropping it and

@@ -106,6 +106,28 @@ fn records_are_counted_as_they_come_and_go() {
 }
 
 #[test]
+fn a_late_piece_of_a_long_list_begins_where_it_should_also_after_opening_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(dir.path(), Steps::default()).unwrap();
+    let named = |n: usize| format!("v{:05}", n * 7_919 % 3_000);
+    settled(&store, (0..3_000).map(|n| record(&named(n), "w.yaml")).collect());
+    let gone: Vec<_> = (0..500).map(|n| record(&named(n), "w.yaml").id).collect();
+    store.settle(Settlement { gone, ..Settlement::default() }).unwrap();
+    let is = |store: &Store| {
+        let all: Vec<Record> = store.records(&fabric()).map(Result::unwrap).collect();
+        assert_eq!((all.len(), store.records_count(&fabric())), (2_500, 2_500));
+        for n in [0, 1, 255, 256, 257, 511, 512, 513, 1_999, 2_499, 2_500, 9_999] {
+            let some: Vec<Record> =
+                store.records_from_nth(&fabric(), n).take(3).map(Result::unwrap).collect();
+            assert_eq!(some, all.iter().skip(n).take(3).cloned().collect::<Vec<_>>(), "{n}");
+        }
+    };
+    is(&store);
+    drop(store);
+    is(&Store::open(dir.path(), Steps::default()).unwrap().0);
+}
+
+#[test]
 fn a_record_is_found_by_id_by_path_and_by_source() {
     let dir = tempfile::tempdir().unwrap();
     let (store, freshness) = Store::open(dir.path(), Steps::default()).unwrap();

@@ -7,7 +7,7 @@
 
 use super::journal::Stand;
 use super::migrate::WITH_DIGEST;
-use super::{Error, Settlement, Store, fabric_of, joined, open, source_key};
+use super::{Error, Settlement, Store, joined, open, source_key};
 use crate::model::fabric::FabricName;
 use crate::model::key::ResourceId;
 use crate::model::operation::{Operation, State};
@@ -19,12 +19,11 @@ use sled::transaction::{
     ConflictableTransactionError, TransactionError, Transactional, TransactionalTree,
 };
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -103,15 +102,28 @@ impl Store {
         });
         let (generation, grown, counted) = done.map_err(|it| self.aborted(it))?;
         self.generation.fetch_max(generation, Ordering::SeqCst);
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        for (fabric, more) in counted {
-            let count = counts.entry(fabric).or_default();
-            *count = count.saturating_add_signed(more);
-        }
-        drop(counts);
+        self.counted(&counted)?;
         let lengths = &self.operations_len;
         lengths.fetch_add(usize::from(grown), Ordering::SeqCst);
         lengths.fetch_sub(batch.pruned.len(), Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Brings the census up to date with what a transaction did, place by place.
+    fn counted(&self, places: &[(Vec<u8>, bool)]) -> Result<(), Error> {
+        let mut census = self.census();
+        for (place, there) in places {
+            match there {
+                true => census.add(place),
+                false => census.remove(place),
+            }
+        }
+        for (place, _) in places.iter().filter(|(_, there)| *there) {
+            while let Some(long) = census.long(place) {
+                let Some(at) = self.places.range(&*long.place..).nth(long.after) else { break };
+                census.cut(&long, &at.map_err(super::read)?.0);
+            }
+        }
         Ok(())
     }
 
@@ -240,8 +252,8 @@ struct Writer<'a> {
     orphans: Ledger<'a>,
     strays: Ledger<'a>,
     stands: Ledger<'a>,
-    /// How many records more a fabric has.
-    counted: RefCell<HashMap<Vec<u8>, i64>>,
+    /// Places that came to hold a record, and such that hold none any more, in this order.
+    counted: RefCell<Vec<(Vec<u8>, bool)>>,
 }
 
 impl Writer<'_> {
@@ -315,7 +327,7 @@ impl Writer<'_> {
         self.orphans.remove(id)?;
         let place = joined(&record.fabric, record.path.as_str().as_bytes());
         if self.places.insert(&place, id)? {
-            self.count(&place, 1);
+            self.counted.borrow_mut().push((place, true));
         }
         if let Some(key) = source_key(record) {
             self.sources.insert(key, &[])?;
@@ -347,17 +359,13 @@ impl Writer<'_> {
         }
     }
 
-    fn count(&self, place: &[u8], more: i64) {
-        *self.counted.borrow_mut().entry(fabric_of(place).to_vec()).or_default() += more;
-    }
-
     /// Takes a record out of the indexes.
     fn forget(&self, record: &Record) -> Written<()> {
         let place = joined(&record.fabric, record.path.as_str().as_bytes());
         // Another record may have moved in before this one moves out.
         if self.places.tree.get(&place)?.is_some_and(|it| it == record.id.0.as_bytes()) {
             self.places.remove(&place)?;
-            self.count(&place, -1);
+            self.counted.borrow_mut().push((place, false));
         }
         match source_key(record) {
             Some(key) => self.sources.remove(key),

@@ -148,3 +148,32 @@ fn directories_are_made_by_a_template() {
     assert_eq!((make("flat").status, policies()["layout"].as_str()), (200, Some("flat")));
     make("round").refused(400, "VALIDATION_FAILED");
 }
+
+#[test]
+fn an_edit_begins_with_what_its_own_file_held_and_shows_nothing_of_another_fabric() {
+    let api = Api::with("", &["fabric-1", "fabric-2"]);
+    let id = api.made("vpc-1");
+    let at = format!("/api/v1/resources/{id}");
+    let first = api.get(&at)["desired"]["blob_id"].as_str().unwrap().to_owned();
+    let secret = vpc("vpc-1").replace("1001", "2222");
+    let other = api.post("/api/v1/resources", json!({"fabric": "fabric-2", "content": secret}));
+    let theirs = other.body["resource"]["desired"]["blob_id"].as_str().unwrap().to_owned();
+    let change = json!({"set": {"spec.subnets.default.vlan": 1002}});
+    let token = api.token(&["one", "--scope", "write", "--fabric", "fabric-1"]);
+    assert_eq!(api.send("PATCH", &at, &token, Some(&change)).status, 200);
+    let late = |base: &str| {
+        let text = vpc("vpc-1").replace("1001", "1003");
+        let body = json!({"content": text, "base": base});
+        api.send("PUT", &at, &token, Some(&body))
+    };
+    // What is there and what is not is answered alike.
+    let known = late(&theirs).refused(409, "REFUSED").body["error"].clone();
+    let unknown = late(&"1".repeat(40)).refused(409, "REFUSED").body["error"].clone();
+    let plain = |it: &Value, id: &str| it.as_str().unwrap().replace(id, "");
+    assert_eq!(plain(&known, &theirs), plain(&unknown, &"1".repeat(40)));
+    assert!(!known.to_string().contains("2222"), "{known}");
+    let conflict = format!("/api/v1/conflicts/{id}");
+    api.send("GET", &conflict, &token, None).refused(404, "CONFLICT_NOT_FOUND");
+    // A file of this resource that is older is what the edit may have begun with.
+    late(&first).refused(409, "CONFLICT_DETECTED");
+}

@@ -1,5 +1,6 @@
 //! Resources are made, replaced, changed and removed: each a commit with the caller's name in it.
 
+use super::blocking;
 use super::resources::{find_any, in_conflict, view};
 use crate::agent::desk::{Answer, Request};
 use crate::agent::records::{Edit, EditChange};
@@ -118,9 +119,43 @@ pub(in crate::api) async fn replace(
 ) -> Result<Response, Refusal> {
     let base = it.base.map(BlobId::try_from).transpose();
     let base = base.map_err(|why| Refusal::field("base", why))?;
-    let change = EditChange::Text { text: it.content, base };
     let strategy = it.strategy.map(Strategy::model);
+    if let Some(base) = base {
+        began_with(&house, &caller, &id, base).await?;
+    }
+    let change = EditChange::Text { text: it.content, base };
     edit(&house, &caller, &id, &headers, (change, strategy, it.dry_run)).await
+}
+
+/// Refuses a base that the resource's file never held: what lies elsewhere in the repository is not
+/// for whoever may change this one, and a merge would show it. Read beside the lane, which waits for
+/// no history.
+async fn began_with(
+    house: &House,
+    caller: &Caller,
+    id: &str,
+    base: BlobId,
+) -> Result<(), Refusal> {
+    let (fabric, record, _) = find_any(house, caller, id, Scope::Write)?;
+    if record.blob_id == base {
+        return Ok(());
+    }
+    let (lane, path, now) = (fabric.lane, record.path, record.blob_id);
+    blocking(move || {
+        let held = lane.reader.with(|repo| match repo.head()?.commit {
+            Some(head) => repo.ever_held(head, &path, base),
+            None => Ok(false),
+        });
+        if held? {
+            return Ok(());
+        }
+        let message = format!(
+            "{path} never held {base} that the edit could have begun with, as far as its history is \
+             looked into; begin with what it holds now, {now}"
+        );
+        Err(Refusal::new(ErrorCode::Refused, message))
+    })
+    .await
 }
 
 /// Changes some fields of a resource.

@@ -60,7 +60,8 @@ pub(in crate::api) struct HookAnswer {
 #[utoipa::path(post, path = "/api/v1/webhooks/github", tag = "webhooks", security(()),
     request_body = serde_json::Value, params(
         ("X-Hub-Signature-256" = String, Header, description = "HMAC-SHA256 of the body."),
-        ("X-GitHub-Delivery" = String, Header, description = "Names the delivery; none is taken twice."),
+        ("X-GitHub-Delivery" = String, Header, pattern = "^[!-~]{1,128}$",
+            description = "Names the delivery; none is taken twice."),
         ("X-GitHub-Event" = String, Header, description = "What happened.")),
     responses((status = 202, description = "It is taken; a fetch follows.", body = HookAnswer)))]
 pub(in crate::api) async fn github(
@@ -75,7 +76,8 @@ pub(in crate::api) async fn github(
 #[utoipa::path(post, path = "/api/v1/webhooks/gitlab", tag = "webhooks", security(()),
     request_body = serde_json::Value, params(
         ("X-Gitlab-Token" = String, Header, description = "The secret."),
-        ("X-Gitlab-Event-UUID" = String, Header, description = "Names the delivery (or Idempotency-Key); none is taken twice."),
+        ("X-Gitlab-Event-UUID" = String, Header, pattern = "^[!-~]{1,128}$",
+            description = "Names the delivery (or Idempotency-Key); none is taken twice."),
         ("X-Gitlab-Event" = String, Header, description = "What happened.")),
     responses((status = 202, description = "It is taken; a fetch follows.", body = HookAnswer)))]
 pub(in crate::api) async fn gitlab(
@@ -90,7 +92,8 @@ pub(in crate::api) async fn gitlab(
 #[utoipa::path(post, path = "/api/v1/webhooks/gitea", tag = "webhooks", security(()),
     request_body = serde_json::Value, params(
         ("X-Gitea-Signature" = String, Header, description = "HMAC-SHA256 of the body."),
-        ("X-Gitea-Delivery" = String, Header, description = "Names the delivery; none is taken twice."),
+        ("X-Gitea-Delivery" = String, Header, pattern = "^[!-~]{1,128}$",
+            description = "Names the delivery; none is taken twice."),
         ("X-Gitea-Event" = String, Header, description = "What happened.")),
     responses((status = 202, description = "It is taken; a fetch follows.", body = HookAnswer)))]
 pub(in crate::api) async fn gitea(

@@ -26,7 +26,9 @@ pub(in crate::api) struct Release {
     pub restore: bool,
 }
 
-/// Lets a fabric go on that waits for a person: its `hold` says what for.
+/// Lets a fabric go on that waits for a person: its `hold` says what for. To bring back what is gone
+/// takes the scope `write`; to accept that it is gone takes `admin`, since so much at once may be a
+/// mistake, or somebody's who may not know.
 #[utoipa::path(post, path = "/api/v1/fabrics/{id}/release", tag = "fabrics",
     request_body = Option<Release>, params(("id" = String, Path, description = "The fabric's name."),
         ("Idempotency-Key" = Option<String>, Header, description = "Done once, however often it is sent.")),
@@ -37,7 +39,8 @@ pub(in crate::api) async fn release(
     InPath(id): InPath<String>,
     Maybe(it): Maybe<Release>,
 ) -> Result<Response, Refusal> {
-    let fabric = house.fabric(&caller, &id, Scope::Write)?;
+    let scope = if it.restore { Scope::Write } else { Scope::Admin };
+    let fabric = house.fabric(&caller, &id, scope)?;
     let request = Request::Release {
         fabric: Some(fabric.name().clone()),
         restore: it.restore,
