@@ -12,6 +12,7 @@ use crate::model::ids::{CommitId, OperationId};
 use crate::model::key::ResourceId;
 use crate::model::operation::{Operation, Purpose, State, Trigger};
 use crate::store::News;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::fmt;
@@ -123,6 +124,8 @@ pub struct Event {
     pub fabric: Option<FabricName>,
     /// What it is about.
     pub about: About,
+    /// The event as its first follower wrote it down, for all others.
+    pub written: OnceLock<Bytes>,
 }
 
 /// What a follower finds.
@@ -200,7 +203,8 @@ impl Events {
         let (repository, fabric) = (repository.clone(), fabric.cloned());
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         let number = ring.last() + 1;
-        let event = Event { number, at: clock::now(), kind, repository, fabric, about };
+        let (at, written) = (clock::now(), OnceLock::new());
+        let event = Event { number, at, kind, repository, fabric, about, written };
         ring.kept.push_back(Arc::new(event));
         if ring.kept.len() > self.kept_max {
             ring.kept.pop_front();

@@ -146,10 +146,25 @@ impl Gate {
         Ok(Caller { actor, token: Some(token.id), scope, fabrics: token.fabrics, from })
     }
 
-    /// Says whether a caller who came in may stay: their token is what it was, and not over.
+    /// Looks whether the tokens are what they were, once for all who stay.
+    pub fn look(&self) {
+        if let Err(error) = self.tokens.all() {
+            tracing::error!(%error, "the tokens cannot be read");
+            self.tokens.forget();
+        }
+    }
+
+    /// The same, and says whether this caller may stay.
+    pub fn look_and_admit(&self, caller: &Caller) -> bool {
+        self.look();
+        self.still_admits(caller)
+    }
+
+    /// Says whether a caller who came in may stay: their token is what it was at the last look, and not
+    /// over.
     pub fn still_admits(&self, caller: &Caller) -> bool {
         let Some(id) = &caller.token else { return true };
-        let Ok(tokens) = self.tokens.all() else { return false };
+        let tokens = self.tokens.held();
         let now = clock::now();
         tokens.iter().any(|it| {
             it.id == *id

@@ -36,6 +36,8 @@ const END_TIME_MAX: Duration = Duration::from_secs(5);
 const EVENTS_PAUSE: Duration = Duration::from_millis(50);
 /// So many open files are left to the lanes, whoever connects.
 const DESCRIPTORS_KEPT: usize = 256;
+/// How far the door gives way to the lanes, as `nice` counts.
+const NICENESS: i32 = 5;
 /// Threads for what has to read a disk.
 const BLOCKING_THREADS_MAX: usize = 4;
 /// After an accept that failed (no file descriptors left, mostly).
@@ -71,6 +73,7 @@ impl Server {
         let courier = Some(Courier::start(house.clone())?);
         let served = house.clone();
         let thread = std::thread::Builder::new().name("api".to_owned()).spawn(move || {
+            give_way();
             runtime.block_on(serve(served, listeners, stopped));
             // What still hangs on a slow client is let go.
             runtime.shutdown_timeout(Duration::from_secs(1));
@@ -94,6 +97,15 @@ impl Drop for Server {
                 tracing::warn!(%error, path = %path.display(), "cannot remove the socket");
             }
         }
+    }
+}
+
+/// Has the lanes go first where the processors are short: whoever asks may wait a little, a drop may
+/// not. What this thread starts does the same.
+pub(super) fn give_way() {
+    // On Linux this is about one thread.
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::debug!(%error, "the door goes at the lanes' priority");
     }
 }
 
@@ -155,6 +167,7 @@ fn connections(house: &House, listeners: usize) -> usize {
 async fn ring(house: Arc<House>) {
     loop {
         house.bell.notified().await;
+        house.gate.look();
         house.heard.send_replace(house.events.last());
         tokio::time::sleep(EVENTS_PAUSE).await;
     }

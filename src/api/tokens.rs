@@ -98,6 +98,16 @@ impl TokenFile {
         Ok(read.1.clone())
     }
 
+    /// All tokens, as they were at the last look.
+    pub fn held(&self) -> Arc<Vec<Token>> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
+    }
+
+    /// Knows no token until the next look.
+    pub fn forget(&self) {
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = Default::default();
+    }
+
     /// The token that `text` is, if it is known and not over.
     pub fn find(&self, text: &str) -> io::Result<Option<Token>> {
         let all = self.all()?;

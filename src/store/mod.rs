@@ -358,6 +358,16 @@ impl Store {
         self.sound(&self.conflicts)?.iter().map(|item| decode(&item.map_err(read)?.1)).collect()
     }
 
+    /// What waits for a person of one resource.
+    pub fn conflict(&self, id: &ResourceId) -> Result<Option<Conflict>, Error> {
+        get(self.sound(&self.conflicts)?, id.0.as_bytes())
+    }
+
+    /// Says whether a resource waits for a person, without reading why.
+    pub fn is_in_conflict(&self, id: &ResourceId) -> Result<bool, Error> {
+        self.sound(&self.conflicts)?.contains_key(id.0.as_bytes()).map_err(read)
+    }
+
     /// The commit that a fabric's records follow.
     pub fn synced(&self, fabric: &FabricName) -> Result<Option<CommitId>, Error> {
         get(self.sound(&self.synced)?, fabric.as_str().as_bytes())

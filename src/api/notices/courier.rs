@@ -10,6 +10,7 @@ use super::reach::{self, Judged};
 use crate::agent::events::EventKind;
 use crate::agent::schedule::{self, Patience};
 use crate::api::house::House;
+use crate::api::serve::give_way;
 use crate::api::wire::event::EventView;
 use crate::clock;
 use crate::config::HookSettings;
@@ -59,6 +60,7 @@ impl Courier {
             .build()?;
         let (stop, stopped) = watch::channel(false);
         let thread = std::thread::Builder::new().name("courier".to_owned()).spawn(move || {
+            give_way();
             runtime.block_on(Round { house, after: 0, busy: BTreeSet::new() }.run(stopped));
             // What is under way is sent again by the next start.
             runtime.shutdown_timeout(Duration::from_millis(200));

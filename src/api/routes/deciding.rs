@@ -249,7 +249,7 @@ fn find(
         || Refusal::new(ErrorCode::ConflictNotFound, format!("there is no conflict `{id}`"));
     let wanted = ResourceId(id.parse().map_err(|_| absent())?);
     for lane in &house.lanes {
-        if let Some(it) = lane.store.conflicts()?.into_iter().find(|it| it.id == wanted) {
+        if let Some(it) = lane.store.conflict(&wanted)? {
             let fabric = house.fabric(caller, it.fabric.as_str(), scope)?;
             return Ok((fabric, it));
         }

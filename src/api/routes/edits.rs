@@ -1,7 +1,7 @@
 //! Resources are made, replaced, changed and removed: each a commit with the caller's name in it.
 
 use super::blocking;
-use super::resources::{find_any, in_conflict, view};
+use super::resources::{find_any, view};
 use crate::agent::desk::{Answer, Request};
 use crate::agent::records::{Edit, EditChange};
 use crate::api::auth::Caller;
@@ -268,7 +268,7 @@ async fn carry_out(
     let resource = match record {
         Some(record) => {
             headers.push((ETAG, format!("\"{}\"", record.blob_id)));
-            let mut view = view(fabric, record, &in_conflict(fabric)?);
+            let mut view = view(fabric, record)?;
             view.desired.content = after;
             Some(view)
         }

@@ -189,13 +189,13 @@ impl Stream {
                 return None;
             }
             if let Some(text) = text {
-                return Some((Bytes::from(text), self));
+                return Some((text, self));
             }
             tokio::select! {
                 // The house outlives its streams, so neither channel closes.
                 _ = self.heard.changed() => (),
                 _ = self.stopping.changed() => return None,
-                () = &mut asleep => match self.house.gate.still_admits(&self.caller) {
+                () = &mut asleep => match self.house.gate.look_and_admit(&self.caller) {
                     true => return Some((Bytes::from_static(b": alive\n\n"), self)),
                     false => return None,
                 },
@@ -203,32 +203,45 @@ impl Stream {
         }
     }
 
-    /// The messages of what is new; none where there is nothing for this client.
-    fn taken(&mut self) -> Option<String> {
-        let mut text = String::new();
+    /// The messages of what is new; none where there is nothing for this client. What a single event
+    /// says is written down once, and shared by all who follow.
+    fn taken(&mut self) -> Option<Bytes> {
+        let mut all = Vec::new();
         loop {
             let found = self.house.events.since(self.last, TAKEN_MAX);
             let epoch = self.house.events.epoch();
             if found.missed > 0 {
                 let data = format!("{{\"count\":{},\"reason\":\"too slow\"}}", found.missed);
                 let id = id_of(epoch, self.last + found.missed);
+                let mut text = String::new();
                 message(&mut text, &id, "missed", &data);
+                all.push(Bytes::from(text));
             }
             for it in &found.events {
                 if self.filter.takes(it) && self.house.may_hear(&self.caller, it) {
-                    let view = EventView::of(epoch, it);
-                    // Plain values can always be written down.
-                    let data = serde_json::to_string(&view).unwrap_or_default();
-                    message(&mut text, &view.id, it.kind.word(), &data);
+                    all.push(it.written.get_or_init(|| written(epoch, it)).clone());
                 }
             }
             let more = !found.events.is_empty();
             self.last = found.last;
-            if !text.is_empty() || !more {
-                return Some(text).filter(|it| !it.is_empty());
+            if !all.is_empty() || !more {
+                return match all.len() {
+                    0 | 1 => all.pop(),
+                    _ => Some(Bytes::from(all.concat())),
+                };
             }
         }
     }
+}
+
+/// The message of an event.
+fn written(epoch: &str, it: &Event) -> Bytes {
+    let view = EventView::of(epoch, it);
+    // Plain values can always be written down.
+    let data = serde_json::to_string(&view).unwrap_or_default();
+    let mut text = String::new();
+    message(&mut text, &view.id, it.kind.word(), &data);
+    Bytes::from(text)
 }
 
 /// One message; neither id nor type nor JSON has a line break in it.

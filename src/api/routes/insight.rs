@@ -469,7 +469,7 @@ pub(in crate::api) async fn mapping(
             (true, false) => SyncStatus::Committed,
             (true, true) => SyncStatus::Synced,
         };
-        let conflict = lane.store.conflicts()?.iter().any(|it| it.id == record.id);
+        let conflict = lane.store.is_in_conflict(&record.id)?;
         let operation = record.source.as_ref().and_then(|it| it.operation);
         let operation = operation.map(|it| lane.store.operation(&it)).transpose()?.flatten();
         Ok(FileMapping {

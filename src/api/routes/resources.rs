@@ -15,7 +15,6 @@ use axum::extract::State;
 use axum::http::header::ETAG;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use std::collections::HashSet;
 use std::sync::Arc;
 use utoipa::IntoParams;
 
@@ -86,13 +85,12 @@ fn some(
     found: &mut Vec<ResourceView>,
 ) -> Result<u64, Refusal> {
     let store = &fabric.lane.store;
-    let conflicts = in_conflict(fabric)?;
     if wanted.is_everything() {
         let passed = (window.offset as u64).saturating_sub(before);
         let passed = usize::try_from(passed).unwrap_or(usize::MAX);
         let room = window.limit - found.len();
         for record in store.records_from_nth(fabric.name(), passed).take(room) {
-            found.push(view(fabric, record?, &conflicts));
+            found.push(view(fabric, record?)?);
         }
         return Ok(store.records_count(fabric.name()));
     }
@@ -103,25 +101,17 @@ fn some(
             continue;
         }
         if before + count >= window.offset as u64 && found.len() < window.limit {
-            found.push(view(fabric, record, &conflicts));
+            found.push(view(fabric, record)?);
         }
         count += 1;
     }
     Ok(count)
 }
 
-pub(super) fn in_conflict(fabric: &FabricDoor) -> Result<HashSet<ResourceId>, Refusal> {
-    Ok(fabric.lane.store.conflicts()?.into_iter().map(|it| it.id).collect())
-}
-
-pub(super) fn view(
-    fabric: &FabricDoor,
-    record: Record,
-    conflicts: &HashSet<ResourceId>,
-) -> ResourceView {
+pub(super) fn view(fabric: &FabricDoor, record: Record) -> Result<ResourceView, Refusal> {
     let direction = fabric.fabric().rules.direction_of(&record.key).to_string();
-    let conflict = conflicts.contains(&record.id);
-    ResourceView::of(record, direction, conflict)
+    let conflict = fabric.lane.store.is_in_conflict(&record.id)?;
+    Ok(ResourceView::of(record, direction, conflict))
 }
 
 /// One record, with the fabric it belongs to.
@@ -174,7 +164,7 @@ pub(in crate::api) async fn show(
     let (fabric, record) = find(&house, &caller, &id, Scope::Read)?;
     let etag = format!("\"{}\"", record.blob_id);
     let text = text(&fabric, &record).await?;
-    let mut view = view(&fabric, record, &in_conflict(&fabric)?);
+    let mut view = view(&fabric, record)?;
     view.desired.content = Some(text);
     Ok(([(ETAG, etag)], Json(view)).into_response())
 }
