@@ -6,12 +6,13 @@
 //! id also names the start: a client that comes back to another one knows that it may have missed some.
 
 use super::desk::Live;
+use super::owed::{Owed, Owing};
 use crate::clock;
 use crate::model::fabric::FabricName;
 use crate::model::ids::{CommitId, OperationId};
 use crate::model::key::ResourceId;
 use crate::model::operation::{Operation, Purpose, State, Trigger};
-use crate::store::News;
+use crate::store::{Listener, News};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -87,7 +88,8 @@ impl EventKind {
 }
 
 /// What an event is about, as far as it is about such a thing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct About {
     /// The operation.
     pub operation_id: Option<OperationId>,
@@ -124,6 +126,8 @@ pub struct Event {
     pub fabric: Option<FabricName>,
     /// What it is about.
     pub about: About,
+    /// The last of what a lane's store keeps under this number until it was told for good.
+    pub owed: Option<u64>,
     /// The event as its first follower wrote it down, for all others.
     pub written: OnceLock<Bytes>,
 }
@@ -147,6 +151,8 @@ pub struct Events {
     kept_max: usize,
     ring: Mutex<Ring>,
     bell: OnceLock<Bell>,
+    /// Who must hear even after a kill.
+    pub owing: Owing,
 }
 
 #[derive(Default)]
@@ -173,7 +179,8 @@ impl Events {
     pub fn new(kept_max: usize) -> Events {
         // Time and random bits: no two starts share one.
         let epoch = OperationId::new(clock::now()).0.simple().to_string();
-        Events { epoch, kept_max, ring: Mutex::default(), bell: OnceLock::new() }
+        let (ring, owing) = (Mutex::default(), Owing::default());
+        Events { epoch, kept_max, ring, bell: OnceLock::new(), owing }
     }
 
     /// Names this start of the agent.
@@ -192,19 +199,20 @@ impl Events {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner).last()
     }
 
-    /// Adds an event.
+    /// Adds an event; `owed` names what the store keeps until it was told, of which it is the last.
     pub fn add(
         &self,
         kind: EventKind,
         repository: &Arc<str>,
         fabric: Option<&FabricName>,
         about: About,
+        owed: Option<u64>,
     ) {
         let (repository, fabric) = (repository.clone(), fabric.cloned());
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         let number = ring.last() + 1;
         let (at, written) = (clock::now(), OnceLock::new());
-        let event = Event { number, at, kind, repository, fabric, about, written };
+        let event = Event { number, at, kind, repository, fabric, about, owed, written };
         ring.kept.push_back(Arc::new(event));
         if ring.kept.len() > self.kept_max {
             ring.kept.pop_front();
@@ -243,51 +251,7 @@ impl Voice {
     }
 
     fn say(&self, kind: EventKind, fabric: Option<&FabricName>, about: About) {
-        self.events.add(kind, &self.repository, fabric, about);
-    }
-
-    /// Tells of what was written to the store.
-    pub fn tell(&self, news: &News<'_>) {
-        let settlement = news.settlement;
-        if let Some(operation) = &settlement.operation {
-            self.say(kind_of(&operation.state), Some(&operation.fabric), about(operation));
-        } else if let Some((fabric, commit_id)) = &settlement.synced
-            && news.records + news.gone > 0
-        {
-            let count = Some((news.records + news.gone) as u64);
-            let about = About { commit_id: Some(*commit_id), count, ..About::default() };
-            self.say(EventKind::RecordsFollowed, Some(fabric), about);
-        }
-        let rejects = news.rejects.iter().map(|it| {
-            let message = it.problems.first().map(|it| clipped(&it.to_string()));
-            let path = Some(clipped(&it.path.to_string()));
-            (&it.fabric, About { path, message, ..About::default() })
-        });
-        self.each(EventKind::FileRejected, rejects);
-        let conflicts = news.conflicts.iter().map(|it| {
-            let (path, message) = (Some(clipped(it.path.as_str())), Some(clipped(&it.message)));
-            (&it.fabric, About { resource_id: Some(it.id), path, message, ..About::default() })
-        });
-        self.each(EventKind::ConflictDetected, conflicts);
-        let resolved = news.resolved.iter().map(|it| {
-            let path = Some(clipped(it.path.as_str()));
-            (&it.fabric, About { resource_id: Some(it.id), path, ..About::default() })
-        });
-        self.each(EventKind::ConflictResolved, resolved);
-    }
-
-    /// Tells of several; a flood of them does not drive everything else out.
-    fn each<'a>(&self, kind: EventKind, mut all: impl Iterator<Item = (&'a FabricName, About)>) {
-        let mut last = None;
-        for (fabric, about) in all.by_ref().take(AT_ONCE_MAX) {
-            self.say(kind, Some(fabric), about);
-            last = Some(fabric);
-        }
-        let more = all.count() as u64;
-        if more > 0 {
-            let message = Some(format!("and {more} more"));
-            self.say(kind, last, About { count: Some(more), message, ..About::default() });
-        }
+        self.events.add(kind, &self.repository, fabric, about, None);
     }
 
     /// Tells how a lane stands, where that has changed.
@@ -304,6 +268,80 @@ impl Voice {
         if now.waiting.is_some() && before.waiting != now.waiting {
             self.say(EventKind::SyncFailed, None, because(&now.waiting));
         }
+    }
+}
+
+impl Listener for Voice {
+    fn owes(&self, news: &News<'_>) -> Option<Vec<u8>> {
+        let at = clock::now();
+        let wanted = happened(news).into_iter().filter(|it| self.events.owing.wants(&it.1));
+        let owed: Vec<Owed> =
+            wanted.map(|(kind, fabric, about)| Owed { at, kind, fabric, about }).collect();
+        // Plain values can always be written down.
+        if owed.is_empty() { None } else { serde_json::to_vec(&owed).ok() }
+    }
+
+    fn hear(&self, news: &News<'_>, number: Option<u64>) {
+        let mut all = happened(news).into_iter().peekable();
+        while let Some((kind, fabric, about)) = all.next() {
+            let owed = if all.peek().is_none() { number } else { None };
+            self.events.add(kind, &self.repository, Some(&fabric), about, owed);
+        }
+    }
+
+    fn told(&self) -> u64 {
+        self.events.owing.told(&self.repository)
+    }
+}
+
+type Happened = (EventKind, FabricName, About);
+
+/// The events that a settlement is.
+fn happened(news: &News<'_>) -> Vec<Happened> {
+    let mut all = Vec::new();
+    let settlement = news.settlement;
+    if let Some(it) = &settlement.operation {
+        all.push((kind_of(&it.state), it.fabric.clone(), about(it)));
+    } else if let Some((fabric, commit_id)) = &settlement.synced
+        && news.records + news.gone > 0
+    {
+        let count = Some((news.records + news.gone) as u64);
+        let about = About { commit_id: Some(*commit_id), count, ..About::default() };
+        all.push((EventKind::RecordsFollowed, fabric.clone(), about));
+    }
+    let rejects = news.rejects.iter().map(|it| {
+        let message = it.problems.first().map(|it| clipped(&it.to_string()));
+        let path = Some(clipped(&it.path.to_string()));
+        (&it.fabric, About { path, message, ..About::default() })
+    });
+    each(&mut all, EventKind::FileRejected, rejects);
+    let conflicts = news.conflicts.iter().map(|it| {
+        let (path, message) = (Some(clipped(it.path.as_str())), Some(clipped(&it.message)));
+        (&it.fabric, About { resource_id: Some(it.id), path, message, ..About::default() })
+    });
+    each(&mut all, EventKind::ConflictDetected, conflicts);
+    let resolved = news.resolved.iter().map(|it| {
+        let path = Some(clipped(it.path.as_str()));
+        (&it.fabric, About { resource_id: Some(it.id), path, ..About::default() })
+    });
+    each(&mut all, EventKind::ConflictResolved, resolved);
+    all
+}
+
+/// Several of one kind; a flood of them does not drive everything else out.
+fn each<'a>(
+    all: &mut Vec<Happened>,
+    kind: EventKind,
+    mut some: impl Iterator<Item = (&'a FabricName, About)>,
+) {
+    for (fabric, about) in some.by_ref().take(AT_ONCE_MAX) {
+        all.push((kind, fabric.clone(), about));
+    }
+    let more = some.count() as u64;
+    if let Some((_, fabric, _)) = all.last().filter(|_| more > 0) {
+        let message = Some(format!("and {more} more"));
+        let about = About { count: Some(more), message, ..About::default() };
+        all.push((kind, fabric.clone(), about));
     }
 }
 
@@ -347,7 +385,7 @@ mod tests {
     fn added(events: &Events, n: usize) {
         let repository = Arc::from("r");
         for _ in 0..n {
-            events.add(EventKind::SyncStarted, &repository, None, About::default());
+            events.add(EventKind::SyncStarted, &repository, None, About::default(), None);
         }
     }
 

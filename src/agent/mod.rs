@@ -14,6 +14,7 @@ pub mod desk;
 pub mod droppers;
 mod edits;
 pub mod events;
+pub mod owed;
 pub mod exchange;
 pub mod fabrics;
 pub mod files;

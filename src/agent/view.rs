@@ -47,7 +47,6 @@ impl Surroundings<'_> {
             (None, false, true) => RecordState::Synced,
             (None, false, false) => RecordState::Committed,
         };
-        let conflicts = self.store.conflicts()?;
         Ok(ResourceView {
             state,
             drift,
@@ -56,7 +55,7 @@ impl Surroundings<'_> {
             on_remote: removed.is_none() && sent,
             direction: self.rules.direction_of(&record.key),
             strategy: self.rules.strategy_of(&record.key),
-            conflict: conflicts.into_iter().find(|it| it.id == record.id),
+            conflict: self.store.conflict(&record.id)?,
             removed,
             record,
         })

@@ -7,10 +7,13 @@ use super::auth::Caller;
 use super::body;
 use super::house::{ANSWER_TIME_MAX, House};
 use super::listen::Via;
+use super::notices::Book;
 use super::refusal::{ErrorCode, Refusal};
+use super::routes::blocking;
 use super::tokens::Scope;
 use crate::agent::Because;
 use crate::agent::desk::{Answer, Request};
+use crate::model::fabric::FabricName;
 use axum::extract::State;
 use axum::routing::{MethodRouter, post};
 use axum::{Extension, Json};
@@ -38,9 +41,20 @@ async fn ask(
     let lane = via.lane.and_then(|it| house.lanes.get(it)).ok_or_else(|| {
         Refusal::new(ErrorCode::NotFound, "this is asked on a lane's own socket only")
     })?;
+    let removed = removed(&request);
     // Whoever asks so is at the command line.
     Ok(Json(match lane.ask(request, None).await {
-        Ok(answer) => answer,
+        Ok(answer) => {
+            if let (Some(fabric), Answer::FabricChanged(_)) = (removed, &answer) {
+                let house = house.clone();
+                let gone = move || {
+                    house.unsubscribe(&fabric);
+                    Ok(())
+                };
+                blocking(gone).await?;
+            }
+            answer
+        }
         Err(refusal) => Answer::Refused {
             message: refusal.message,
             later: true,
@@ -48,6 +62,22 @@ async fn ask(
             problems: Vec::new(),
         },
     }))
+}
+
+/// The fabric that a question removes.
+fn removed(it: &Request) -> Option<FabricName> {
+    match it {
+        Request::RemoveFabric(it) if !it.dry_run => Some(it.name.clone()),
+        _ => None,
+    }
+}
+
+/// Does what belongs to a question when no agent runs: a fabric that was removed has no webhooks.
+pub fn done_without_agent(dir: &Path, request: &Request, answer: &Answer) -> io::Result<()> {
+    match (removed(request), answer) {
+        (Some(fabric), Answer::FabricChanged(_)) => Book::open(dir)?.forget(&fabric),
+        _ => Ok(()),
+    }
 }
 
 /// Asks a running agent; none where no agent serves the socket.

@@ -110,7 +110,8 @@ impl Forge {
     /// be believed is another question.
     pub fn named(self, headers: &HeaderMap) -> Result<(String, String), Refusal> {
         if !headers.contains_key(self.signature_header()) {
-            let message = format!("{} is missing: the delivery is not signed", self.signature_header());
+            let message =
+                format!("{} is missing: the delivery is not signed", self.signature_header());
             return Err(Refusal::new(ErrorCode::AuthenticationRequired, message)
                 .suggest(format!("give the hook the secret that webhooks.{} names", self.word())));
         }

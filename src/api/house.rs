@@ -192,6 +192,8 @@ impl House {
         let bell = Arc::new(Notify::new());
         let rung = bell.clone();
         events.ring(move || rung.notify_one());
+        let book = Book::open(dir)?;
+        events.owing.want(book.fabrics());
         Ok(House {
             lanes: lanes.into_iter().map(Arc::new).collect(),
             settings: settings.clone(),
@@ -202,7 +204,7 @@ impl House {
             answers: Answers::open(dir)?,
             jobs: Jobs::default(),
             hooks: Hooks::new(&settings.webhooks),
-            book: Book::open(dir)?,
+            book,
             heard: watch::Sender::new(events.last()),
             events,
             bell,
@@ -282,6 +284,19 @@ impl House {
                     || self.lanes.iter().find(its).is_some_and(|it| it.is_reached_by(caller))
             }
         }
+    }
+
+    /// Brings what is owed to whom up to date with the book.
+    pub(super) fn subscribed(&self) {
+        self.events.owing.want(self.book.fabrics());
+    }
+
+    /// Nobody is told any more of a fabric that was removed. Blocks while a disk is written.
+    pub(super) fn unsubscribe(&self, fabric: &FabricName) {
+        if let Err(error) = self.book.forget(fabric) {
+            tracing::error!(%error, %fabric, "the webhooks of a fabric that was removed cannot be removed; remove them over the API");
+        }
+        self.subscribed();
     }
 
     /// Says whether every lane has been through recovery.

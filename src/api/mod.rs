@@ -26,6 +26,6 @@ pub mod tokens;
 mod wire;
 mod writes;
 
-pub use ask::ask_running;
+pub use ask::{ask_running, done_without_agent};
 pub use openapi::document;
 pub use serve::Server;

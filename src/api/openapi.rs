@@ -136,7 +136,9 @@ mod tests {
         let listed = match types["enum"].as_array() {
             Some(it) => it.clone(),
             // Each with words of its own.
-            None => types["oneOf"].as_array().unwrap().iter().map(|it| it["const"].clone()).collect(),
+            None => {
+                types["oneOf"].as_array().unwrap().iter().map(|it| it["const"].clone()).collect()
+            }
         };
         assert_eq!(Value::from(listed), json!(words));
     }

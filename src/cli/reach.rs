@@ -83,7 +83,11 @@ impl Reach {
         ) {
             lane.prepare()?;
         }
-        said(desk::answer(&mut lane, request, &Live::default()))
+        let answer = desk::answer(&mut lane, request, &Live::default());
+        let dir = config::agent_dir(self.settings.state_dir.as_deref(), &self.state);
+        // The lane is ours alone as long as it is open.
+        api::done_without_agent(&dir, request, &answer)?;
+        said(answer)
     }
 
     /// Asks the running agent; none where none is running.

@@ -304,8 +304,7 @@ fn start(
 ) -> Result<(Working, Door), Failure> {
     let mut lane = Lane::open(settings, repository, interrupt(), Steps::default())?;
     let voice = Voice::new(events.clone(), &StateDir::name(lane.repo.work_tree()));
-    let teller = voice.clone();
-    lane.store.listen(move |news| teller.tell(news));
+    lane.store.listen(voice.clone());
     let (ends, inside) = run::channels(voice);
     let door = Door::of(&lane, &ends);
     let is_ready = door.ready.clone();

@@ -22,6 +22,8 @@ pub struct HookSettings {
     pub private: bool,
     /// Tell them without TLS too.
     pub plaintext: bool,
+    /// Authorities that receivers' certificates may be of, beside the system's: a PEM file.
+    pub ca_file: Option<PathBuf>,
     /// A notice is sent so often before it lies aside.
     #[serde(deserialize_with = "units::count")]
     pub attempts_max: u32,
@@ -42,6 +44,7 @@ impl Default for HookSettings {
             requests_per_second: 20,
             private: false,
             plaintext: false,
+            ca_file: None,
             attempts_max: 15,
             retry_min: Duration::from_secs(5),
             retry_max: Duration::from_secs(3600),
@@ -53,7 +56,7 @@ impl HookSettings {
     /// Takes paths as written in a file of this directory.
     pub(super) fn lie_below(&mut self, base: &Path) {
         let all = [&mut self.github, &mut self.gitlab, &mut self.gitea];
-        for it in all.into_iter().flatten() {
+        for it in all.into_iter().flatten().chain(&mut self.ca_file) {
             *it = base.join(&it);
         }
     }

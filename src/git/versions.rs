@@ -34,7 +34,8 @@ impl Repo {
                 let entries = self.gix.objects.find_tree_iter(&at, &mut buffer);
                 let entries = entries.map_err(|it| failed(it.into()))?;
                 let mut entries = entries.filter_map(Result::ok);
-                let found = entries.find(|it| AsRef::<[u8]>::as_ref(it.filename) == name.as_bytes());
+                let found =
+                    entries.find(|it| AsRef::<[u8]>::as_ref(it.filename) == name.as_bytes());
                 let Some(found) = found else { break };
                 if names.peek().is_none() {
                     if found.mode.is_blob() && found.oid == blob.0 {

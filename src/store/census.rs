@@ -46,7 +46,9 @@ impl Census {
     /// Counts a place no more. Where it was the first of a stretch, that still begins there.
     pub fn remove(&mut self, place: &[u8]) {
         let Some(row) = self.fabrics.get_mut(fabric_of(place)) else { return };
-        let Some((first, count)) = row.range_mut::<[u8], _>(up_to(place)).next_back() else { return };
+        let Some((first, count)) = row.range_mut::<[u8], _>(up_to(place)).next_back() else {
+            return;
+        };
         *count = count.saturating_sub(1);
         if *count == 0 {
             let first = first.clone();
@@ -130,8 +132,7 @@ mod tests {
 
     fn is_right(census: &Census, held: &BTreeSet<Vec<u8>>) {
         for fabric in ["f0", "f1"] {
-            let its: Vec<_> =
-                held.iter().filter(|it| fabric_of(it) == fabric.as_bytes()).collect();
+            let its: Vec<_> = held.iter().filter(|it| fabric_of(it) == fabric.as_bytes()).collect();
             assert_eq!(census.count(fabric.as_bytes()), its.len() as u64);
             let far = its.len();
             for n in (0..far).step_by(37).chain(far.checked_sub(1)) {

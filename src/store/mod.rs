@@ -34,7 +34,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub use news::News;
+pub use news::{Listener, News};
 pub use open::{FORMAT, Freshness};
 use write::Batch;
 
@@ -146,6 +146,11 @@ pub struct Store {
     strays: sled::Tree,
     /// Who is told of what is written.
     ear: news::Ear,
+    /// Number of a write → what was not told for good yet. No digest covers it: what is lost here was
+    /// only to be told.
+    owed: sled::Tree,
+    /// The number of the last write before this start.
+    opened_at: u64,
     /// operation → where it stands.
     stands: sled::Tree,
     _last: Last,
@@ -205,9 +210,12 @@ impl Store {
                 census.cut_last(&long, &place);
             }
         }
+        let opened_at = open::number(&meta, open::GENERATION).unwrap_or(0);
         Ok(Store {
             witness: Mutex::default(),
-            generation: AtomicU64::new(open::number(&meta, open::GENERATION).unwrap_or(0)),
+            generation: AtomicU64::new(opened_at),
+            opened_at,
+            owed: db.open_tree("owed")?,
             operations_len: AtomicUsize::new(operations.len()),
             stuck: AtomicBool::new(false),
             #[cfg(test)]
@@ -388,14 +396,16 @@ impl Store {
             let gone = settlement.gone.split_off(keep);
             self.write(Batch::of(&Settlement { records, gone, ..Settlement::default() }))?;
         }
-        self.write(Batch::of(&settlement))?;
-        self.steps.pass(Step::Sync).map_err(Error::Write)?;
-        self.sync()?;
-        self.tell(before, &settlement);
+        self.write_and_tell(before, &settlement)?;
         if settlement.operation.is_some_and(|it| !it.state.is_open()) {
             self.prune()?;
         }
         Ok(())
+    }
+
+    fn synced_whole(&self) -> Result<(), Error> {
+        self.steps.pass(Step::Sync).map_err(Error::Write)?;
+        self.sync()
     }
 
     /// Forces the database to the disk, and notes beside it how far it has come.

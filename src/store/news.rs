@@ -3,11 +3,17 @@
 //! Whatever the agent does ends in a settlement, so who listens here misses nothing. Nobody is told of
 //! what stays as it was: a resource that had no conflict has none resolved.
 
+use super::write::Batch;
 use super::{Error, Settlement, Store, get, joined, read};
 use crate::model::key::ResourceId;
 use crate::model::record::{Conflict, Reject};
+use sled::IVec;
 use std::fmt;
 use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
+
+/// So much of what was told is let go with one write.
+const TOLD_MAX: usize = 64;
 
 /// What one settlement changed.
 #[derive(Debug)]
@@ -26,11 +32,19 @@ pub struct News<'a> {
     pub rejects: Vec<&'a Reject>,
 }
 
-type Listener = Box<dyn Fn(&News<'_>) + Send + Sync>;
-
 /// Whoever listens.
+pub trait Listener: Send + Sync {
+    /// What is to be kept with these news until they were told for good; none is nothing. They may still
+    /// come to nothing.
+    fn owes(&self, news: &News<'_>) -> Option<Vec<u8>>;
+    /// The news are on the disk; `number` is that of what is kept.
+    fn hear(&self, news: &News<'_>, number: Option<u64>);
+    /// What is kept up to this number was told for good.
+    fn told(&self) -> u64;
+}
+
 #[derive(Default)]
-pub(super) struct Ear(OnceLock<Listener>);
+pub(super) struct Ear(OnceLock<Box<dyn Listener>>);
 
 impl fmt::Debug for Ear {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,7 +64,7 @@ pub(super) struct Before {
 impl Store {
     /// Has somebody told of every settlement from now on, in the thread that wrote it; the first who
     /// asks is the only one.
-    pub fn listen(&self, listener: impl Fn(&News<'_>) + Send + Sync + 'static) {
+    pub fn listen(&self, listener: impl Listener + 'static) {
         // A second listener would be a mistake of the caller's, and hears nothing.
         let _ = self.ear.0.set(Box::new(listener));
     }
@@ -89,18 +103,61 @@ impl Store {
         Ok(Some(before))
     }
 
-    /// Tells what came of it.
-    pub(super) fn tell(&self, before: Option<Before>, settlement: &Settlement) {
-        let (Some(it), Some(listener)) = (before, self.ear.0.get()) else { return };
+    /// Writes the last part of a settlement, and tells what came of it once it is on the disk.
+    pub(super) fn write_and_tell(
+        &self,
+        before: Option<Before>,
+        settlement: &Settlement,
+    ) -> Result<(), Error> {
+        let batch = Batch::of(settlement);
+        let (Some(it), Some(listener)) = (before, self.ear.0.get()) else {
+            self.write(batch)?;
+            return self.synced_whole();
+        };
+        let news = it.news(settlement);
+        let owed = listener.owes(&news);
+        let told = self.told_up_to(listener.told())?;
+        let number = self.write(Batch { owed: owed.as_deref(), told: &told, ..batch })?;
+        self.synced_whole()?;
+        listener.hear(&news, owed.map(|_| number));
+        Ok(())
+    }
+
+    /// Some of what is kept for the listener, and was told.
+    fn told_up_to(&self, number: u64) -> Result<Vec<IVec>, Error> {
+        let told = self.sound(&self.owed)?.range(..=number.to_be_bytes()).keys();
+        told.take(TOLD_MAX).map(|it| it.map_err(read)).collect()
+    }
+
+    /// What earlier starts kept for the listener, the oldest first, each with its number.
+    pub fn owed(&self) -> Result<Vec<(u64, Vec<u8>)>, Error> {
+        let all = self.sound(&self.owed)?.range(..=self.opened_at.to_be_bytes());
+        let mut found = Vec::new();
+        for item in all {
+            let (key, value) = item.map_err(read)?;
+            let number = key.as_ref().try_into().map(u64::from_be_bytes).unwrap_or_default();
+            found.push((number, value.to_vec()));
+        }
+        Ok(found)
+    }
+
+    /// The number of the last write; what a listener was told of later belongs to another store.
+    pub fn newest(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+}
+
+impl Before {
+    fn news(self, settlement: &Settlement) -> News<'_> {
         let conflicts = settlement.conflicts.iter();
-        let rejects = settlement.rejects.iter().zip(&it.known);
-        listener(&News {
+        let rejects = settlement.rejects.iter().zip(&self.known);
+        News {
             settlement,
-            records: it.records,
-            gone: it.gone,
-            conflicts: conflicts.filter(|new| !it.open.contains(&new.id)).collect(),
-            resolved: it.resolved,
+            records: self.records,
+            gone: self.gone,
+            conflicts: conflicts.filter(|new| !self.open.contains(&new.id)).collect(),
             rejects: rejects.filter(|(_, known)| !**known).map(|(it, _)| it).collect(),
-        });
+            resolved: self.resolved,
+        }
     }
 }

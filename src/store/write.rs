@@ -44,6 +44,10 @@ pub(super) struct Batch<'a> {
     pub(super) pruned: &'a [IVec],
     /// A fabric whose records follow no commit any more.
     pub(super) unsynced: Option<&'a FabricName>,
+    /// What is kept until it was told.
+    pub(super) owed: Option<&'a [u8]>,
+    /// What was told by now.
+    pub(super) told: &'a [IVec],
 }
 
 impl<'a> Batch<'a> {
@@ -53,12 +57,13 @@ impl<'a> Batch<'a> {
 }
 
 impl Store {
-    /// Writes a batch, all or nothing; not on the disk before the next sync.
-    pub(super) fn write(&self, batch: Batch<'_>) -> Result<(), Error> {
+    /// Writes a batch, all or nothing, and gives the write's number; not on the disk before the next
+    /// sync.
+    pub(super) fn write(&self, batch: Batch<'_>) -> Result<u64, Error> {
         self.check_room()?;
         self.steps.pass(Step::Settle).map_err(Error::Write)?;
         let mut trees = self.trees().to_vec();
-        trees.push(&self.meta);
+        trees.extend([&self.meta, &self.owed]);
         let done = trees.as_slice().transaction(|trees| {
             let [
                 records,
@@ -73,6 +78,7 @@ impl Store {
                 strays,
                 stands,
                 meta,
+                owed,
             ] = trees.as_slice()
             else {
                 return abort("the transaction lost a tree".into());
@@ -97,8 +103,14 @@ impl Store {
             let generation = number(meta, open::GENERATION)? + 1;
             meta.insert(open::GENERATION, generation.to_string().as_bytes())?;
             meta.insert(DIGEST, digest.get().to_string().as_bytes())?;
-            let counted = writer.counted.take();
-            Ok((u64::try_from(generation).unwrap_or(u64::MAX), grown, counted))
+            let generation = u64::try_from(generation).unwrap_or(u64::MAX);
+            for it in batch.told {
+                owed.remove(it.as_ref())?;
+            }
+            if let Some(it) = batch.owed {
+                owed.insert(generation.to_be_bytes().to_vec(), it)?;
+            }
+            Ok((generation, grown, writer.counted.take()))
         });
         let (generation, grown, counted) = done.map_err(|it| self.aborted(it))?;
         self.generation.fetch_max(generation, Ordering::SeqCst);
@@ -106,7 +118,7 @@ impl Store {
         let lengths = &self.operations_len;
         lengths.fetch_add(usize::from(grown), Ordering::SeqCst);
         lengths.fetch_sub(batch.pruned.len(), Ordering::SeqCst);
-        Ok(())
+        Ok(generation)
     }
 
     /// Brings the census up to date with what a transaction did, place by place.

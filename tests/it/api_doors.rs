@@ -51,7 +51,7 @@ fn tried(program: &str, args: &[&str], dir: &Path) -> Option<Output> {
 }
 
 /// An authority, and a certificate of it for 127.0.0.1; none where openssl is not installed.
-fn authority(dir: &Path) -> Option<()> {
+pub fn authority(dir: &Path) -> Option<()> {
     std::fs::write(dir.join("san"), "subjectAltName=IP:127.0.0.1\n").unwrap();
     let of = |name: &str| format!("/CN={name}");
     let (ca, host) = (of("an authority"), of("agent"));

@@ -1,17 +1,20 @@
 //! Programs that the agent tells of events: signed, tried again, kept over a crash, and nowhere but where
 //! the settings let it go.
 
-use crate::agent::{signal, until};
+use crate::agent::{output, signal, text, until};
 use crate::api::Api;
+use crate::api_doors::authority;
 use crate::world::vpc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use git_intake::model::digest::Sha256;
 use rustix::process::Signal;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
@@ -67,6 +70,7 @@ impl Program {
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 count.fetch_add(1, Ordering::SeqCst);
+                let _ = stream.set_read_timeout(Some(PATIENCE));
                 let Some(it) = request(&stream) else { continue };
                 let answer = next.lock().unwrap().pop();
                 let answer = answer.unwrap_or_else(|| "204 No Content\r\n".to_owned());
@@ -101,8 +105,7 @@ impl Program {
     }
 }
 
-fn request(stream: &TcpStream) -> Option<Received> {
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+fn request(stream: impl Read) -> Option<Received> {
     let mut reader = BufReader::new(stream);
     let mut headers = BTreeMap::new();
     let mut line = String::new();
@@ -280,4 +283,137 @@ fn nobody_is_told_at_an_address_that_is_not_of_the_world_or_elsewhere() {
     let it = api.get(&dead)["results"][0].clone();
     assert!(it["error"].as_str().unwrap().contains("followed"), "{it}");
     assert_eq!(elsewhere.connections.load(Ordering::SeqCst), 0, "it was followed");
+}
+
+#[test]
+fn what_was_not_even_noted_when_the_agent_was_killed_is_told_by_the_next_start_and_once() {
+    let mut api = Api::with(&format!("{OPEN}  attempts_max: 100000\n"), &["fabric-1"]);
+    let receiver = Program::new(&[]);
+    let id = api.told_at(&receiver.url());
+    let kill = |api: &mut Api| {
+        signal(&api.agent, Signal::KILL);
+        api.agent.0.wait().unwrap();
+    };
+    api.made("vpc-0");
+    // The last word of what was done so far.
+    let first = newest(&api);
+    while receiver.next_of("sync_completed").json()["operation_id"] != first {}
+    let at = format!("{HOOKS}/{id}");
+    until("all has arrived", || api.get(&at)["waiting"] == 0);
+    kill(&mut api);
+    api.start_again();
+    // The file of notices cannot be written, so what happens is in the agent's store alone.
+    let notices = kept_in(&api).join("notices.jsonl");
+    let aside = notices.with_extension("aside");
+    std::fs::rename(&notices, &aside).unwrap();
+    std::fs::create_dir(&notices).unwrap();
+    api.made("vpc-1");
+    let operation = newest(&api);
+    assert_eq!(api.get(&at)["waiting"], 0, "it was noted");
+    kill(&mut api);
+    assert!(receiver.received.try_recv().is_err(), "somebody was told before");
+    std::fs::remove_dir(&notices).unwrap();
+    std::fs::rename(&aside, &notices).unwrap();
+    api.start_again();
+    for kind in ["sync_started", "sync_committed", "sync_completed"] {
+        let it = receiver.next_of(kind).json();
+        assert_eq!((&it["type"], &it["operation_id"]), (&json!(kind), &operation), "{it}");
+        assert!(it["time"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok(), "{it}");
+    }
+    until("all has arrived", || api.get(&at)["waiting"] == 0);
+    // Another start tells none of it again.
+    kill(&mut api);
+    api.start_again();
+    api.made("vpc-2");
+    let it = receiver.next_of("sync_started").json();
+    assert_ne!(it["operation_id"], operation, "{it}");
+}
+
+/// The newest operation.
+fn newest(api: &Api) -> Value {
+    api.get("/api/v1/fabrics/fabric-1/sync-operations?limit=1")["results"][0]["id"].clone()
+}
+
+/// Where the agent keeps its webhooks.
+fn kept_in(api: &Api) -> std::path::PathBuf {
+    let mut left = vec![api.world.dir.path().to_owned()];
+    while let Some(dir) = left.pop() {
+        for it in std::fs::read_dir(&dir).unwrap().map_while(Result::ok) {
+            if it.file_name() == "webhooks.json" {
+                return dir;
+            }
+            if it.file_type().unwrap().is_dir() {
+                left.push(it.path());
+            }
+        }
+    }
+    panic!("there is no webhooks.json");
+}
+
+#[test]
+fn the_webhooks_of_a_fabric_that_is_removed_go_with_it_whoever_removes_it() {
+    let mut api = Api::with(OPEN, &["fabric-1", "fabric-2"]);
+    let of = |api: &Api, name: &str| {
+        let at = format!("/api/v1/fabrics/{name}/webhooks");
+        (at.clone(), api.get(&at)["count"].as_u64().unwrap())
+    };
+    let asked = json!({"url": "http://127.0.0.1:9/"});
+    let told = |api: &Api, name: &str| {
+        let made = api.post("/api/v1/fabrics", json!({"name": name}));
+        assert_eq!(made.status, 201, "{made:?}");
+        let (at, count) = of(api, name);
+        assert_eq!(count, 0, "the webhooks of {name} outlived it");
+        assert_eq!(api.post(&at, asked.clone()).status, 201);
+    };
+    api.told_at("http://127.0.0.1:9/");
+    told(&api, "fabric-3");
+    let at = "/api/v1/fabrics/fabric-3";
+    let trial = api.send("DELETE", at, &api.admin, Some(&json!({"dry_run": true})));
+    assert_eq!((trial.status, of(&api, "fabric-3").1), (200, 1));
+    assert_eq!(api.send("DELETE", at, &api.admin, None).status, 200);
+    told(&api, "fabric-3");
+    let by_command = |api: &Api| {
+        let out = output(&api.world, &["fabric", "remove", "fabric-3"]);
+        assert!(out.status.success(), "{}", text(&out));
+    };
+    by_command(&api);
+    told(&api, "fabric-3");
+    signal(&api.agent, Signal::TERM);
+    api.agent.0.wait().unwrap();
+    by_command(&api);
+    api.start_again();
+    told(&api, "fabric-3");
+    assert_eq!(of(&api, "fabric-1").1, 1, "another's went with it");
+}
+
+#[test]
+fn a_receiver_with_an_authority_of_its_own_is_told_once_the_settings_name_that() {
+    let api =
+        Api::with(&format!("{OPEN}  attempts_max: 100000\n  ca_file: ca.pem\n"), &["fabric-1"]);
+    let dir = api.world.dir.path();
+    let Some(()) = authority(dir) else { return };
+    let certificates = CertificateDer::pem_file_iter(dir.join("cert.pem")).unwrap();
+    let certificates = certificates.map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_file(dir.join("key.pem")).unwrap();
+    let config = rustls::ServerConfig::builder().with_no_client_auth();
+    let config = Arc::new(config.with_single_cert(certificates, key).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // Nobody is believed without it.
+    std::fs::rename(dir.join("ca.pem"), dir.join("aside.pem")).unwrap();
+    let id = api.told_at(&format!("https://{}/", listener.local_addr().unwrap()));
+    api.made("vpc-1");
+    let deliveries = format!("{HOOKS}/{id}/deliveries");
+    let why = || api.get(&deliveries)["results"][0]["error"].to_string();
+    until("it was tried", || why().contains("webhooks.ca_file"));
+    std::fs::rename(dir.join("aside.pem"), dir.join("ca.pem")).unwrap();
+    loop {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let connection = rustls::ServerConnection::new(config.clone()).unwrap();
+        let mut stream = rustls::StreamOwned::new(connection, stream);
+        if let Some(it) = request(&mut stream) {
+            assert_eq!(it.json()["fabric"], "fabric-1");
+            return;
+        }
+    }
 }

@@ -1,14 +1,12 @@
 //! The book of subscribers and notices, on disk and in memory.
 
+use super::entries::{Change, Notice, Secret, Standing, Subscriber, Told};
 use crate::agent::events::EventKind;
 use crate::clock;
 use crate::model::fabric::FabricName;
 use crate::model::ids::OperationId;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -26,104 +24,6 @@ const ASIDE_MAX: usize = 200;
 const FILE_BYTES_MAX: u64 = 1 << 30;
 /// The file of notices is written anew when it is larger, in bytes.
 const NOTICES_BYTES_MAX: u64 = 8 << 20;
-/// Random bytes of a secret.
-const SECRET_BYTES: usize = 32;
-
-/// What a subscriber's notices are signed with.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    fn random() -> io::Result<Secret> {
-        let mut bytes = [0; SECRET_BYTES];
-        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-        Ok(Secret(format!("whsec_{}", STANDARD.encode(bytes))))
-    }
-
-    /// The words that are shown once.
-    pub fn shown_once(&self) -> &str {
-        &self.0
-    }
-
-    /// The bytes that sign.
-    pub fn key(&self) -> Vec<u8> {
-        let text = self.0.strip_prefix("whsec_").unwrap_or(&self.0);
-        STANDARD.decode(text).unwrap_or_else(|_| text.as_bytes().to_vec())
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
-    }
-}
-
-/// Who is told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Subscriber {
-    /// Names it.
-    pub id: String,
-    /// Of which fabric's events.
-    pub fabric: FabricName,
-    /// Where.
-    pub url: String,
-    /// Signs what is sent.
-    pub secret: Secret,
-    /// Of these only; none are all.
-    pub events: Vec<EventKind>,
-    /// Is told at present.
-    pub active: bool,
-    /// When it was made.
-    pub created_at: jiff::Timestamp,
-    /// By whom.
-    pub created_by: String,
-}
-
-/// Where a notice stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Standing {
-    /// It is sent, or tried again.
-    Waiting,
-    /// It was tried too often.
-    Aside,
-}
-
-/// One event for one subscriber.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Notice {
-    /// Names it to the receiver, however often it is sent.
-    pub id: String,
-    /// Whose.
-    pub subscriber: String,
-    /// Of what.
-    pub kind: EventKind,
-    /// What is sent.
-    pub body: String,
-    /// When the event happened.
-    pub created_at: jiff::Timestamp,
-    /// How often it was sent.
-    pub attempts: u32,
-    /// When it is sent next.
-    pub next_at: jiff::Timestamp,
-    /// Why it did not arrive the last time.
-    pub error: Option<String>,
-    /// Where it stands.
-    pub standing: Standing,
-}
-
-/// What changes of a subscriber.
-#[derive(Debug, Default)]
-pub struct Change {
-    /// Where it is told.
-    pub url: Option<String>,
-    /// Of what.
-    pub events: Option<Vec<EventKind>>,
-    /// Whether.
-    pub active: Option<bool>,
-}
-
 /// Why a subscriber cannot be added.
 #[derive(Debug)]
 pub enum Full {
@@ -147,6 +47,13 @@ enum Line {
     Put(Notice),
     /// It is over.
     Gone(String),
+    /// What the store of this repository keeps up to this number is noted.
+    Noted {
+        /// The repository.
+        repository: String,
+        /// The number.
+        number: u64,
+    },
 }
 
 /// The book of an agent.
@@ -163,6 +70,8 @@ struct Inner {
     subscribers: BTreeMap<String, Subscriber>,
     /// By their ids, which sort by time.
     notices: BTreeMap<String, Notice>,
+    /// How far what each repository's store keeps is noted.
+    noted: BTreeMap<String, u64>,
     /// None until the first line is written: a start must not need room on the disk.
     file: Option<File>,
 }
@@ -177,19 +86,22 @@ impl Book {
         let subscribers: BTreeMap<String, Subscriber> =
             kept.subscribers.into_iter().map(|it| (it.id.clone(), it)).collect();
         let path = dir.join("notices.jsonl");
-        let mut notices = BTreeMap::new();
+        let (mut notices, mut noted) = (BTreeMap::new(), BTreeMap::new());
         if let Ok(file) = File::open(&path) {
             for line in io::BufReader::new(file.take(FILE_BYTES_MAX)).split(b'\n') {
                 // A line that a crash tore was not acknowledged.
                 match serde_json::from_slice(&line?) {
                     Ok(Line::Put(it)) => drop(notices.insert(it.id.clone(), it)),
                     Ok(Line::Gone(id)) => drop(notices.remove(&id)),
+                    Ok(Line::Noted { repository, number }) => {
+                        noted.insert(repository, number);
+                    }
                     Err(_) => (),
                 }
             }
         }
         notices.retain(|_, it: &mut Notice| subscribers.contains_key(&it.subscriber));
-        let inner = Mutex::new(Inner { subscribers, notices, file: None });
+        let inner = Mutex::new(Inner { subscribers, notices, noted, file: None });
         Ok(Book { dir: dir.to_owned(), inner, changed: Notify::new() })
     }
 
@@ -204,6 +116,18 @@ impl Book {
             inner.subscribers.values().filter(|it| it.fabric == *fabric).cloned().collect();
         all.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
         all
+    }
+
+    /// The fabrics of whose events somebody is told.
+    pub fn fabrics(&self) -> BTreeSet<FabricName> {
+        let inner = self.lock();
+        let active = inner.subscribers.values().filter(|it| it.active);
+        active.map(|it| it.fabric.clone()).collect()
+    }
+
+    /// How far what a repository's store keeps is noted.
+    pub fn noted(&self, repository: &str) -> u64 {
+        self.lock().noted.get(repository).copied().unwrap_or(0)
     }
 
     /// One subscriber.
@@ -255,15 +179,28 @@ impl Book {
     }
 
     /// Removes a subscriber and all it had to hear. Blocks while a disk is written.
-    pub fn remove(&self, id: &str) -> io::Result<Option<Subscriber>> {
+    pub fn remove(&self, id: &str) -> io::Result<()> {
+        self.retain(|it| it.id != id)
+    }
+
+    /// Removes all subscribers of a fabric that is no more, and all they had to hear. Blocks while a disk
+    /// is written.
+    pub fn forget(&self, fabric: &FabricName) -> io::Result<()> {
+        self.retain(|it| it.fabric != *fabric)
+    }
+
+    fn retain(&self, stays: impl Fn(&Subscriber) -> bool) -> io::Result<()> {
         let mut inner = self.lock();
         let mut all = inner.subscribers.clone();
-        let Some(gone) = all.remove(id) else { return Ok(None) };
+        all.retain(|_, it| stays(it));
+        if all.len() == inner.subscribers.len() {
+            return Ok(());
+        }
         self.keep(&mut inner, all)?;
-        let notices = inner.notices.values().filter(|it| it.subscriber == id);
-        let lines: Vec<Line> = notices.map(|it| Line::Gone(it.id.clone())).collect();
-        self.write(&mut inner, lines)?;
-        Ok(Some(gone))
+        let gone = |it: &&Notice| !inner.subscribers.contains_key(&it.subscriber);
+        let gone = inner.notices.values().filter(gone);
+        let lines: Vec<Line> = gone.map(|it| Line::Gone(it.id.clone())).collect();
+        self.write(&mut inner, lines)
     }
 
     /// Writes the subscribers, whole or not at all.
@@ -289,7 +226,7 @@ impl Book {
         let file = match &mut inner.file {
             Some(it) => it,
             // Made anew: its last line may be one that a crash tore.
-            None => inner.file.insert(anew(&path, &inner.notices)?),
+            None => inner.file.insert(anew(&path, &inner.notices, &inner.noted)?),
         };
         file.write_all(&text)?;
         file.sync_data()?;
@@ -298,18 +235,24 @@ impl Book {
             match it {
                 Line::Put(it) => drop(inner.notices.insert(it.id.clone(), it)),
                 Line::Gone(id) => drop(inner.notices.remove(&id)),
+                Line::Noted { repository, number } => {
+                    inner.noted.insert(repository, number);
+                }
             }
         }
         if full {
-            inner.file = Some(anew(&path, &inner.notices)?);
+            inner.file = Some(anew(&path, &inner.notices, &inner.noted)?);
         }
         Ok(())
     }
 
-    /// Notes events for whoever is to hear of them, as pairs of an event's kind and fabric with what is
-    /// to be sent. Blocks while a disk is written.
-    pub fn note(&self, events: &[(EventKind, FabricName, String)]) -> io::Result<()> {
+    /// Notes events for whoever is to hear of them, and with them how far what each repository's store
+    /// keeps is noted now. Blocks while a disk is written; where nobody is to hear, nothing is.
+    pub fn note(&self, events: &[Told], noted: &BTreeMap<String, u64>) -> io::Result<()> {
         let mut inner = self.lock();
+        if inner.subscribers.is_empty() && inner.noted.is_empty() {
+            return Ok(());
+        }
         let now = clock::now();
         let mut lines = Vec::new();
         let mut counts: BTreeMap<String, (usize, usize)> = BTreeMap::new();
@@ -320,11 +263,12 @@ impl Book {
                 Standing::Aside => *aside += 1,
             }
         }
-        for (kind, fabric, body) in events {
+        for told in events {
             let wants = |it: &&Subscriber| {
                 it.active
-                    && it.fabric == *fabric
-                    && (it.events.is_empty() || it.events.contains(kind))
+                    && it.fabric == told.fabric
+                    && (it.events.is_empty() || it.events.contains(&told.kind))
+                    && told.at.is_none_or(|at| it.created_at <= at)
             };
             for it in inner.subscribers.values().filter(wants) {
                 let (waiting, aside) = counts.entry(it.id.clone()).or_default();
@@ -336,8 +280,8 @@ impl Book {
                 lines.push(Line::Put(Notice {
                     id: OperationId::new(now).to_string(),
                     subscriber: it.id.clone(),
-                    kind: *kind,
-                    body: body.clone(),
+                    kind: told.kind,
+                    body: told.body.clone(),
                     created_at: now,
                     attempts: 0,
                     next_at: now,
@@ -346,6 +290,10 @@ impl Book {
                 }));
             }
         }
+        lines.extend(noted.iter().map(|(repository, number)| Line::Noted {
+            repository: repository.clone(),
+            number: *number,
+        }));
         self.write(&mut inner, lines)
     }
 
@@ -468,10 +416,18 @@ fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
 }
 
 /// Writes the file of notices anew, and opens it for adding.
-fn anew(path: &Path, notices: &BTreeMap<String, Notice>) -> io::Result<File> {
+fn anew(
+    path: &Path,
+    notices: &BTreeMap<String, Notice>,
+    noted: &BTreeMap<String, u64>,
+) -> io::Result<File> {
+    let noted = noted.iter().map(|(repository, number)| Line::Noted {
+        repository: repository.clone(),
+        number: *number,
+    });
     let mut text = Vec::new();
-    for it in notices.values() {
-        serde_json::to_writer(&mut text, &Line::Put(it.clone()))?;
+    for it in noted.chain(notices.values().map(|it| Line::Put(it.clone()))) {
+        serde_json::to_writer(&mut text, &it)?;
         text.push(b'\n');
     }
     replace(path, &text)?;
@@ -480,6 +436,7 @@ fn anew(path: &Path, notices: &BTreeMap<String, Notice>) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::entries::SECRET_BYTES;
     use super::*;
     use std::time::Duration;
 
@@ -487,8 +444,26 @@ mod tests {
         FabricName::parse("fabric-1").unwrap()
     }
 
-    fn event(n: usize) -> (EventKind, FabricName, String) {
-        (EventKind::SyncCompleted, fabric(), format!("{{\"n\":{n}}}"))
+    fn event(n: usize) -> Told {
+        let body = format!("{{\"n\":{n}}}");
+        Told { kind: EventKind::SyncCompleted, fabric: fabric(), body, at: None }
+    }
+
+    #[test]
+    fn who_asked_after_something_happened_does_not_hear_of_it_and_nobody_costs_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let book = Book::open(dir.path()).unwrap();
+        let numbers = BTreeMap::from([("work-1".to_owned(), 7)]);
+        book.note(&[event(1)], &numbers).unwrap();
+        assert!(!dir.path().join("notices.jsonl").exists(), "a start needs no room for nobody");
+        let to = book.add(&fabric(), "https://x.example".into(), Vec::new(), "boss").unwrap();
+        let second = Duration::from_secs(1);
+        let early = Told { at: Some(to.created_at - second), ..event(1) };
+        let late = Told { at: Some(to.created_at + second), ..event(2) };
+        book.note(&[early, late], &numbers).unwrap();
+        let noted = book.notices(&to.id, None);
+        assert_eq!((noted.len(), noted[0].body.as_str()), (1, "{\"n\":2}"));
+        assert_eq!(book.noted("work-1"), 7);
     }
 
     fn nobody(_: &str) -> bool {
@@ -503,7 +478,8 @@ mod tests {
         let to = book.add(&fabric(), url, Vec::new(), "boss").unwrap();
         let only = vec![EventKind::FileRejected];
         book.add(&fabric(), "https://other.example".into(), only, "boss").unwrap();
-        book.note(&[event(1), event(2)]).unwrap();
+        let numbers = BTreeMap::from([("work-1".to_owned(), 7)]);
+        book.note(&[event(1), event(2)], &numbers).unwrap();
         let first = book.due(&nobody, 10);
         assert_eq!((first.len(), first[0].0.body.as_str()), (1, "{\"n\":1}"));
         assert!(book.due(&|it| it == to.id, 10).is_empty());
@@ -511,6 +487,8 @@ mod tests {
         drop(book);
         let book = Book::open(dir.path()).unwrap();
         assert_eq!(book.find(&to.id).unwrap(), to);
+        assert_eq!((book.noted("work-1"), book.noted("work-2")), (7, 0));
+        assert_eq!(book.fabrics(), BTreeSet::from([fabric()]));
         let second = book.due(&nobody, 10);
         assert_eq!((second.len(), second[0].0.body.as_str()), (1, "{\"n\":2}"));
         let id = &second[0].0.id;
@@ -524,9 +502,17 @@ mod tests {
         assert_eq!((aside.len(), aside[0].attempts), (1, 2));
         assert_eq!(book.again(&to.id, id).unwrap().unwrap().attempts, 0);
         assert_eq!(book.due(&nobody, 10).len(), 1);
-        assert!(book.remove(&to.id).unwrap().is_some());
+        book.remove(&to.id).unwrap();
         assert!(book.due(&nobody, 10).is_empty());
-        assert!(Book::open(dir.path()).unwrap().notices(&to.id, None).is_empty());
+        let book = Book::open(dir.path()).unwrap();
+        assert!(book.notices(&to.id, None).is_empty() && book.of(&fabric()).len() == 1);
+        assert_eq!(book.noted("work-1"), 7);
+        // What goes with its fabric takes what it had to hear along.
+        let other = FabricName::parse("fabric-2").unwrap();
+        let stays = book.add(&other, "https://x.example".into(), Vec::new(), "boss").unwrap();
+        book.forget(&fabric()).unwrap();
+        assert!(book.of(&fabric()).is_empty());
+        assert_eq!(Book::open(dir.path()).unwrap().of(&other), [stays]);
     }
 
     #[test]
@@ -535,7 +521,7 @@ mod tests {
         let book = Book::open(dir.path()).unwrap();
         let to = book.add(&fabric(), "https://x.example".into(), Vec::new(), "boss").unwrap();
         let many: Vec<_> = (0..WAITING_MAX + ASIDE_MAX + 10).map(event).collect();
-        book.note(&many).unwrap();
+        book.note(&many, &BTreeMap::new()).unwrap();
         let count = |it| book.notices(&to.id, Some(it)).len();
         assert_eq!((count(Standing::Waiting), count(Standing::Aside)), (WAITING_MAX, ASIDE_MAX));
         let waiting = book.notices(&to.id, Some(Standing::Waiting));
@@ -551,7 +537,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let book = Book::open(dir.path()).unwrap();
         let to = book.add(&fabric(), "https://x.example".into(), Vec::new(), "boss").unwrap();
-        book.note(&[event(1)]).unwrap();
+        book.note(&[event(1)], &BTreeMap::new()).unwrap();
         drop(book);
         for name in ["webhooks.json", "notices.jsonl"] {
             let mode = std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode();

@@ -5,9 +5,9 @@
 //! and the answer was lost), under the same id. Notices are signed as `standardwebhooks.com` says, so
 //! receivers find a library that looks at them.
 
-use super::book::{Notice, Subscriber};
+use super::entries::{Notice, Subscriber, Told};
 use super::reach::{self, Judged};
-use crate::agent::events::EventKind;
+use crate::agent::owed::Owed;
 use crate::agent::schedule::{self, Patience};
 use crate::api::house::House;
 use crate::api::serve::give_way;
@@ -15,11 +15,12 @@ use crate::api::wire::event::EventView;
 use crate::clock;
 use crate::config::HookSettings;
 use crate::model::digest::Sha256;
-use crate::model::fabric::FabricName;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use std::collections::BTreeSet;
-use std::io;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -38,6 +39,8 @@ const LOOK_TIME_MAX: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(3600);
 /// What is told of a failure is not longer, in characters.
 const ERROR_CHARS_MAX: usize = 300;
+/// No file of authorities is larger, in bytes.
+const CA_BYTES_MAX: u64 = 4 << 20;
 /// After a disk that refused.
 const DISK_PAUSE: Duration = Duration::from_secs(5);
 /// Threads for names that are looked up.
@@ -61,7 +64,8 @@ impl Courier {
         let (stop, stopped) = watch::channel(false);
         let thread = std::thread::Builder::new().name("courier".to_owned()).spawn(move || {
             give_way();
-            runtime.block_on(Round { house, after: 0, busy: BTreeSet::new() }.run(stopped));
+            let left = left_over(&house);
+            runtime.block_on(Round { house, after: 0, left, busy: BTreeSet::new() }.run(stopped));
             // What is under way is sent again by the next start.
             runtime.shutdown_timeout(Duration::from_millis(200));
         })?;
@@ -81,10 +85,51 @@ impl Drop for Courier {
 /// A notice that was sent, and what came of it.
 type Sent = (Notice, Result<(), String>);
 
+/// What is to be noted, and how far it then is.
+#[derive(Default)]
+struct Left {
+    events: Vec<Told>,
+    noted: BTreeMap<String, u64>,
+}
+
+/// What the stores keep that was not noted before the agent ended.
+fn left_over(house: &House) -> Option<Left> {
+    let mut left = Left::default();
+    for lane in &house.lanes {
+        let mut noted = house.book.noted(&lane.id);
+        if noted > lane.store.newest() {
+            // The store was made anew, and nothing of this one is noted yet.
+            noted = 0;
+            left.noted.insert(lane.id.clone(), noted);
+        }
+        house.events.owing.tell(&Arc::from(lane.id.as_str()), noted);
+        let owed = lane.store.owed().unwrap_or_else(|error| {
+            tracing::warn!(%error, "what was to be told by webhooks before the agent ended cannot be read");
+            Vec::new()
+        });
+        for (number, bytes) in owed.into_iter().filter(|(number, _)| *number > noted) {
+            left.noted.insert(lane.id.clone(), number);
+            // What another version wrote in another way is passed over.
+            let all: Vec<Owed> = serde_json::from_slice(&bytes).unwrap_or_default();
+            for (n, it) in all.into_iter().enumerate() {
+                let id = format!("{}-{number}-{n}", lane.id);
+                let (kind, fabric, at) = (it.kind, it.fabric.clone(), Some(it.at));
+                let view = EventView::owed(id, &lane.id, it);
+                let body = serde_json::to_string(&view).unwrap_or_default();
+                left.events.push(Told { kind, fabric, body, at });
+            }
+        }
+    }
+    let nothing = left.events.is_empty() && left.noted.is_empty();
+    (!nothing).then_some(left)
+}
+
 struct Round {
     house: Arc<House>,
     /// The number of the last event that was noted.
     after: u64,
+    /// What earlier starts did not come to note; none once it is noted.
+    left: Option<Left>,
     /// Subscribers to whom something is under way.
     busy: BTreeSet<String>,
 }
@@ -143,6 +188,12 @@ impl Round {
 
     /// Notes what has happened; false where the disk refuses, and then it is noted later.
     fn note(&mut self) -> bool {
+        if let Some(left) = &self.left {
+            if !self.write_down(&left.events, &left.noted) {
+                return false;
+            }
+            self.left = None;
+        }
         loop {
             let found = self.house.events.since(self.after, NOTED_MAX);
             if found.missed > 0 {
@@ -156,22 +207,38 @@ impl Round {
                 return true;
             }
             let epoch = self.house.events.epoch();
-            let mut noted: Vec<(EventKind, FabricName, String)> = Vec::new();
+            let mut noted: Vec<Told> = Vec::new();
+            let mut numbers = BTreeMap::new();
             for it in &found.events {
+                if let Some(number) = it.owed {
+                    numbers.insert(it.repository.to_string(), number);
+                }
                 let body = serde_json::to_string(&EventView::of(epoch, it)).unwrap_or_default();
                 let fabrics = match &it.fabric {
                     Some(fabric) => vec![fabric.clone()],
                     // What happens to a repository happens to each of its fabrics.
                     None => self.house.fabrics_of(&it.repository),
                 };
-                noted.extend(fabrics.into_iter().map(|fabric| (it.kind, fabric, body.clone())));
+                let told = |fabric| Told { kind: it.kind, fabric, body: body.clone(), at: None };
+                noted.extend(fabrics.into_iter().map(told));
             }
-            if let Err(error) = self.house.book.note(&noted) {
-                tracing::warn!(%error, "what those are to hear who are told by webhooks cannot be noted; it is tried again");
+            if !self.write_down(&noted, &numbers) {
                 return false;
             }
             self.after = found.last;
         }
+    }
+
+    /// Notes events, and then lets the stores forget what they kept of them.
+    fn write_down(&self, events: &[Told], noted: &BTreeMap<String, u64>) -> bool {
+        if let Err(error) = self.house.book.note(events, noted) {
+            tracing::warn!(%error, "what those are to hear who are told by webhooks cannot be noted; it is tried again");
+            return false;
+        }
+        for (repository, number) in noted {
+            self.house.events.owing.tell(&Arc::from(repository.as_str()), *number);
+        }
+        true
     }
 
     fn settle(&mut self, (notice, outcome): Sent) {
@@ -217,8 +284,13 @@ async fn try_send(settings: &HookSettings, notice: &Notice, to: &Subscriber) -> 
     let looking = tokio::time::timeout(LOOK_TIME_MAX, reach::addresses(&url, settings));
     let addresses = looking.await.map_err(|_| "looking up the name took too long".to_owned())??;
     let failed = |it: reqwest::Error| chain(&it.without_url());
+    let trusted = match &settings.ca_file {
+        Some(file) => authorities(file)?,
+        None => Vec::new(),
+    };
     let client = reqwest::Client::builder()
         .no_proxy()
+        .tls_certs_merge(trusted)
         .redirect(reqwest::redirect::Policy::none())
         .dns_resolver(Arc::new(Judged(addresses)))
         .connect_timeout(CONNECT_TIME_MAX)
@@ -244,6 +316,20 @@ async fn try_send(settings: &HookSettings, notice: &Notice, to: &Subscriber) -> 
             Err(format!("it answered {it}, and nobody is followed elsewhere: write the last URL"))
         }
         it => Err(format!("it answered {it}")),
+    }
+}
+
+/// The authorities of a file, which may have changed since the last notice.
+fn authorities(file: &Path) -> Result<Vec<reqwest::Certificate>, String> {
+    let of = |it: String| format!("{} (webhooks.ca_file): {it}", file.display());
+    let mut text = Vec::new();
+    let opened = File::open(file).and_then(|it| it.take(CA_BYTES_MAX).read_to_end(&mut text));
+    opened.map_err(|it| of(it.to_string()))?;
+    let found = reqwest::Certificate::from_pem_bundle(&text);
+    let found = found.map_err(|it| of(format!("it holds no certificates: {it}")))?;
+    match found.is_empty() {
+        true => Err(of("it holds no certificates".to_owned())),
+        false => Ok(found),
     }
 }
 

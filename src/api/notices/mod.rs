@@ -5,10 +5,12 @@
 //! what was tried too often lies aside until somebody asks for it again. Every list has a limit, so a
 //! receiver that is away for ever costs its own notices and nothing else.
 
+mod entries;
 mod book;
 mod courier;
 mod reach;
 
-pub(super) use book::{Book, Change, Full, Notice, Standing, Subscriber};
+pub(super) use book::{Book, Full};
 pub(super) use courier::Courier;
+pub(super) use entries::{Change, Notice, Standing, Subscriber};
 pub(super) use reach::judge;

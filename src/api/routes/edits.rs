@@ -130,12 +130,7 @@ pub(in crate::api) async fn replace(
 /// Refuses a base that the resource's file never held: what lies elsewhere in the repository is not
 /// for whoever may change this one, and a merge would show it. Read beside the lane, which waits for
 /// no history.
-async fn began_with(
-    house: &House,
-    caller: &Caller,
-    id: &str,
-    base: BlobId,
-) -> Result<(), Refusal> {
+async fn began_with(house: &House, caller: &Caller, id: &str, base: BlobId) -> Result<(), Refusal> {
     let (fabric, record, _) = find_any(house, caller, id, Scope::Write)?;
     if record.blob_id == base {
         return Ok(());

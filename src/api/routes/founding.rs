@@ -1,5 +1,6 @@
 //! Fabrics are made, changed and removed.
 
+use super::blocking;
 use super::outcome::answered;
 use crate::agent::desk::{Answer, Request};
 use crate::agent::fabrics::{AddFabric, RemoveFabric, SetFabric};
@@ -176,7 +177,8 @@ pub(in crate::api) struct FabricRemoval {
     pub dry_run: bool,
 }
 
-/// Removes a fabric: the agent looks after it no more. Its files stay, unless `purge` is said.
+/// Removes a fabric: the agent looks after it no more, and its webhooks go. Its files stay, unless
+/// `purge` is said.
 #[utoipa::path(delete, path = "/api/v1/fabrics/{id}", tag = "fabrics", request_body = Option<FabricRemoval>,
     params(("id" = String, Path, description = "The fabric's name.")),
     responses((status = 200, description = "It is removed, or would be.", body = FabricOutcome)))]
@@ -197,6 +199,14 @@ pub(in crate::api) async fn remove(
     let outcome =
         changed(&fabric.lane, &caller, Request::RemoveFabric(asked), ErrorCode::FabricNotFound)
             .await?;
+    if !it.dry_run {
+        let (house, fabric) = (house.clone(), fabric.name().clone());
+        let gone = move || {
+            house.unsubscribe(&fabric);
+            Ok(())
+        };
+        blocking(gone).await?;
+    }
     let became = (outcome.operation_id.clone(), outcome.commit_id.clone());
     Ok(answered(StatusCode::OK, outcome, became).into_response())
 }

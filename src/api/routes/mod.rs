@@ -95,7 +95,7 @@ pub(super) fn router(house: Arc<House>) -> Router {
 }
 
 /// Runs what reads a disk beside the thread that serves everybody.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, super::refusal::Refusal> + Send + 'static,
 ) -> Result<T, super::refusal::Refusal> {
     use super::refusal::{ErrorCode, Refusal};

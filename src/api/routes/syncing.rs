@@ -258,7 +258,7 @@ fn tell(house: &House, fabric: &FabricDoor, job: &Job, kind: EventKind, message:
         message,
         ..About::default()
     };
-    house.events.add(kind, &Arc::from(&*fabric.lane.id), Some(fabric.name()), about);
+    house.events.add(kind, &Arc::from(&*fabric.lane.id), Some(fabric.name()), about, None);
 }
 
 async fn carry_out(

@@ -104,6 +104,7 @@ pub(in crate::api) async fn create(
         })
     });
     let added = added.await?;
+    house.subscribed();
     let at = format!("/api/v1/fabrics/{}/webhooks/{}", added.fabric, added.id);
     let secret = added.secret.shown_once().to_owned();
     let made = WebhookMade { webhook: view(&house, &added), secret };
@@ -145,6 +146,7 @@ pub(in crate::api) async fn change(
     let (book, change) = (house.clone(), Change { url: it.url, events, active: it.active });
     let changed = blocking(move || book.book.change(&found.id, change).map_err(unwritable));
     let changed = changed.await?.ok_or_else(|| absent(&webhook))?;
+    house.subscribed();
     Ok(Json(view(&house, &changed)))
 }
 
@@ -162,6 +164,7 @@ pub(in crate::api) async fn remove(
     let was = view(&house, &found);
     let book = house.clone();
     blocking(move || book.book.remove(&found.id).map_err(unwritable)).await?;
+    house.subscribed();
     Ok(Json(was))
 }
 

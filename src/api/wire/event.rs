@@ -1,7 +1,8 @@
 //! Events, as clients see them.
 
 use super::word;
-use crate::agent::events::{Event, EventKind};
+use crate::agent::events::{About, Event, EventKind};
+use crate::agent::owed::Owed;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -113,13 +114,24 @@ pub struct EventMessage {
 impl EventView {
     /// An event of the start that `epoch` names.
     pub fn of(epoch: &str, it: &Event) -> EventView {
-        let about = &it.about;
+        let view = EventView::about(id_of(epoch, it.number), &it.repository, &it.about, it.kind);
+        let fabric = it.fabric.as_ref().map(ToString::to_string);
+        EventView { time: it.at.to_string(), fabric, ..view }
+    }
+
+    /// An event that an earlier start did not come to tell.
+    pub fn owed(id: String, repository: &str, it: Owed) -> EventView {
+        let view = EventView::about(id, repository, &it.about, it.kind);
+        EventView { time: it.at.to_string(), fabric: Some(it.fabric.to_string()), ..view }
+    }
+
+    fn about(id: String, repository: &str, about: &About, kind: EventKind) -> EventView {
         EventView {
-            id: id_of(epoch, it.number),
-            kind: it.kind.into(),
-            time: it.at.to_string(),
-            repository: it.repository.to_string(),
-            fabric: it.fabric.as_ref().map(ToString::to_string),
+            id,
+            kind: kind.into(),
+            time: String::new(),
+            repository: repository.to_owned(),
+            fabric: None,
             operation_id: about.operation_id.map(|it| it.to_string()),
             operation_type: about.purpose.map(|it| word(&it)),
             trigger: about.trigger.map(|it| word(&it)),
