@@ -6,7 +6,7 @@ use crate::model::ids::CommitId;
 use crate::model::path::escape;
 use crate::model::report::{Difference, VerifyReport};
 
-/// More differences than this are counted, not listed.
+/// No more differences than this are told.
 const LISTED_MAX: usize = 1_000;
 
 /// Compares everything with everything; changes nothing.

@@ -4,8 +4,10 @@
 use crate::storm::agent;
 use crate::world::{World, git, git_output, vpc};
 use git_intake::agent::desk;
+use git_intake::agent::lane::Lane;
 use git_intake::model::record::Record;
 use git_intake::model::report::Delivery;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -297,6 +299,49 @@ fn a_damaged_store_comes_back_with_the_same_records_ids_and_sources() {
     git_intake::agent::verify::rebuild(&mut lane).unwrap();
     drop(lane);
     assert_eq!(records(&world), before, "rebuilt");
+}
+
+#[test]
+fn whatever_differs_between_store_tree_head_and_remote_is_told_by_name() {
+    let world = World::in_memory();
+    for n in 1..=4 {
+        world.drop(&format!("{n}.yaml"), vpc(&format!("vpc-{n}")));
+    }
+    world.turn();
+    let place = |it: &str| format!("fabric-1/managed/{it}");
+    let write = |it: &str, text: &str| std::fs::write(world.managed(it), text).unwrap();
+    // What somebody commits, and nobody has followed yet.
+    write("vpcs/vpc-3.yaml", &vpc("vpc-3").replace("1001", "1003"));
+    write("vpcs/vpc-5.yaml", &vpc("vpc-5"));
+    write("notes.txt", "theirs\n");
+    world.git(&["rm", "-q", &place("vpcs/vpc-4.yaml")]);
+    world.git(&["add", "fabric-1/managed"]);
+    world.git(&["commit", "-qm", "a person's"]);
+    // And what is not committed.
+    write("vpcs/vpc-1.yaml", &vpc("vpc-1").replace("1001", "1009"));
+    std::fs::remove_file(world.managed("vpcs/vpc-2.yaml")).unwrap();
+    let differences = |lane: &Lane| {
+        let report = git_intake::agent::verify::verify(lane, true).unwrap();
+        let named =
+            report.differences.into_iter().map(|it| format!("{} {}", it.between, it.subject));
+        named.collect::<BTreeSet<_>>()
+    };
+    let lane = world.open().unwrap();
+    let expected = [
+        format!("head {}", place("notes.txt")),
+        format!("work_tree {}", place("vpcs/vpc-1.yaml")),
+        format!("work_tree {}", place("vpcs/vpc-2.yaml")),
+        format!("record {}", place("vpcs/vpc-3.yaml")),
+        format!("record {}", place("vpcs/vpc-4.yaml")),
+        format!("record {}", place("vpcs/vpc-5.yaml")),
+        "remote refs/heads/main".to_owned(),
+    ];
+    assert_eq!(differences(&lane), BTreeSet::from(expected));
+    drop(lane);
+    world.git(&["checkout", "-q", "--", "fabric-1/managed"]);
+    world.turn();
+    let left = BTreeSet::from([format!("head {}", place("notes.txt"))]);
+    assert_eq!(differences(&world.open().unwrap()), left, "the rest follows with a turn");
 }
 
 #[test]
