@@ -20,6 +20,7 @@ const DEPTH_MAX: usize = 64;
 /// People's git holds a lock for moments, and waits as long for ours (`core.filesRefLockTimeout`).
 const WAIT: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(5);
+const NOT_THERE: [io::ErrorKind; 2] = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
 /// What file systems without hard links answer.
 const NO_LINKS: [i32; 3] = [libc::EPERM, libc::EOPNOTSUPP, libc::ENOSYS];
 
@@ -139,9 +140,13 @@ impl Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         let given_back = match self.held {
-            true => release(&self.lock, &self.file.metadata()),
-            false => Ok(()),
+            true => self.file.metadata().and_then(|it| release(&self.lock, &it)),
+            false => Ok(true),
         };
+        let given_back = given_back.and_then(|ours| match ours {
+            true => Ok(()),
+            false => Err(io::Error::other("it is not ours any more")),
+        });
         // The note last: it says whose the lock is.
         if let Err(error) = given_back.and_then(|()| remove(&self.note)) {
             tracing::warn!(lock = %self.lock.display(), %error, "cannot remove a lock of ours; the next start does");
@@ -174,7 +179,8 @@ pub(super) fn sweep(git_dir: &Path, dirs: &[&Path]) -> io::Result<u32> {
                 let Ok(name) = path.strip_prefix(&notes) else { continue };
                 let mut lock = dir.join(name).into_os_string();
                 lock.push(".lock");
-                swept += u32::from(release(Path::new(&lock), &Ok(found.clone())).is_ok());
+                // A lock that stays keeps its note, or nobody would know any more whose it is.
+                swept += u32::from(release(Path::new(&lock), &found)?);
             }
             remove(&path)?;
         }
@@ -182,14 +188,18 @@ pub(super) fn sweep(git_dir: &Path, dirs: &[&Path]) -> io::Result<u32> {
     Ok(swept)
 }
 
-/// Removes a lock if it is the file that `ours` describes.
-fn release(lock: &Path, ours: &io::Result<Metadata>) -> io::Result<()> {
-    let found = std::fs::symlink_metadata(lock)?;
-    let same = |it: &Metadata| (it.dev(), it.ino()) == (found.dev(), found.ino());
-    match ours {
-        Ok(it) if same(it) => remove(lock),
-        _ => Err(io::Error::other("it is not ours any more")),
+/// Removes a lock if it is the file that `ours` describes; says whether it was.
+fn release(lock: &Path, ours: &Metadata) -> io::Result<bool> {
+    let found = match std::fs::symlink_metadata(lock) {
+        Ok(it) => it,
+        Err(it) if NOT_THERE.contains(&it.kind()) => return Ok(false),
+        Err(it) => return Err(it),
+    };
+    let same = (ours.dev(), ours.ino()) == (found.dev(), found.ino());
+    if same {
+        remove(lock)?;
     }
+    Ok(same)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the caller has passed the step")]

@@ -332,6 +332,27 @@ pub fn possible() -> bool {
     possible
 }
 
+/// Its note is all that tells it from somebody else's, so the note stays as long as the lock.
+#[test]
+fn a_lock_of_ours_that_could_not_be_removed_is_removed_by_the_start_after() {
+    if !possible() {
+        return;
+    }
+    let world = before_the_turn();
+    let (turn, end) = calls(&world);
+    let is_lock = |it: &Call, name| it.name.starts_with(name) && it.path.ends_with("HEAD.lock");
+    let taken = turn.iter().position(|it| is_lock(it, "link")).expect("HEAD is locked");
+    ingest(&world, Some(At { nth: taken as u64 + 2, fault: Fault::Kill }));
+    assert!(world.work().join(".git/HEAD.lock").exists());
+    let (recovery, _) = calls(&world);
+    let removed = recovery.iter().position(|it| is_lock(it, "unlink")).expect("it is removed");
+    let fault = Fault::Errno(libc::EIO, Lasts::Once);
+    ingest(&world, Some(At { nth: removed as u64 + 1, fault }));
+    let (ran, said) = ingest(&world, None);
+    assert!(matches!(ran.status.code(), Some(0 | 3)), "{said}");
+    assert_eq!(End::of(&world, "a lock"), end);
+}
+
 /// The order in which a turn makes things durable, read from its calls.
 #[test]
 fn nothing_leaves_raw_before_all_that_replaces_it_was_forced_to_the_disk() {
