@@ -173,7 +173,9 @@ fn joined(overlaps: &[Overlap]) -> Vec<Overlap> {
 
 /// The remote has `tip`: so do the operations that are part of it.
 fn note_pushed(lane: &Lane, tip: CommitId) -> Result<(), Error> {
-    for mut operation in lane.store.open_operations()? {
+    // One by one: those of a flood have megabytes each.
+    for id in lane.store.open_ids()? {
+        let Some(mut operation) = lane.store.operation(&id)? else { continue };
         let State::Committed { commit_id, .. } = operation.state else { continue };
         let there = match lane.repo.is_ancestor(commit_id, tip)? {
             true => Some(commit_id),

@@ -10,10 +10,10 @@ use gix::index::entry::{Flags, Mode, Stage, Stat};
 use gix::objs::tree::{EntryKind, EntryMode};
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 /// How it went.
@@ -28,7 +28,31 @@ pub enum IndexOutcome {
 /// In the git directory: a move of the branch that the index does not follow yet.
 const OWED: &str = "intake/index";
 
+/// Tells one state of the index file from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct IndexMark {
+    inode: u64,
+    bytes: u64,
+    at: (i64, i64),
+}
+
+impl IndexMark {
+    fn of(found: &Metadata) -> IndexMark {
+        let at = (found.mtime(), found.mtime_nsec());
+        IndexMark { inode: found.ino(), bytes: found.len(), at }
+    }
+}
+
 impl Repo {
+    /// How often somebody else wrote the index since this value looked at it first.
+    pub fn index_changes(&self) -> u64 {
+        let found = std::fs::metadata(self.gix.index_path()).ok().map(|it| IndexMark::of(&it));
+        let (known, changes) = self.index_known.get();
+        let changes = changes + u64::from(known != found);
+        self.index_known.set((found, changes));
+        changes
+    }
+
     /// Says whether another process is changing the index.
     pub fn index_is_locked(&self) -> bool {
         self.gix.index_path().with_extension("lock").exists()
@@ -198,7 +222,10 @@ impl Repo {
             self.steps.pass(Step::Sync).map_err(failed)?;
             lock.file().sync_data().map_err(failed)?;
             self.steps.pass(Step::Rename).map_err(failed)?;
+            let written = lock.file().metadata().map_err(failed)?;
+            let changes = self.index_changes();
             lock.commit().map_err(failed)?;
+            self.index_known.set((Some(IndexMark::of(&written)), changes));
             // The note must not reach the disk before the index has its name there.
             self.steps.pass(Step::Sync).map_err(failed)?;
             File::open(self.git_dir()).and_then(|it| it.sync_all()).map_err(failed)?;

@@ -13,6 +13,7 @@ mod locks;
 mod index;
 mod keep;
 mod pack;
+mod fold;
 mod filters;
 mod heal;
 mod read;
@@ -36,6 +37,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+
+/// So many new packs may be mapped into memory.
+const PACKS_MAPPED_MAX: u32 = 16;
 
 /// Whether it is worth trying again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,6 +161,10 @@ pub struct Repo {
     doubted_packs: RefCell<BTreeSet<String>>,
     /// A sync of all failed, and what it was for is in doubt.
     unsynced: Cell<bool>,
+    /// The index as we saw or wrote it last, and how often it was another one than that.
+    index_known: Cell<(Option<index::IndexMark>, u64)>,
+    /// Packs made since the repository was opened.
+    packs_made: Cell<u32>,
     /// This value has marked the run, and unmarks it at its end.
     running: Cell<bool>,
     /// How HTTP is spoken, in both directions, and the settings that it was made for.
@@ -167,19 +175,9 @@ impl Repo {
     /// Finds the repository that `path` lies in.
     pub fn discover(path: &Path, steps: Steps) -> Result<Repo, Error> {
         let failed = |source| Error::Open { path: path.to_owned(), source };
-        // Room for the packs that appear while we run: gix keeps as many places as it began with.
-        let slots = gix::odb::store::init::Slots::Given(4096);
-        let options = gix::open::Options::default()
-            .object_store_slots(slots)
-            // For reflogs alone: a service account has no identity, and commits bring their own.
-            .config_overrides([
-                "committer.name=git-intake",
-                "committer.email=git-intake@localhost",
-            ]);
         let (found, _) = gix::discover::upwards(path).map_err(|it| failed(it.into()))?;
         let (git_dir, _) = found.into_repository_and_work_tree_directories();
-        let mut gix = gix::open_opts(git_dir, options).map_err(|it| failed(it.into()))?;
-        gix.object_cache_size_if_unset(16 << 20);
+        let gix = opened(git_dir)?;
         let Some(work_tree) = gix.workdir() else {
             return Err(Error::Bare { path: gix.git_dir().to_owned() });
         };
@@ -192,9 +190,21 @@ impl Repo {
             doubts: RefCell::default(),
             doubted_packs: RefCell::default(),
             unsynced: Cell::new(false),
+            index_known: Cell::default(),
+            packs_made: Cell::new(0),
             running: Cell::new(false),
             client: RefCell::default(),
         })
+    }
+
+    /// Lets go of the packs that are mapped into memory, when there are many: what was read of each
+    /// stays mapped otherwise, and in a large directory that is megabytes a commit.
+    pub fn let_go_of_packs(&mut self) -> Result<(), Error> {
+        if self.packs_made.get() >= PACKS_MAPPED_MAX {
+            self.gix = opened(self.gix.git_dir().to_owned())?;
+            self.packs_made.set(0);
+        }
+        Ok(())
     }
 
     /// The top of the work tree, as an absolute path.
@@ -206,6 +216,20 @@ impl Repo {
     pub fn git_dir(&self) -> &Path {
         self.gix.git_dir()
     }
+}
+
+/// Opens the repository whose git directory this is.
+fn opened(git_dir: PathBuf) -> Result<gix::Repository, Error> {
+    // Room for the packs that appear while we run: gix keeps as many places as it began with.
+    let slots = gix::odb::store::init::Slots::Given(4096);
+    let options = gix::open::Options::default()
+        .object_store_slots(slots)
+        // For reflogs alone: a service account has no identity, and commits bring their own.
+        .config_overrides(["committer.name=git-intake", "committer.email=git-intake@localhost"]);
+    let mut gix = gix::open_opts(&git_dir, options)
+        .map_err(|it| Error::Open { path: git_dir.clone(), source: it.into() })?;
+    gix.object_cache_size_if_unset(16 << 20);
+    Ok(gix)
 }
 
 #[cfg(test)]

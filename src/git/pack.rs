@@ -16,18 +16,11 @@ use std::fs::{File, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// So many objects are compressed before they are written.
 const COMPRESSED_MAX: usize = 4096;
-/// Our small packs are folded into one when there are so many.
-const FOLD_AT: usize = 64;
-/// A pack with more objects than this is left as it is.
-const FOLD_OBJECTS_MAX: u32 = 256;
-/// The list of packs that we may fold, in the repository's own intake directory.
-const LIST: &str = "intake/packs";
-
 pub(super) type Objects = Vec<(ObjectId, Kind, Content)>;
 
 /// What an object holds.
@@ -77,11 +70,12 @@ impl Repo {
         std::fs::create_dir_all(&dir).map_err(failed)?;
         let level = self.level();
         let n = u32::try_from(objects.len()).map_err(|it| failed(io::Error::other(it)))?;
-        let name = self.write_both(&dir, &objects, n, level).map_err(failed)?;
-        if n <= FOLD_OBJECTS_MAX {
-            self.note_pack(&name).map_err(failed)?;
-        }
-        Ok(())
+        let compressed = objects.chunks(COMPRESSED_MAX).map(|batch| {
+            let entries = compress(batch, level)?;
+            Ok(batch.iter().map(|it| it.0).zip(entries).collect::<Vec<_>>())
+        });
+        let name = self.write_both(&dir, n, compressed).map_err(failed)?;
+        self.note_pack(&name, n).map_err(failed)
     }
 
     /// As hard as git compresses a new object: what somebody has set, else for speed.
@@ -93,21 +87,21 @@ impl Repo {
         }
     }
 
-    fn write_both(
+    /// Writes `n` entries, which come in pieces, and gives the pack's name.
+    pub(super) fn write_both(
         &self,
         dir: &Path,
-        objects: &Objects,
         n: u32,
-        level: gix::zlib::Compression,
+        entries: impl Iterator<Item = io::Result<Vec<(ObjectId, Vec<u8>)>>>,
     ) -> io::Result<String> {
         let mark = self.temp_mark();
         let temp = tempfile::Builder::new().prefix(&format!("tmp_pack{mark}")).tempfile_in(dir)?;
         let mut out = Hashed::new(BufWriter::with_capacity(1 << 18, temp), self.gix.object_hash());
         out.put(&gix_pack::data::header::encode(gix_pack::data::Version::V2, n))?;
-        let mut places = Vec::with_capacity(objects.len());
-        for batch in objects.chunks(COMPRESSED_MAX) {
-            for ((id, _, _), entry) in batch.iter().zip(compress(batch, level)?) {
-                places.push(Place { id: *id, crc: crc32fast::hash(&entry), offset: out.written });
+        let mut places = Vec::new();
+        for entries in entries {
+            for (id, entry) in entries? {
+                places.push(Place { id, crc: crc32fast::hash(&entry), offset: out.written });
                 out.put(&entry)?;
             }
         }
@@ -136,6 +130,7 @@ impl Repo {
         self.steps.pass(Step::Sync)?;
         File::open(dir)?.sync_all()?;
         self.doubted_packs.borrow_mut().remove(&name);
+        self.packs_made.set(self.packs_made.get().saturating_add(1));
         Ok(name)
     }
 
@@ -146,71 +141,6 @@ impl Repo {
         let below = self.git_dir().strip_prefix(self.gix.common_dir()).unwrap_or(self.git_dir());
         let place = crate::model::digest::Sha256::of(below.as_os_str().as_bytes());
         format!("_intake_{}_", &place.to_string()[..8])
-    }
-
-    /// Folds our small packs into one, when there are many: every lookup asks each pack.
-    pub fn fold_packs(&self) -> Result<(), Error> {
-        let failed = |it: io::Error| Error::io("fold small packs", it);
-        let list = self.gix.common_dir().join(LIST);
-        let noted = match std::fs::read_to_string(&list) {
-            Ok(it) => it,
-            Err(it) if it.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(it) => return Err(failed(it)),
-        };
-        let names: Vec<&str> = noted.lines().filter(|it| it.starts_with("pack-")).collect();
-        if names.len() < FOLD_AT {
-            return Ok(());
-        }
-        let dir = self.gix.objects.store_ref().path().join("pack");
-        let mut ids = std::collections::BTreeSet::new();
-        for name in &names {
-            let path = dir.join(format!("{name}.idx"));
-            // git may have repacked meanwhile; then there is nothing left to fold.
-            if let Ok(index) = gix_pack::index::File::at(&path, self.gix.object_hash()) {
-                ids.extend(index.iter().map(|it| it.oid));
-            }
-        }
-        let mut objects = Vec::with_capacity(ids.len());
-        for id in ids {
-            let object =
-                self.gix.find_object(id).map_err(|it| Error::git("fold small packs", it))?;
-            objects.push((id, object.kind, Content::Own(object.detach().data)));
-        }
-        remove(&list).map_err(failed)?;
-        let n = objects.len();
-        self.write_pack(objects)?;
-        for name in names {
-            // A pack with the same objects has the same name: the new one must stay.
-            if n > 0 && dir.join(format!("{name}.idx")).exists() && !self.is_noted(name) {
-                self.steps.pass(Step::Remove).map_err(failed)?;
-                // The index first: a pack without one is not looked at.
-                remove(&dir.join(format!("{name}.idx"))).map_err(failed)?;
-                remove(&dir.join(format!("{name}.pack"))).map_err(failed)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn is_noted(&self, name: &str) -> bool {
-        let list = std::fs::read_to_string(self.gix.common_dir().join(LIST));
-        list.is_ok_and(|it| it.lines().any(|it| it == name))
-    }
-
-    fn note_pack(&self, name: &str) -> io::Result<()> {
-        let list = self.gix.common_dir().join(LIST);
-        if let Some(parent) = list.parent() {
-            std::fs::create_dir_all(parent)?;
-        }
-        let mut file = File::options().create(true).append(true).open(list)?;
-        writeln!(file, "{name}")
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the caller has passed the step")]
-fn remove(path: &PathBuf) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(it) if it.kind() != io::ErrorKind::NotFound => Err(it),
-        _ => Ok(()),
     }
 }
 

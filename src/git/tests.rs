@@ -258,6 +258,33 @@ fn many_small_packs_are_folded_into_one() {
 }
 
 #[test]
+fn large_packs_are_folded_a_part_at_a_time() {
+    let it = seeded();
+    let noise = |n: u64| -> String {
+        let mut state = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            char::from(b' ' + u8::try_from(state % 95).unwrap())
+        };
+        (0..400_000).map(|_| next()).collect()
+    };
+    for n in 0..63 {
+        it.commit(&[(&format!("f/v{n}.yaml"), &noise(n))]);
+    }
+    it.repo.fold_packs().unwrap();
+    let before = it.packs();
+    it.commit(&[("f/v63.yaml", &noise(63))]);
+    it.repo.fold_packs().unwrap();
+    let after = it.packs();
+    assert!(before > 60 && (8..40).contains(&after), "{before} {after}");
+    assert_eq!(it.git(&["fsck", "--strict"]), "");
+    it.repo.fold_packs().unwrap();
+    assert_eq!(it.packs(), after, "there are few enough");
+}
+
+#[test]
 fn a_failed_step_moves_nothing_or_all_of_it() {
     let it = seeded();
     let mut moved: Vec<bool> = Vec::new();

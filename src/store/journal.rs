@@ -6,10 +6,12 @@
 
 use super::write::Batch;
 use super::{BATCH_MAX, Error, Settlement, Store, decode, get, read};
+use crate::model::digest::Xxh3;
 use crate::model::ids::OperationId;
 use crate::model::operation::{Operation, State};
 use crate::step::Step;
 use serde::{Deserialize, Serialize};
+use std::io;
 use std::sync::atomic::Ordering;
 
 /// How many closed operations the journal keeps.
@@ -24,12 +26,16 @@ pub(super) struct Stand {
     /// When it came to rest.
     #[serde(default)]
     completed_at: Option<jiff::Timestamp>,
+    /// The digest of the plan as it lies in the store, which may have megabytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) plan: Option<Xxh3>,
 }
 
 impl Stand {
     /// Where an operation stands now.
-    pub(super) fn of(it: &Operation) -> Stand {
-        Stand { state: it.state.clone(), completed_at: it.completed_at }
+    pub(super) fn of(it: &Operation, plan: &[u8]) -> Stand {
+        let plan = Some(Xxh3::of(plan));
+        Stand { state: it.state.clone(), completed_at: it.completed_at, plan }
     }
 }
 
@@ -50,7 +56,7 @@ impl Store {
     /// An operation where it stands now.
     fn journaled(&self, id: &[u8], plan: &[u8]) -> Result<Operation, Error> {
         let mut operation: Operation = decode(plan)?;
-        if let Some(Stand { state, completed_at }) = get(&self.stands, id)? {
+        if let Some(Stand { state, completed_at, .. }) = get(&self.stands, id)? {
             (operation.state, operation.completed_at) = (state, completed_at);
         }
         Ok(operation)
@@ -78,6 +84,16 @@ impl Store {
                 break;
             }
             found.push(operation);
+        }
+        Ok(found)
+    }
+
+    /// Which operations are not at rest, oldest first.
+    pub fn open_ids(&self) -> Result<Vec<OperationId>, Error> {
+        let mut found = Vec::new();
+        for id in self.sound(&self.open)?.iter().keys() {
+            let id = uuid::Uuid::from_slice(&id.map_err(read)?);
+            found.push(OperationId(id.map_err(|it| Error::Read(io::Error::other(it)))?));
         }
         Ok(found)
     }

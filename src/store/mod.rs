@@ -12,6 +12,7 @@ mod journal;
 mod migrate;
 mod news;
 mod open;
+mod slack;
 mod write;
 
 use crate::fence;

@@ -7,7 +7,7 @@
 //! be read to its end, is put aside, and the caller makes the records again from git.
 
 use super::migrate::{self, FORMAT_KEY};
-use super::{Error, Store};
+use super::{Error, Store, slack};
 use crate::fence;
 use crate::step::{Mistake, Steps};
 use rustix::io::Errno;
@@ -136,7 +136,7 @@ fn try_open(path: &Path, steps: &Steps) -> Result<Store, Trouble> {
     }
     let config = sled::Config::new().path(path).flush_every_ms(None).cache_capacity(16 << 20);
     // sled may panic on what a power cut left.
-    let db = match fence::around(|| config.open()) {
+    let db = match fence::around(|| slack::with_late_clocks(|| config.open())) {
         Some(Ok(db)) => db,
         Some(Err(sled::Error::Io(it))) if is_lock(&it) => {
             return Err(Trouble::Refused(Error::InUse { path: path.to_owned() }));

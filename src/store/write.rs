@@ -7,7 +7,7 @@
 
 use super::journal::Stand;
 use super::migrate::WITH_DIGEST;
-use super::{Error, Settlement, Store, joined, open, source_key};
+use super::{Error, Settlement, Store, joined, open, slack, source_key};
 use crate::model::fabric::FabricName;
 use crate::model::key::ResourceId;
 use crate::model::operation::{Operation, State};
@@ -203,7 +203,8 @@ pub(super) fn flush(db: &sled::Db) -> sled::Result<()> {
     for n in 0..FLUSHES_MAX {
         let (ours, done) = (db.clone(), sender.clone());
         let waiting = std::thread::Builder::new().name("flush".to_owned()).spawn(move || {
-            let flushed = ours.flush().map(drop);
+            // A new store starts sled's threads here, an older one when it is opened.
+            let flushed = slack::with_late_clocks(|| ours.flush()).map(drop);
             drop(ours);
             // Nobody listens any more where an earlier one had the answer.
             let _ = done.try_send(flushed);
@@ -351,11 +352,17 @@ impl Writer<'_> {
         let id = operation.id.0.as_bytes();
         let plan = Operation { state: State::Planned, completed_at: None, ..operation.clone() };
         let plan = encode(&plan)?;
-        let grown = match self.operations.tree.get(id)? {
-            Some(held) if *held == *plan => false,
+        let stand = Stand::of(operation, &plan);
+        // The plan itself is not looked at: sled would read a page of many such plans for that.
+        let held = match self.stands.tree.get(id)? {
+            Some(held) => serde_json::from_slice(&held).or_else(|it| abort(it.to_string()))?,
+            None => None::<Stand>,
+        };
+        let grown = match held.and_then(|it| it.plan) {
+            Some(held) if Some(held) == stand.plan => false,
             _ => self.operations.insert(id, plan)?,
         };
-        self.stands.insert(id, encode(&Stand::of(operation))?)?;
+        self.stands.insert(id, encode(&stand)?)?;
         if operation.state.is_open() {
             self.open.insert(id, &[])?;
         } else {
