@@ -96,6 +96,7 @@ pub(super) fn follow(
     lane.repo.follows(branch, from, to)?;
     let fabrics = lane.fabrics.iter().map(|it| &it.fabric);
     let keep = fabrics.flat_map(|it| [it.dir.clone(), it.raw(), it.managed(), it.unmanaged()]);
+    lane.tree.tell_eye(files.iter().map(|it| it.0.as_slice()));
     lane.tree.write_foreign(&files, &keep.collect::<Vec<_>>())?;
     let why = "follow the remote";
     match lane.repo.move_branch(branch, from, to, &lane.settings.author, why)? {

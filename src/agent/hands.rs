@@ -5,7 +5,8 @@
 //! staged is theirs to commit. The work tree is not written to: what is there is what is committed.
 
 use super::edits::{self, Edits};
-use super::lane::Lane;
+use super::glance::{self, Last};
+use super::lane::{FabricLane, Lane};
 use super::{Error, follow, message};
 use crate::clock;
 use crate::git::Edited;
@@ -31,7 +32,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 #[derive(Debug, Default)]
 pub struct Hands {
     seen: BTreeMap<BString, Seen>,
-    look_at: Option<Instant>,
+    pub(super) look_at: Option<Instant>,
+    pub(super) last: Option<Last>,
 }
 
 #[derive(Debug, Clone)]
@@ -51,11 +53,6 @@ impl Hands {
             why: it.why.clone(),
         })
     }
-
-    /// When to look again.
-    pub(super) fn look_at(&self) -> Option<Instant> {
-        self.look_at
-    }
 }
 
 /// An edit that may be committed.
@@ -67,13 +64,21 @@ struct Taken {
     key: Option<Key>,
 }
 
-/// Takes what stood still, if it is time to look.
+/// Takes what stood still, if it is time to look and a look may find something.
 pub(super) fn take_when_due(lane: &mut Lane, n: usize) -> Result<Option<Operation>, Error> {
-    let due = lane.fabrics[n].hands.look_at.is_none_or(|at| clock::instant() >= at);
-    match due && lane.fabrics[n].rules.mode == Mode::Full {
-        true => take(lane, n, lane.settings.hand_edits_quiet),
-        false => Ok(None),
+    let now = clock::instant();
+    let FabricLane { hands, rules, .. } = &lane.fabrics[n];
+    // Nobody waits for it, and the drops of a flood do.
+    if hands.look_at.is_some_and(|at| now < at) || rules.mode != Mode::Full || lane.flooded() {
+        return Ok(None);
     }
+    if let Some(last) = hands.last.as_ref().filter(|_| hands.seen.is_empty())
+        && !glance::may_differ(lane, n, last)?
+    {
+        lane.fabrics[n].hands.look_at = Some(now + lane.settings.rescan);
+        return Ok(None);
+    }
+    take(lane, n, lane.settings.hand_edits_quiet)
 }
 
 /// Takes what stood still for `quiet`.
@@ -86,7 +91,9 @@ pub(super) fn take(lane: &mut Lane, n: usize, quiet: Duration) -> Result<Option<
     }
     lane.repo.pay_index()?;
     follow::records_follow_head(lane, n, head)?;
+    let look = glance::begin(lane);
     let edited = edited(lane, n)?;
+    let look = look.done();
     let old = std::mem::take(&mut lane.fabrics[n].hands.seen);
     let mut seen = BTreeMap::new();
     let mut taken = Vec::new();
@@ -117,6 +124,7 @@ pub(super) fn take(lane: &mut Lane, n: usize, quiet: Duration) -> Result<Option<
     hands.look_at =
         Some(first.unwrap_or(now + lane.settings.rescan).min(now + lane.settings.rescan));
     hands.seen = seen;
+    hands.last = Some(look);
     if let Some(picked) = &lane.picked {
         taken.retain(|it| it.key.as_ref().is_some_and(|key| picked.takes(key)));
     }

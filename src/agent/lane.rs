@@ -43,7 +43,7 @@ const OF_THE_WORLD: [&str; 4] =
 pub struct LaneSettings {
     /// A file that did not change for this long is complete.
     pub quiet: Duration,
-    /// Everything is looked at again this often.
+    /// `raw/` is looked at again this often, and `managed/` where the kernel tells of no edits.
     pub rescan: Duration,
     /// An edit by hand that stood still for so long is committed.
     pub hand_edits_quiet: Duration,

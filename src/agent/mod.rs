@@ -21,6 +21,7 @@ pub mod files;
 mod find;
 pub mod follow;
 mod hands;
+mod glance;
 mod history;
 pub mod inbox;
 pub mod lane;

@@ -10,7 +10,7 @@ use super::events::Voice;
 use super::lane::Lane;
 use super::sync::{self, Sent};
 use super::turn::{self, Cause};
-use super::{Error, follow, hands, schedule};
+use super::{Error, follow, glance, hands, schedule};
 use crate::clock;
 use crate::git;
 use crate::heap;
@@ -34,12 +34,13 @@ const ASKED_MAX: usize = 64;
 /// A lane that has nothing to do looks up this often where a watchdog wants to hear of it.
 const PULSE_MAX: Duration = Duration::from_secs(60);
 
-/// In a flood a push takes along what several turns committed, so long and no longer: each push has
-/// the remote look at every directory that changed.
+/// In a flood a push takes along what several turns committed, so long: each costs the remote a look.
 const GATHER_MAX: Duration = Duration::from_secs(10);
-
 /// A turn of so many drops leaves memory behind that is worth giving back.
 const LITTER_MIN: usize = 1_000;
+
+/// The eye on `managed/` is not opened more often, since that costs a look at every file.
+const EYE_PAUSE: Duration = Duration::from_secs(5);
 
 /// A question with the way back for its answer.
 pub struct Asked {
@@ -93,6 +94,12 @@ struct Loop {
     due: bool,
     /// The watches have to be brought up to date first.
     rescan: bool,
+    /// Somebody was at work in `managed/`.
+    touched: bool,
+    /// When to open the eye again that should tell of that.
+    eye_at: Instant,
+    /// Much was made since memory was given back.
+    litter: bool,
     trigger: Trigger,
     look_at: Instant,
     fetch_at: Option<Instant>,
@@ -112,27 +119,12 @@ struct Loop {
 /// and the watch stands.
 pub fn work(lane: &mut Lane, inside: &Inside, ready: impl FnOnce()) -> Result<(), Error> {
     let (sender, wakes) = crossbeam_channel::bounded(WAKES_MAX);
-    let now = clock::instant();
-    let mut it = Loop {
-        live: Live { running: true, ..Live::default() },
-        hints: vec![HashSet::new(); lane.fabrics.len()],
-        due: true,
-        rescan: false,
-        trigger: Trigger::Startup,
-        look_at: now,
-        fetch_at: lane.settings.fetch_every.map(|every| now + every),
-        push_at: now,
-        gathering: None,
-        push_failures: 0,
-        turn_failures: 0,
-        unsent: true,
-        watched: telemetry::watchdog().is_some(),
-        remote_answers: true,
-    };
+    let mut it = Loop::begin(lane);
     if let Err(error) = lane.prepare() {
         it.stand_still(&error);
     }
     let mut watcher = watcher_of(lane, &sender);
+    it.open_eye(lane, &sender);
     let mut fabrics_version = lane.fabrics_version;
     it.tell_blind(&watcher, lane.settings.poll);
     inside.show(lane, &it.live);
@@ -140,6 +132,9 @@ pub fn work(lane: &mut Lane, inside: &Inside, ready: impl FnOnce()) -> Result<()
     loop {
         inside.pulse.fetch_add(1, Ordering::Relaxed);
         let pause = clock::wait(it.pause(lane, clock::instant()));
+        if !pause.is_zero() && std::mem::take(&mut it.litter) {
+            heap::give_back();
+        }
         crossbeam_channel::select! {
             recv(inside.stop) -> _ => return Ok(()),
             recv(inside.asked) -> asked => match asked {
@@ -166,13 +161,23 @@ pub fn work(lane: &mut Lane, inside: &Inside, ready: impl FnOnce()) -> Result<()
             fabrics_version = lane.fabrics_version;
             watcher = watcher_of(lane, &sender);
             it.begin_anew(lane.fabrics.len());
+            it.open_eye(lane, &sender);
+        }
+        if std::mem::take(&mut it.touched) {
+            it.look_by(glance::touched(lane));
         }
         it.pass(lane);
+        if !lane.tree.eye().is_open() && !it.due && clock::instant() >= it.eye_at {
+            it.open_eye(lane, &sender);
+        }
         inside.show(lane, &it.live);
         if !watcher.stands() {
             // A turn makes directories that are missing; what came into them meanwhile was not told.
             watcher.catch_up();
             it.due |= watcher.stands();
+        }
+        if let Err(error) = lane.repo.let_go_of_packs() {
+            it.stand_still(&error.into());
         }
         if lane.store.needs_reopening() {
             // Only opening it again tells what it still has; the service manager starts us anew.
@@ -198,10 +203,44 @@ impl Inside {
 }
 
 impl Loop {
+    fn begin(lane: &Lane) -> Loop {
+        let now = clock::instant();
+        Loop {
+            live: Live { running: true, ..Live::default() },
+            hints: vec![HashSet::new(); lane.fabrics.len()],
+            due: true,
+            rescan: false,
+            touched: false,
+            eye_at: now,
+            litter: true,
+            trigger: Trigger::Startup,
+            look_at: now,
+            fetch_at: lane.settings.fetch_every.map(|every| now + every),
+            push_at: now,
+            gathering: None,
+            push_failures: 0,
+            turn_failures: 0,
+            unsent: true,
+            watched: telemetry::watchdog().is_some(),
+            remote_answers: true,
+        }
+    }
+
     /// Fabrics have come, gone or changed: what was heard of the old ones says nothing any more.
     fn begin_anew(&mut self, fabrics: usize) {
         self.hints = vec![HashSet::new(); fabrics];
         self.due = true;
+    }
+
+    /// Has others' work in `managed/` told; where the kernel cannot, it is asked again later.
+    fn open_eye(&mut self, lane: &mut Lane, sender: &Sender<Wake>) {
+        self.look_by(glance::open_eye(lane, sender));
+        let pause = if lane.tree.eye().is_open() { EYE_PAUSE } else { lane.settings.rescan };
+        self.eye_at = clock::instant() + pause;
+    }
+
+    fn look_by(&mut self, at: Option<Instant>) {
+        self.look_at = at.map_or(self.look_at, |at| at.min(self.look_at));
     }
 
     /// One pass: a turn for each fabric if a look is due, then the way to the remote.
@@ -264,12 +303,13 @@ impl Loop {
         if super::structure::ensure(lane, n)?.is_some() {
             self.send_soon();
         }
-        if hands::take_when_due(lane, n)?.is_some() {
-            self.send_soon();
+        match self.trigger {
+            // The first look takes a glance at every file, and drops that wait are dearer.
+            Trigger::Startup => self.due |= lane.fabrics[n].rules.mode == Mode::Full,
+            _ if hands::take_when_due(lane, n)?.is_some() => self.send_soon(),
+            _ => (),
         }
-        if let Some(at) = lane.fabrics[n].hands.look_at() {
-            self.look_at = self.look_at.min(at);
-        }
+        self.look_by(lane.fabrics[n].hands.look_at);
         let cause = Cause {
             trigger: self.trigger,
             actor: lane.settings.author.name.clone(),
@@ -284,10 +324,9 @@ impl Loop {
         let turned = turned?;
         self.due |= turned.more;
         self.live.turns += 1;
-        if let Some(at) = turned.next_look {
-            self.look_at = self.look_at.min(at);
-        }
+        self.look_by(turned.next_look);
         if turned.files.len() >= LITTER_MIN {
+            self.litter = true;
             heap::give_back();
         }
         if let Some(operation) = turned.operation {
@@ -389,7 +428,9 @@ impl Loop {
     }
 
     fn hear(&mut self, wake: Wake, quiet: Duration) {
-        self.trigger = Trigger::Watch;
+        if wake != Wake::Touched {
+            self.trigger = Trigger::Watch;
+        }
         match wake {
             Wake::Closed { fabric, path } => {
                 self.due = true;
@@ -401,6 +442,7 @@ impl Loop {
             Wake::Begun { .. } => self.look_at = self.look_at.min(clock::instant() + quiet),
             Wake::Gone { .. } => self.due = true,
             Wake::Rescan => (self.due, self.rescan) = (true, true),
+            Wake::Touched => self.touched = true,
         }
     }
 

@@ -203,7 +203,7 @@ pub struct IntakeSettings {
     /// A file that did not change for this long is complete.
     #[serde(with = "units::duration")]
     pub quiet: Duration,
-    /// Everything is looked at again this often.
+    /// `raw/` is looked at again this often, and `managed/` where the kernel tells of no edits.
     #[serde(with = "units::duration")]
     pub rescan: Duration,
     /// A larger file is rejected.

@@ -32,6 +32,7 @@ fn set(late: libc::c_ulong) {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)]
 mod tests {
     use super::*;
     use std::thread;

@@ -4,6 +4,7 @@
 //! neither a hostile name nor a symlink swapped in at the wrong moment leads outside.
 //! What is written is on the disk when the call returns.
 
+mod eye;
 mod foreign;
 mod ignore;
 mod list;
@@ -15,6 +16,7 @@ mod temp;
 pub mod watch;
 mod write;
 
+pub use eye::Eye;
 pub use foreign::Foreign;
 pub use ignore::{Ignores, Patterns};
 pub use list::Listed;
@@ -88,6 +90,7 @@ pub struct WorkTree {
     path: PathBuf,
     steps: Steps,
     own: OwnMoves,
+    eye: Eye,
     /// What else no path may cross.
     resolve: ResolveFlags,
 }
@@ -99,8 +102,8 @@ impl WorkTree {
         let top = rustix::fs::open(path, flags, Mode::empty())
             .map_err(|it| Error::Top { path: path.to_owned(), source: it.into() })?;
         lease::ignore_breaks();
-        let (own, resolve) = (OwnMoves::default(), ResolveFlags::empty());
-        Ok(WorkTree { top, path: path.to_owned(), steps, own, resolve })
+        let (own, eye, resolve) = (OwnMoves::default(), Eye::default(), ResolveFlags::empty());
+        Ok(WorkTree { top, path: path.to_owned(), steps, own, eye, resolve })
     }
 
     /// Leaves alone what is mounted below the top.
@@ -112,6 +115,16 @@ impl WorkTree {
     /// What this hand takes out of `raw/`, for the watcher to pass over.
     pub fn own_moves(&self) -> OwnMoves {
         self.own.clone()
+    }
+
+    /// What tells of others at work in `managed/`; closed until somebody opens it.
+    pub fn eye(&self) -> &Eye {
+        &self.eye
+    }
+
+    /// What is about to be written to these places is our doing.
+    pub fn tell_eye<'a>(&self, paths: impl ExactSizeIterator<Item = &'a [u8]>) {
+        self.eye.tell(&self.path, paths);
     }
 
     /// The top.

@@ -16,13 +16,14 @@ const NAMES_MAX: u32 = 10_000;
 pub(super) struct Temp<'a> {
     dir: &'a OwnedFd,
     name: String,
-    file: File,
+    /// Open until it gets its name.
+    file: Option<File>,
     kept: bool,
 }
 
 impl Temp<'_> {
     pub(super) fn file(&mut self) -> &mut File {
-        &mut self.file
+        self.file.as_mut().expect("it is closed by whoever takes the value")
     }
 
     /// Leaves it to the caller, who gives it its name.
@@ -91,7 +92,7 @@ impl WorkTree {
             let n = NUMBER.fetch_add(1, Ordering::Relaxed);
             let name = format!("{TEMP_PREFIX}{:x}-{n:x}.tmp", std::process::id());
             match rustix::fs::openat(dir, name.as_str(), flags, mode) {
-                Ok(fd) => return Ok(Temp { dir, name, file: File::from(fd), kept: false }),
+                Ok(fd) => return Ok(Temp { dir, name, file: Some(File::from(fd)), kept: false }),
                 Err(Errno::EXIST | Errno::INTR) => (),
                 Err(it) => return Err(it.into()),
             }
@@ -102,6 +103,8 @@ impl WorkTree {
     /// Gives a temporary file its name, replacing what had it.
     pub(super) fn persist(&self, mut temp: Temp<'_>, name: &[u8]) -> io::Result<()> {
         self.steps.pass(Step::Rename)?;
+        // Closed first: the kernel would tell of its closing under its new name.
+        temp.file = None;
         rustix::fs::renameat(temp.dir, temp.name.as_str(), temp.dir, name)?;
         temp.kept = true;
         Ok(())

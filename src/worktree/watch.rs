@@ -51,6 +51,8 @@ pub enum Wake {
     },
     /// A directory appeared or went, or events were lost: watches must be brought up to date.
     Rescan,
+    /// Somebody else changed something in `managed/` ([`super::Eye`]).
+    Touched,
 }
 
 /// One `raw/` to watch.

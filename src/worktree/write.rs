@@ -27,6 +27,16 @@ impl WorkTree {
     ///
     /// Missing directories are made. On an error some files may be in place: the caller undoes.
     pub fn write_all(&self, files: &[Content]) -> Result<(), Error> {
+        let written = self.write_told(files);
+        if written.is_err() {
+            // What was told and did not come to be would hide what others do.
+            self.eye.close();
+        }
+        written
+    }
+
+    fn write_told(&self, files: &[Content]) -> Result<(), Error> {
+        self.tell_eye(files.iter().map(|it| it.0.as_str().as_bytes()));
         let each = files.len() <= SYNC_EACH_MAX;
         let mut dirs: BTreeSet<RepoPath> = BTreeSet::new();
         let mut by_dir: BTreeMap<RepoPath, Vec<usize>> = BTreeMap::new();
@@ -116,17 +126,22 @@ impl WorkTree {
             Err(it) => return Err(failed(it.into())),
         };
         self.steps.pass(Step::Remove).map_err(failed)?;
+        self.tell_eye(std::iter::once(bytes));
         match rustix::fs::unlinkat(&dir, path.file_name(), AtFlags::empty()) {
             Ok(()) => (),
-            Err(Errno::NOENT) => return Ok(false),
-            Err(it) => return Err(failed(it.into())),
+            Err(it) => {
+                self.eye.close();
+                return if it == Errno::NOENT { Ok(false) } else { Err(failed(it.into())) };
+            }
         }
         let mut dir = parent;
         while dir != *root && dir.is_within(root) {
             let Some(above) = dir.parent() else { break };
             let Ok(fd) = self.directory(&above) else { break };
+            self.eye.empties(&self.path, &dir);
             // Fails where somebody put something into it, and that is well.
             if rustix::fs::unlinkat(&fd, dir.file_name(), AtFlags::REMOVEDIR).is_err() {
+                self.eye.stays(&self.path, &dir);
                 break;
             }
             dir = above;
@@ -211,8 +226,10 @@ impl WorkTree {
         let above = self.make_dirs(&parent, dirs)?;
         self.steps.pass(Step::MakeDir).map_err(failed)?;
         // 0777 less the umask, as git makes directories: the group's rights are the umask's business.
+        self.tell_eye(std::iter::once(path.as_str().as_bytes()));
         match rustix::fs::mkdirat(&above, path.file_name(), Mode::from_raw_mode(0o777)) {
-            Ok(()) | Err(Errno::EXIST) => (),
+            Ok(()) => self.eye.made(&self.path, path),
+            Err(Errno::EXIST) => self.eye.close(),
             Err(it) => return Err(failed(it.into())),
         }
         dirs.insert(parent);

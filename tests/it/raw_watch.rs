@@ -247,3 +247,32 @@ fn a_file_that_is_held_open_costs_ever_fewer_looks() {
     drop(file);
     taken(&world, "open");
 }
+
+#[test]
+fn an_edit_by_hand_is_found_by_the_kernels_word_and_our_own_writes_are_none() {
+    let world = World::new();
+    init(&world);
+    let _agent = start(&world, &[("GIT_INTAKE_INTAKE_HAND_EDITS_QUIET", "100ms")]);
+    arrive(&world, "a.yaml", &vpc("vpc-1"));
+    taken(&world, "vpc-1");
+    // What was filed, in a directory that is new, is nobody's edit.
+    let before = at_rest(&world);
+    arrive(&world, "b.yaml", &vpc("vpc-2"));
+    taken(&world, "vpc-2");
+    let after = at_rest(&world);
+    assert_eq!(after, before + 1);
+
+    let edited = vpc("vpc-1").replace("1001", "7");
+    fs::write(world.managed("vpcs/vpc-1.yaml"), &edited).unwrap();
+    until("the edit is on the remote", || {
+        world.clone_of_remote().get("managed/vpcs/vpc-1.yaml") == Some(&edited)
+    });
+    // In a directory that somebody else made.
+    let there = world.managed("vpcs/blue");
+    fs::create_dir(&there).unwrap();
+    fs::write(there.join("vpc-3.yaml"), vpc("vpc-3").replace("name:", "namespace: blue\n  name:"))
+        .unwrap();
+    until("the new file is on the remote", || on_remote(&world, "managed/vpcs/blue/vpc-3.yaml"));
+    fs::remove_file(world.managed("vpcs/vpc-2.yaml")).unwrap();
+    until("the removal is on the remote", || !on_remote(&world, "managed/vpcs/vpc-2.yaml"));
+}
