@@ -459,17 +459,6 @@ impl Store {
     }
 }
 
-impl Drop for Store {
-    fn drop(&mut self) {
-        if self.needs_reopening() {
-            return;
-        }
-        if let Err(error) = self.sync() {
-            tracing::warn!(%error, "cannot sync the store at the end; it is checked at the next start");
-        }
-    }
-}
-
 fn joined(fabric: &FabricName, tail: &[u8]) -> Vec<u8> {
     let mut key = fabric.as_str().as_bytes().to_vec();
     key.push(0);

@@ -168,6 +168,17 @@ impl Store {
     }
 }
 
+impl Drop for Store {
+    fn drop(&mut self) {
+        if self.needs_reopening() {
+            return;
+        }
+        if let Err(error) = self.sync() {
+            tracing::warn!(%error, "cannot sync the store at the end; it is checked at the next start");
+        }
+    }
+}
+
 /// Forces large values to the disk, which sled keeps in files of their own and never syncs.
 ///
 /// `synced` are those that are there already; they are never written again.
