@@ -255,9 +255,9 @@ fn lock<T>(it: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)]
 mod tests {
-    use super::super::WorkTree;
     use super::*;
     use crate::step::Steps;
+    use crate::worktree::WorkTree;
     use crossbeam_channel::Receiver;
     use std::fs;
     use std::time::Duration;
