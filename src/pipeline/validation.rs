@@ -26,7 +26,7 @@ use crate::model::digest::Xxh3;
 use crate::model::document::{Document, Faults, Intake, Mark, Marks, Rejected, Validated};
 use crate::model::key::Key;
 use crate::model::problem::{Problem, Severity};
-use crate::yaml::parse::{Parsed, parse, parse_on};
+use crate::yaml::parse::{Parsed, parse, parse_each};
 use crate::yaml::value::{self, Value, resolve};
 use crate::yaml::{Fault, Limits, Lines, Node, cut, decode};
 use serde::{Deserialize, Serialize};
@@ -145,16 +145,14 @@ fn read<'a>(bytes: &[u8], json: bool, limits: Limits, rules: Option<&'a Rules<'a
         read.problems.push(not_json(&lines, &error));
         return read;
     }
-    for it in parse_on(&text, limits) {
-        match it {
-            Ok(parsed) => read.document(&text, &lines, &parsed, limits),
-            Err(broken) => {
-                let index = read.next_index();
-                read.tell(&lines, broken.fault, Some(index));
-                read.documents.push(placeholder(index));
-            }
+    parse_each(&text, limits, &mut |it| match it {
+        Ok(parsed) => read.document(&text, &lines, &parsed, limits),
+        Err(broken) => {
+            let index = read.next_index();
+            read.tell(&lines, broken.fault, Some(index));
+            read.documents.push(placeholder(index));
         }
-    }
+    });
     read.name_twins(&lines);
     if let Some(rules) = rules.filter(|_| read.problems.iter().any(Problem::is_error)) {
         read.judge_kinds(&lines, rules.catalog);

@@ -105,8 +105,10 @@ impl WorkTree {
         if !parts.is_empty() {
             self.sync_file_systems(dirs())?;
         }
-        let parts: Vec<_> = parts.iter().zip(written).collect();
-        crate::cores::on_all(&parts, |(part, written)| self.name_coming(part, written))?;
+        // One after the other: the kernel lets only one at a time change a directory.
+        for (part, written) in parts.iter().zip(written) {
+            self.name_coming(part, &written)?;
+        }
         for (path, content) in files {
             let (dir, name) = parted(path);
             let put = match content {

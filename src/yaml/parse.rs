@@ -42,61 +42,78 @@ pub struct Broken {
 
 /// Splits `text` into documents, up to the first fault.
 pub fn parse(text: &str, limits: Limits) -> (Vec<Parsed>, Option<Fault>) {
-    let mut documents = Vec::new();
-    for it in parse_all(text, limits, 1) {
-        match it {
-            Ok(document) => documents.push(document),
-            Err(broken) => return (documents, Some(broken.fault)),
-        }
-    }
-    (documents, None)
+    let (mut documents, mut fault) = (Vec::new(), None);
+    parse_all(text, limits, 1, &mut |it| match it {
+        Ok(document) => documents.push(document),
+        Err(broken) => fault = Some(broken.fault),
+    });
+    (documents, fault)
 }
 
 /// Splits `text` into documents, and reads on behind a document with a fault: a `---` at the
 /// beginning of a line ends whatever stands before it, so the next document can be judged.
 pub fn parse_on(text: &str, limits: Limits) -> Vec<Result<Parsed, Broken>> {
-    parse_all(text, limits, FAULTS_MAX)
+    let mut found = Vec::new();
+    parse_each(text, limits, &mut |it| found.push(it));
+    found
 }
 
-fn parse_all(text: &str, limits: Limits, faults_max: usize) -> Vec<Result<Parsed, Broken>> {
+/// The same, one document at a time: what it holds need not live longer than it takes to judge it.
+pub fn parse_each(text: &str, limits: Limits, take: &mut dyn FnMut(Result<Parsed, Broken>)) {
+    parse_all(text, limits, FAULTS_MAX, take);
+}
+
+fn parse_all(
+    text: &str,
+    limits: Limits,
+    faults_max: usize,
+    take: &mut dyn FnMut(Result<Parsed, Broken>),
+) {
     // The scanner panics where a block scalar ends in the middle of the last line.
     let whole = match text.is_empty() || text.ends_with('\n') {
         true => Cow::Borrowed(text),
         false => Cow::Owned(format!("{text}\n")),
     };
     if let Some(fault) = fault::flooded(&whole) {
-        return vec![Err(Broken { fault, region: 0..text.len() })];
+        return take(Err(Broken { fault, region: 0..text.len() }));
     }
-    let mut found: Vec<Result<Parsed, Broken>> = Vec::new();
-    let (mut from, mut faults) = (0, 0);
+    let (mut from, mut found, mut faults) = (0, 0, 0);
     loop {
-        let mut documents = Vec::new();
-        let room = limits.documents_max.saturating_sub(found.len());
-        let here = Limits { documents_max: room, ..limits };
-        let read = AssertUnwindSafe(|| read(&whole, from, here, &mut documents));
-        let stop = match catch_unwind(read) {
-            Ok(Ok(())) => None,
-            Ok(Err(stop)) => Some(stop),
+        let room = limits.documents_max.saturating_sub(found);
+        let mut run = Run::new(&whole, from, Limits { documents_max: room, ..limits });
+        let mut begin = from;
+        let stop = loop {
             // The parser has sharp corners of its own; a file that finds one is that file's affair.
-            Err(_) => Some(Stop { fault: fault::unreadable(&whole, from), next: None }),
+            match catch_unwind(AssertUnwindSafe(|| run.document())) {
+                Ok(Ok(Some(mut it))) => {
+                    it.region.end = it.region.end.min(text.len().max(it.region.start));
+                    begin = it.region.end;
+                    found += 1;
+                    take(Ok(it));
+                }
+                Ok(Ok(None)) => break None,
+                Ok(Err(stop)) => break Some(stop),
+                Err(_) => break Some(Stop { fault: fault::unreadable(&whole, from), next: None }),
+            }
         };
         let end = stop.as_ref().and_then(|it| it.next).filter(|_| faults + 1 < faults_max);
-        let mut begin = from;
-        for mut it in documents {
+        if let Some(mut it) = run.last.take() {
             // Whatever stands behind it without a `---` belongs to it, and so does a fault there.
             let open = it.region.end == usize::MAX;
             let bound = if open { end.unwrap_or(text.len()) } else { text.len() };
             it.region.end = it.region.end.min(bound.max(it.region.start));
             begin = if open { it.preface.start } else { it.region.end };
-            found.push(Ok(it));
+            found += 1;
+            take(Ok(it));
         }
-        let Some(stop) = stop else { return found };
+        let Some(stop) = stop else { return };
         let region = begin..end.unwrap_or(text.len()).max(begin);
-        found.push(Err(Broken { fault: stop.fault, region }));
+        found += 1;
+        take(Err(Broken { fault: stop.fault, region }));
         faults += 1;
         match end {
             Some(next) => from = next,
-            None => return found,
+            None => return,
         }
     }
 }
@@ -123,75 +140,110 @@ fn is_marker(rest: &str) -> bool {
     rest.strip_prefix("---").is_some_and(|it| it.is_empty() || it.starts_with([' ', '\t', '\n']))
 }
 
-/// Reads the documents from `from` on, which is the beginning or a `---`.
-fn read(text: &str, from: usize, limits: Limits, documents: &mut Vec<Parsed>) -> Result<(), Stop> {
-    let mut parser = Parser::new();
-    parser.set_input(BufReader::with_capacity(AT_HAND_BYTES, &text.as_bytes()[from..]));
-    let place = |index: u64| fault::offset(text, from, index);
-    let mut builder = Builder::new(limits);
-    // Where the text of the current document began, and the one before ended.
-    let mut open: Option<Opened> = None;
-    let mut free = from;
-    // The last `---` that was read.
-    let mut marker = None;
-    let stop = |fault: Fault, reached: usize, marker: Option<usize>| {
-        let line = super::line_start(text, reached.min(text.len()));
-        let next = next_marker(text, line).filter(|it| Some(*it) > marker && *it > from);
-        let next = next.or_else(|| next_marker(text, super::line_end(text, line)));
-        Stop { fault, next: next.filter(|it| *it > from) }
-    };
-    loop {
-        let event = parser.parse().map_err(|it| {
-            let bracket = builder.stack.iter().rfind(|it| it.flow).map(|it| it.start);
-            let (fault, reached) = fault::of_grammar(text, from, bracket, &it);
-            stop(fault, reached, marker)
-        })?;
-        let span = place(event.start_mark.index)..place(event.end_mark.index);
-        match event.data {
-            EventData::StreamStart { .. } => (),
-            EventData::StreamEnd => break,
-            EventData::DocumentStart { implicit, version_directive, tag_directives } => {
-                if let Some(last) = documents.last_mut().filter(|it| it.region.end == usize::MAX) {
-                    last.region.end = span.start;
-                    free = span.start;
-                }
-                if documents.len() >= limits.documents_max {
-                    let message = "there are more documents in the file than are allowed";
-                    let fault = Fault::new("too-many-documents", message, span.start)
-                        .hint("split the file, or raise `yaml.documents_max` in the configuration");
-                    return Err(Stop { fault, next: None });
-                }
-                let begin = if implicit { free } else { behind_marker(text, span.end) };
-                let preface = if implicit { free..free } else { free..span.start };
-                let bare = version_directive.is_none() && tag_directives.is_empty();
-                let alone = bare && (implicit || text[span.end..begin].ends_with('\n'));
-                if !implicit {
-                    marker = Some(span.end.saturating_sub("---".len()));
-                }
-                open = Some(Opened { preface, begin, alone });
-                builder = Builder::new(limits);
-            }
-            EventData::DocumentEnd { implicit } => {
-                let Some(Opened { preface, begin, alone }) = open.take() else { continue };
-                // Without a `...` the document reaches to the next `---`, or to the end.
-                let end = if implicit { usize::MAX } else { span.start };
-                free = if implicit { span.end } else { super::line_end(text, span.end) };
-                let root = builder.take().filter(|it| !(it.span.is_empty() && it.is_null()));
-                documents.push(Parsed { root, region: begin..end.max(begin), preface, alone });
-            }
-            _ => {
-                let reached = span.end;
-                builder.add(event, span).map_err(|it| match it.rule {
-                    // `{{ .x }}` without quotes is a mapping with a mapping as its key.
-                    "complex-key" if fault::line_at(text, it.at).contains("{{") => {
-                        stop(fault::template(it.at), reached, marker)
+/// Reads the documents from one place on, which is the beginning or a `---`.
+struct Run<'t> {
+    text: &'t str,
+    from: usize,
+    limits: Limits,
+    parser: Parser<BufReader<&'t [u8]>>,
+    builder: Builder,
+    /// Where the text of the current document began, and the one before ended.
+    open: Option<Opened>,
+    free: usize,
+    /// The last `---` that was read.
+    marker: Option<usize>,
+    /// How many documents have begun.
+    count: usize,
+    /// The document that was read last; where it ends is not known before the next begins.
+    last: Option<Parsed>,
+}
+
+impl<'t> Run<'t> {
+    fn new(text: &'t str, from: usize, limits: Limits) -> Run<'t> {
+        let mut parser = Parser::new();
+        parser.set_input(BufReader::with_capacity(AT_HAND_BYTES, &text.as_bytes()[from..]));
+        let (builder, free) = (Builder::new(limits), from);
+        let (open, marker, count, last) = Default::default();
+        Run { text, from, limits, parser, builder, open, free, marker, count, last }
+    }
+
+    /// Reads on until the next document begins, and gives the one before it; none at the end, where
+    /// the last one stays in `last`.
+    fn document(&mut self) -> Result<Option<Parsed>, Stop> {
+        loop {
+            let event = self.parser.parse().map_err(|it| {
+                let bracket = self.builder.stack.iter().rfind(|it| it.flow).map(|it| it.start);
+                let (fault, reached) = fault::of_grammar(self.text, self.from, bracket, &it);
+                self.stop(fault, reached)
+            })?;
+            let place = |index: u64| fault::offset(self.text, self.from, index);
+            let span = place(event.start_mark.index)..place(event.end_mark.index);
+            match event.data {
+                EventData::StreamStart { .. } => (),
+                EventData::StreamEnd => return Ok(None),
+                EventData::DocumentStart { implicit, version_directive, tag_directives } => {
+                    let bare = version_directive.is_none() && tag_directives.is_empty();
+                    self.begin(&span, implicit, bare)?;
+                    if let Some(last) = self.last.take() {
+                        return Ok(Some(last));
                     }
-                    _ => stop(it, reached, marker),
-                })?;
+                }
+                EventData::DocumentEnd { implicit } => self.end(&span, implicit),
+                _ => {
+                    let reached = span.end;
+                    self.builder.add(event, span).map_err(|it| match it.rule {
+                        // `{{ .x }}` without quotes is a mapping with a mapping as its key.
+                        "complex-key" if fault::line_at(self.text, it.at).contains("{{") => {
+                            self.stop(fault::template(it.at), reached)
+                        }
+                        _ => self.stop(it, reached),
+                    })?;
+                }
             }
         }
     }
-    Ok(())
+
+    fn begin(&mut self, span: &Range<usize>, implicit: bool, bare: bool) -> Result<(), Stop> {
+        if let Some(last) = self.last.as_mut().filter(|it| it.region.end == usize::MAX) {
+            last.region.end = span.start;
+            self.free = span.start;
+        }
+        if self.count >= self.limits.documents_max {
+            let message = "there are more documents in the file than are allowed";
+            let fault = Fault::new("too-many-documents", message, span.start)
+                .hint("split the file, or raise `yaml.documents_max` in the configuration");
+            return Err(Stop { fault, next: None });
+        }
+        self.count += 1;
+        let (text, free) = (self.text, self.free);
+        let begin = if implicit { free } else { behind_marker(text, span.end) };
+        let preface = if implicit { free..free } else { free..span.start };
+        let alone = bare && (implicit || text[span.end..begin].ends_with('\n'));
+        if !implicit {
+            self.marker = Some(span.end.saturating_sub("---".len()));
+        }
+        self.open = Some(Opened { preface, begin, alone });
+        self.builder = Builder::new(self.limits);
+        Ok(())
+    }
+
+    fn end(&mut self, span: &Range<usize>, implicit: bool) {
+        let Some(Opened { preface, begin, alone }) = self.open.take() else { return };
+        // Without a `...` the document reaches to the next `---`, or to the end.
+        let end = if implicit { usize::MAX } else { span.start };
+        self.free = if implicit { span.end } else { super::line_end(self.text, span.end) };
+        let root = self.builder.take().filter(|it| !(it.span.is_empty() && it.is_null()));
+        self.last = Some(Parsed { root, region: begin..end.max(begin), preface, alone });
+    }
+
+    /// Where reading can go on behind a fault, when the parser has read up to `reached`.
+    fn stop(&self, fault: Fault, reached: usize) -> Stop {
+        let (text, from) = (self.text, self.from);
+        let line = super::line_start(text, reached.min(text.len()));
+        let next = next_marker(text, line).filter(|it| Some(*it) > self.marker && *it > from);
+        let next = next.or_else(|| next_marker(text, super::line_end(text, line)));
+        Stop { fault, next: next.filter(|it| *it > from) }
+    }
 }
 
 /// What is known of a document when it begins.
