@@ -145,6 +145,8 @@ pub struct Lane {
     pub(super) strategy: Option<ConflictStrategy>,
     /// What is meant of all that waits, for one command; none is everything.
     pub(super) picked: Option<Picked>,
+    /// The first line of what is committed of drops, for one command; none says what is done.
+    pub(super) subject: Option<String>,
     /// Where store, lock and socket are.
     pub state: StateDir,
     _lock: File,
@@ -186,6 +188,7 @@ impl Lane {
             fabrics_version: 0,
             strategy: None,
             picked: None,
+            subject: None,
             settings: lane_settings(settings, repository, interrupt),
             catalog: settings.kinds(),
             repo,

@@ -34,6 +34,9 @@ pub struct TakeAsked {
     /// Which drops.
     #[serde(default)]
     pub selection: Selection,
+    /// The first line of the commit; none says what is done.
+    #[serde(default)]
+    pub message: Option<String>,
     /// Only say what would happen.
     pub dry_run: bool,
 }
@@ -48,13 +51,20 @@ pub(super) fn take(lane: &mut Lane, it: &TakeAsked, cause: &Cause) -> Result<Ing
     if !it.archive {
         lane.fabrics[n].archive = ArchiveStrategy::None;
     }
+    lane.subject = it.message.as_deref().map(subject);
     let done = picked::with(lane, &it.selection, |lane| match it.dry_run {
         true => turn::rehearse(lane, n, cause).map(|it| counter::report(lane, n, it, true)),
         false => desk::turns(lane, n, cause),
     });
     lane.settings.schema = schema;
     lane.fabrics[n].archive = archive;
+    lane.subject = None;
     done
+}
+
+/// A message of somebody's as the first line of a commit.
+fn subject(text: &str) -> String {
+    escape(text.as_bytes()).chars().take(SUBJECT_CHARS_MAX).collect()
 }
 
 /// How directories are to be made.
@@ -132,7 +142,7 @@ pub(super) fn initialize(
         }
     }
     let subject = match &it.message {
-        Some(text) => escape(text.as_bytes()).chars().take(SUBJECT_CHARS_MAX).collect(),
+        Some(text) => subject(text),
         None => "make the directories".to_owned(),
     };
     let edits = Edits {

@@ -193,9 +193,8 @@ fn judge(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Judged, Error> {
     holdings.tracked.reports.extend(theirs.reports);
     tracked::answer(&mut processed, &holdings.tracked, &fabric.fabric, gone);
     let conflicts = processed.conflicts.clone();
-    let plan = finish(processed, fabric);
-
-    let mut plan = plan;
+    let mut plan = finish(processed, fabric);
+    plan.subject.clone_from(&lane.subject);
     let files: Vec<FileReport> = plan.disposals.iter().map(report).collect();
     let stayed = files.iter().filter(|it| it.ending == Ending::Rejected).count();
     let parted = files.iter().any(|it| it.ending == Ending::Parted);

@@ -50,6 +50,24 @@ fn only_the_drops_that_are_meant_are_taken() {
 }
 
 #[test]
+fn an_ingest_is_committed_with_the_words_of_who_asked() {
+    // The request waits until the drop has settled, and takes it before the agent does by itself.
+    let api = Api::with("intake:\n  quiet: 1s\n", &["fabric-1"]);
+    lay(&api, "a.yaml", vpc("vpc-1"));
+    let at = "/api/v1/fabrics/fabric-1/gitops-directories/ingest";
+    let done = api.post(at, json!({"commit_message": "The VPC of Ada\nIntake-Actor: nobody"}));
+    assert_eq!((done.status, &done.body["summary"]["processed"]), (200, &json!(1)), "{done:?}");
+    let words = api.world.git(&["log", "-1", "--format=%s|%(trailers:key=Intake-Actor,valueonly)"]);
+    assert!(words.starts_with("fabric-1: The VPC of Ada"), "{words}");
+    assert!(words.contains("|boss"), "another line became a trailer: {words}");
+    // The next speaks for itself again.
+    lay(&api, "b.yaml", vpc("vpc-2"));
+    assert_eq!(api.post(at, json!({})).status, 200);
+    let words = api.world.git(&["log", "-1", "--format=%s"]);
+    assert!(words.contains("vpc-2"), "{words}");
+}
+
+#[test]
 fn a_sync_takes_what_its_filters_name_and_a_dry_run_nothing() {
     let api = sleepy();
     let sync = |body: Value| api.post("/api/v1/fabrics/fabric-1/sync", body);

@@ -35,6 +35,8 @@ pub(in crate::api) struct IngestRequest {
     pub validation_strict: bool,
     /// Originals are kept as the settings say; else not at all.
     pub archive_processed: bool,
+    /// The first line of the commit; none says what is done.
+    pub commit_message: Option<String>,
     /// What is filed is committed; `false` goes only with `dry_run`.
     pub auto_commit: bool,
     /// Only say what would happen.
@@ -47,6 +49,7 @@ impl Default for IngestRequest {
             file_patterns: Vec::new(),
             validation_strict: false,
             archive_processed: true,
+            commit_message: None,
             auto_commit: true,
             dry_run: false,
         }
@@ -148,6 +151,7 @@ pub(in crate::api) async fn ingest(
             files: listed("file_patterns", it.file_patterns)?,
             ..Selection::default()
         },
+        message: it.commit_message,
         dry_run: it.dry_run,
     });
     let report = match fabric.lane.ask_program(asked, asker(&caller)).await? {
