@@ -96,8 +96,9 @@ impl Repo {
         let failed = |it: io::Error| Error::io(format!("write {name} again"), it);
         let path = self.gix.common_dir().join(name);
         if let Some(tip) = self.tip(name)? {
-            let note = Note::write(self.git_dir(), name, format!("{}\n", tip.0).as_bytes());
-            match note.and_then(|it| it.lock(&path)).map_err(failed)? {
+            let text = format!("{}\n", tip.0);
+            let note = Note::write(self.git_dir(), name, path.clone(), text.as_bytes());
+            match note.and_then(Note::lock).map_err(failed)? {
                 Taken::Ours(lock) if self.tip(name)? == Some(tip) => {
                     self.steps.pass(Step::Rename).map_err(failed)?;
                     lock.commit().map_err(failed)?;

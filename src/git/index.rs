@@ -1,6 +1,6 @@
 //! The index follows our commits, for people's `git status`; what they staged stays as it is.
 
-use super::locks::{Note, Taken};
+use super::locks::{self, Note, Taken};
 use super::{Error, Repo};
 use crate::model::ids::CommitId;
 use crate::step::Step;
@@ -188,13 +188,15 @@ impl Repo {
         to: CommitId,
     ) -> Result<IndexOutcome, Error> {
         let failed = |it: io::Error| Error::io("refresh the index", it);
+        let index = self.gix.index_path();
+        locks::let_go(self.git_dir(), "index", &index).map_err(failed)?;
         if self.index_is_locked() {
             return Ok(IndexOutcome::Locked);
         }
         self.steps.pass(Step::WriteIndex).map_err(failed)?;
         // Under the lock from the first look on, so that nothing anybody stages gets lost.
-        let note = Note::write(self.git_dir(), "index", b"").map_err(failed)?;
-        let mut lock = match note.lock(&self.gix.index_path()).map_err(failed)? {
+        let note = Note::write(self.git_dir(), "index", index, b"").map_err(failed)?;
+        let mut lock = match note.lock().map_err(failed)? {
             Taken::Ours(it) => it,
             Taken::Theirs(_) => return Ok(IndexOutcome::Locked),
         };

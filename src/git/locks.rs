@@ -46,13 +46,21 @@ pub(super) enum Taken {
 /// The content of a file to be, on the disk, before anybody is locked out for it.
 #[derive(Debug)]
 pub(super) struct Note {
+    target: PathBuf,
     path: PathBuf,
     file: File,
 }
 
 impl Note {
-    /// Writes the content of the file `name` (relative to its directory, like `refs/heads/main`).
-    pub(super) fn write(git_dir: &Path, name: &str, content: &[u8]) -> io::Result<Note> {
+    /// Writes the content that `target` is to get, which is `name` in its directory, like
+    /// `refs/heads/main`. A lock on it that we could not remove earlier goes first.
+    pub(super) fn write(
+        git_dir: &Path,
+        name: &str,
+        target: PathBuf,
+        content: &[u8],
+    ) -> io::Result<Note> {
+        let_go(git_dir, name, &target)?;
         let path = git_dir.join(NOTES).join(name);
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir)?;
@@ -68,15 +76,13 @@ impl Note {
                 false => synced?,
             }
         }
-        Ok(Note { path, file })
+        Ok(Note { target, path, file })
     }
 
-    /// Locks `target` with it, waiting a moment for somebody who has it.
-    pub(super) fn lock(self, target: &Path) -> io::Result<Taken> {
-        let mut lock = target.as_os_str().to_owned();
-        lock.push(".lock");
-        let lock = PathBuf::from(lock);
-        if let Some(dir) = target.parent() {
+    /// Locks the target with it, waiting a moment for somebody who has it.
+    pub(super) fn lock(self) -> io::Result<Taken> {
+        let lock = lock_of(&self.target);
+        if let Some(dir) = self.target.parent() {
             std::fs::create_dir_all(dir)?;
         }
         let begun = crate::clock::instant();
@@ -96,9 +102,9 @@ impl Note {
                 }
             }
         };
-        let Note { path: note, file } = self;
+        let Note { target, path: note, file } = self;
         let file = other.unwrap_or(file);
-        Ok(Taken::Ours(Lock { target: target.to_owned(), lock, note, file, held: true }))
+        Ok(Taken::Ours(Lock { target, lock, note, file, held: true }))
     }
 
     /// Gives the lock where it is another file than the note.
@@ -149,9 +155,25 @@ impl Drop for Lock {
         });
         // The note last: it says whose the lock is.
         if let Err(error) = given_back.and_then(|()| remove(&self.note)) {
-            tracing::warn!(lock = %self.lock.display(), %error, "cannot remove a lock of ours; the next start does");
+            tracing::warn!(lock = %self.lock.display(), %error, "cannot remove a lock of ours; it goes before the next is taken");
         }
     }
+}
+
+/// Removes a lock on `target` that we hold no more and could not remove, and nobody else's. Only the
+/// lane takes locks, one at a time for each file, so a note that is there is of an earlier try.
+pub(super) fn let_go(git_dir: &Path, name: &str, target: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(git_dir.join(NOTES).join(name)) {
+        Ok(it) => release(&lock_of(target), &it).map(drop),
+        Err(it) if NOT_THERE.contains(&it.kind()) => Ok(()),
+        Err(it) => Err(it),
+    }
+}
+
+fn lock_of(target: &Path) -> PathBuf {
+    let mut lock = target.as_os_str().to_owned();
+    lock.push(".lock");
+    PathBuf::from(lock)
 }
 
 /// Removes the locks that an earlier run of this agent left, and nobody else's. `dirs` are where
@@ -177,10 +199,8 @@ pub(super) fn sweep(git_dir: &Path, dirs: &[&Path]) -> io::Result<u32> {
             }
             for dir in dirs {
                 let Ok(name) = path.strip_prefix(&notes) else { continue };
-                let mut lock = dir.join(name).into_os_string();
-                lock.push(".lock");
                 // A lock that stays keeps its note, or nobody would know any more whose it is.
-                swept += u32::from(release(Path::new(&lock), &found)?);
+                swept += u32::from(release(&lock_of(&dir.join(name)), &found)?);
             }
             remove(&path)?;
         }

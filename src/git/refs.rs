@@ -58,14 +58,16 @@ impl Repo {
         for it in moves {
             check_name(it.name)?;
             self.steps.pass(Step::Sync).map_err(failed)?;
-            let note = Note::write(self.git_dir(), it.name, format!("{}\n", it.to.0).as_bytes());
+            let (target, text) = (self.gix.common_dir().join(it.name), format!("{}\n", it.to.0));
+            let note = Note::write(self.git_dir(), it.name, target, text.as_bytes());
             notes.push(note.map_err(failed)?);
         }
         // HEAD first, as git does.
         let mut head = None;
         if let Some(branch) = branch {
-            let note = Note::write(self.git_dir(), "HEAD", b"").map_err(failed)?;
-            match note.lock(&self.git_dir().join("HEAD")).map_err(failed)? {
+            let target = self.git_dir().join("HEAD");
+            let note = Note::write(self.git_dir(), "HEAD", target, b"").map_err(failed)?;
+            match note.lock().map_err(failed)? {
                 Taken::Ours(lock) => head = Some(lock),
                 Taken::Theirs(path) => return Ok(Moved::Locked(path)),
             }
@@ -74,8 +76,8 @@ impl Repo {
             }
         }
         let mut locks = Vec::with_capacity(moves.len());
-        for (it, note) in moves.iter().zip(notes) {
-            match note.lock(&self.gix.common_dir().join(it.name)).map_err(failed)? {
+        for note in notes {
+            match note.lock().map_err(failed)? {
                 Taken::Ours(lock) => locks.push(lock),
                 Taken::Theirs(path) => return Ok(Moved::Locked(path)),
             }
@@ -104,8 +106,8 @@ impl Repo {
         }
         self.steps.pass(Step::MoveRef).map_err(failed)?;
         let path = self.gix.common_dir().join(name);
-        let note = Note::write(self.git_dir(), name, b"").map_err(failed)?;
-        let lock = match note.lock(&path).map_err(failed)? {
+        let note = Note::write(self.git_dir(), name, path.clone(), b"").map_err(failed)?;
+        let lock = match note.lock().map_err(failed)? {
             Taken::Ours(lock) => lock,
             Taken::Theirs(lock) => return Ok(Moved::Locked(lock)),
         };
@@ -125,7 +127,8 @@ impl Repo {
     /// Takes a ref out of the packed ones; gives the lock of somebody else's that keeps us from it.
     fn unpack_ref(&self, name: &str) -> io::Result<Option<PathBuf>> {
         let packed = self.gix.common_dir().join("packed-refs");
-        let mut lock = match Note::write(self.git_dir(), "packed-refs", b"")?.lock(&packed)? {
+        let note = Note::write(self.git_dir(), "packed-refs", packed.clone(), b"")?;
+        let mut lock = match note.lock()? {
             Taken::Ours(lock) => lock,
             Taken::Theirs(lock) => return Ok(Some(lock)),
         };

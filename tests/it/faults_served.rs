@@ -48,6 +48,8 @@ fn full_for_a_while(world: &World, at: At, case: &str) {
     let (lever, again) = (Lever::default(), Lever::default());
     again.over.store(true, Ordering::SeqCst);
     std::thread::scope(|scope| {
+        // Whatever is found wrong below, nobody waits for a service that runs on.
+        let _ended = Ended([&lever, &again]);
         let service = scope.spawn(|| served(at, &lever));
         until(&format!("{case}: it is told"), || {
             // A turn that made fewer calls than it might have never came to the fault.
@@ -67,19 +69,25 @@ fn full_for_a_while(world: &World, at: At, case: &str) {
             assert!(!ended || nothing_is_left(world), "{case}: it ended with room: {said}");
             nothing_is_left(world)
         });
-        for it in [&lever, &again] {
-            end(it);
-        }
     });
     let said = std::fs::read_to_string(&log).unwrap();
     assert!(!said.contains("panicked"), "{case}: {said}");
 }
 
-fn end(lever: &Lever) {
-    let pid = i32::try_from(lever.pid.load(Ordering::SeqCst)).unwrap();
-    let Some(pid) = rustix::process::Pid::from_raw(pid) else { return };
-    // It may have given up.
-    let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+/// Services that end with this value.
+struct Ended<'a>([&'a Lever; 2]);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        for lever in self.0 {
+            lever.over.store(true, Ordering::SeqCst);
+            let pid = i32::try_from(lever.pid.load(Ordering::SeqCst)).unwrap_or_default();
+            if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+                // It may have given up.
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            }
+        }
+    }
 }
 
 fn tells_of_no_room(world: &World) -> bool {
