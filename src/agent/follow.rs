@@ -238,9 +238,9 @@ impl<'a> News<'a> {
             let blob = self.lane.repo.blob_at(Some(self.head), &path)?;
             if let (Some(path), Some(blob)) = (manifest_path(&path), blob) {
                 self.homed.insert(it.path);
-                for read in read::all(self.lane, std::iter::once(Some(blob)))?.into_iter().flatten()
-                {
-                    self.adopt(path.clone(), read)?;
+                let read = read::all(self.lane, std::iter::once(Some(blob)))?.pop().flatten();
+                if let Some(read) = read {
+                    self.adopt(path, read)?;
                 }
             }
         }
