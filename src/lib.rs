@@ -20,5 +20,6 @@ pub mod push;
 pub mod cores;
 pub mod heap;
 pub mod fence;
+pub mod whole;
 pub mod clock;
 pub mod step;

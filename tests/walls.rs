@@ -12,7 +12,7 @@ use std::process::Command;
 /// The rooms from the roof down, and those below that each may name.
 ///
 /// A room may always name itself. `src/lib.rs` declares them all and names none.
-const ROOMS: [(&str, &[&str]); 19] = [
+const ROOMS: [(&str, &[&str]); 20] = [
     ("main", &["cli"]),
     (
         "cli",
@@ -31,6 +31,7 @@ const ROOMS: [(&str, &[&str]); 19] = [
             "push",
             "cores",
             "heap",
+            "whole",
             "clock",
             "step",
         ],
@@ -48,6 +49,7 @@ const ROOMS: [(&str, &[&str]); 19] = [
             "catalog",
             "yaml",
             "model",
+            "whole",
             "clock",
             "step",
         ],
@@ -67,15 +69,16 @@ const ROOMS: [(&str, &[&str]); 19] = [
             "push",
             "cores",
             "heap",
+            "whole",
             "clock",
             "step",
         ],
     ),
     ("worktree", &["pipeline", "model", "cores", "clock", "step"]),
-    ("git", &["model", "push", "cores", "clock", "step"]),
-    ("store", &["model", "fence", "clock", "step"]),
+    ("git", &["model", "push", "cores", "whole", "clock", "step"]),
+    ("store", &["model", "fence", "whole", "clock", "step"]),
     ("telemetry", &["config", "clock"]),
-    ("config", &["pipeline", "catalog", "yaml", "model", "step"]),
+    ("config", &["pipeline", "catalog", "yaml", "model", "whole", "step"]),
     ("pipeline", &["catalog", "yaml", "model"]),
     ("catalog", &["yaml", "model"]),
     ("yaml", &["model"]),
@@ -84,6 +87,7 @@ const ROOMS: [(&str, &[&str]); 19] = [
     ("cores", &[]),
     ("heap", &[]),
     ("fence", &[]),
+    ("whole", &[]),
     ("clock", &[]),
     ("step", &[]),
 ];

@@ -173,6 +173,7 @@ impl Lane {
         let state = StateDir::of(repo.git_dir(), repo.work_tree(), settings.state_dir.as_deref());
         state.create(repo.git_dir()).map_err(Error::State)?;
         let lock = take_lock(&state)?;
+        state.sweep().map_err(Error::State)?;
         let mut tree = WorkTree::open(repo.work_tree(), steps.clone())?;
         if settings.intake.one_file_system {
             tree = tree.on_one_file_system();

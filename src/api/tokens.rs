@@ -7,6 +7,7 @@
 use crate::clock;
 use crate::model::digest::Sha256;
 use crate::model::fabric::FabricName;
+use crate::whole;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read as _, Write as _};
@@ -195,7 +196,6 @@ impl TokenFile {
 
     /// Changes the file, whole or not at all, one process at a time.
     fn change(&self, change: impl FnOnce(&mut Vec<Token>) -> io::Result<()>) -> io::Result<()> {
-        let dir = self.path.parent().unwrap_or(Path::new("."));
         let lock = self.path.with_extension("lock");
         let lock = std::fs::File::options()
             .create(true)
@@ -210,12 +210,8 @@ impl TokenFile {
             Err(it) => return Err(it),
         };
         change(&mut tokens)?;
-        let mut temp = tempfile::NamedTempFile::new_in(dir)?;
-        temp.as_file().set_permissions(std::fs::Permissions::from_mode(0o600))?;
-        temp.write_all(&serde_json::to_vec_pretty(&Kept { tokens })?)?;
-        temp.as_file().sync_all()?;
-        temp.persist(&self.path).map_err(|it| it.error)?;
-        std::fs::File::open(dir)?.sync_all()
+        let text = serde_json::to_vec_pretty(&Kept { tokens })?;
+        whole::replace(&self.path, |it| it.write_all(&text)).map(drop)
     }
 }
 

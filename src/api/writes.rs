@@ -12,6 +12,7 @@ use super::house::House;
 use super::refusal::{ErrorCode, Refusal};
 use crate::clock;
 use crate::model::digest::Sha256;
+use crate::whole;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, ETAG, LOCATION};
@@ -177,13 +178,14 @@ impl Inner {
             }
             lines.push(line);
         }
-        let dir = path.parent().unwrap_or(Path::new("."));
-        let mut temp = tempfile::NamedTempFile::new_in(dir)?;
-        for line in lines.iter().rev() {
-            temp.write_all(line)?;
-            temp.write_all(b"\n")?;
-        }
-        temp.persist(path).map_err(|it| it.error)?;
+        whole::replace(path, |it| {
+            let mut it = io::BufWriter::new(it);
+            for line in lines.iter().rev() {
+                it.write_all(line)?;
+                it.write_all(b"\n")?;
+            }
+            it.flush()
+        })?;
         self.file = File::options().append(true).open(path)?;
         Ok(())
     }

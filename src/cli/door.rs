@@ -11,6 +11,7 @@ use crate::api::house::{House, LaneDoor};
 use crate::api::listen::{self, Given, Listener};
 use crate::config::{self, Settings, StateDir};
 use crate::store::Store;
+use crate::whole;
 use crossbeam_channel::Sender;
 use std::collections::BTreeMap;
 use std::io;
@@ -78,6 +79,7 @@ pub(super) fn open(
         door.ready = it.ready;
         door
     });
+    whole::sweep(&dir).map_err(failed("the state directory cannot be cleared up"))?;
     let house = House::new(settings, &dir, lanes.collect(), events, reload)
         .map_err(failed("the state directory cannot be written"))?;
     Server::start(Arc::new(house), listeners).map_err(failed("the door cannot be opened"))

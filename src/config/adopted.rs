@@ -26,11 +26,8 @@ pub fn adopted(dir: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Remembers these, whole or not at all.
 pub fn adopt(dir: &Path, work_trees: &[PathBuf]) -> io::Result<()> {
-    let mut temp = tempfile::NamedTempFile::new_in(dir)?;
-    temp.write_all(&serde_json::to_vec_pretty(work_trees)?)?;
-    temp.as_file().sync_all()?;
-    temp.persist(file(dir)).map_err(|it| it.error)?;
-    std::fs::File::open(dir)?.sync_all()
+    let text = serde_json::to_vec_pretty(work_trees)?;
+    crate::whole::replace(&file(dir), |it| it.write_all(&text)).map(drop)
 }
 
 #[cfg(test)]

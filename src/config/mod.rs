@@ -464,10 +464,7 @@ pub fn save_local(git_dir: &Path, settings: &RepositorySettings) -> Result<(), E
         "# The fabrics of this work tree; written by `git-intake init`, and yours to edit.\n\
          # Every key is explained in packaging/config.yaml, which is installed as the example.\n{body}"
     );
-    let mut temp = tempfile::NamedTempFile::new_in(&dir).map_err(failed)?;
-    temp.write_all(text.as_bytes()).map_err(failed)?;
-    temp.as_file().sync_all().map_err(failed)?;
-    temp.persist(&path).map(drop).map_err(|it| failed(it.error))
+    crate::whole::replace(&path, |it| it.write_all(text.as_bytes())).map(drop).map_err(failed)
 }
 
 #[cfg(test)]

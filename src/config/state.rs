@@ -1,7 +1,8 @@
 //! Where an agent keeps what is not in git: the store, the lock and the socket.
 
 use crate::model::digest::Sha256;
-use std::io;
+use crate::whole;
+use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -34,7 +35,6 @@ impl StateDir {
 
     /// Makes the directory, for the agent's user alone, and leaves the pointer.
     pub fn create(&self, git_dir: &Path) -> io::Result<()> {
-        use io::Write as _;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         let intake = git_dir.join("intake");
         std::fs::create_dir_all(&intake)?;
@@ -42,9 +42,8 @@ impl StateDir {
         if std::fs::read_to_string(pointer(git_dir)).is_ok_and(|it| Path::new(it.trim()) == dir) {
             return Ok(());
         }
-        let mut temp = tempfile::NamedTempFile::new_in(&intake)?;
-        temp.write_all(dir.as_os_str().as_bytes())?;
-        temp.persist(pointer(git_dir)).map(drop).map_err(|it| it.error)
+        let text = dir.as_os_str().as_bytes();
+        whole::replace(&pointer(git_dir), |it| it.write_all(text)).map(drop)
     }
 
     /// Where the agent that works here keeps what belongs to no lane, as it said itself.
@@ -55,13 +54,16 @@ impl StateDir {
 
     /// Tells commands where the agent keeps what belongs to no lane.
     pub fn tell_home(&self, home: &Path) -> io::Result<()> {
-        use io::Write as _;
         if self.home().as_deref() == Some(home) {
             return Ok(());
         }
-        let mut temp = tempfile::NamedTempFile::new_in(&self.dir)?;
-        temp.write_all(home.as_os_str().as_bytes())?;
-        temp.persist(self.dir.join("home")).map(drop).map_err(|it| it.error)
+        let text = home.as_os_str().as_bytes();
+        whole::replace(&self.dir.join("home"), |it| it.write_all(text)).map(drop)
+    }
+
+    /// Removes what a killed agent left half-written here. Whoever calls has the lock.
+    pub fn sweep(&self) -> io::Result<u32> {
+        whole::sweep(&self.dir)
     }
 
     /// The last part of its path, which names the repository among others.

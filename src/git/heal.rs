@@ -8,11 +8,11 @@
 
 use super::{Error, Repo, locks};
 use crate::step::Step;
+use crate::whole;
 use gix::ObjectId;
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
@@ -51,12 +51,7 @@ impl Repo {
         let dirs = if own == shared { vec![own] } else { vec![own, shared] };
         cleared.leftovers += locks::sweep(own, &dirs).map_err(failed)?;
         cleared.leftovers += self.sweep_packs().map_err(failed)?;
-        for entry in entries(&own.join("intake")).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            if path.file_name().is_some_and(|it| it.as_encoded_bytes().starts_with(b".tmp")) {
-                remove(&path).map_err(failed)?;
-            }
-        }
+        whole::sweep(&own.join("intake")).map_err(failed)?;
         let marker = own.join(RUNNING);
         if marker.exists() {
             // Not stopped in an orderly way.
@@ -112,7 +107,9 @@ impl Repo {
                 named
                     && found.is_some_and(|found| {
                         let empty = !name.ends_with(".keep") || found.len() == 0;
-                        empty && found.modified().is_ok_and(|at| at >= it) && !is_written(&path)
+                        empty
+                            && found.modified().is_ok_and(|at| at >= it)
+                            && !whole::is_written(&path)
                     })
             };
             if half_written || since.is_some_and(of_fetch) {
@@ -296,16 +293,6 @@ fn is_whole(store: &gix::odb::loose::Store, id: ObjectId) -> bool {
     let mut buffer = Vec::new();
     let Ok(Some(found)) = store.try_find(&id, &mut buffer) else { return false };
     gix::objs::compute_hash(id.kind(), found.kind, found.data).is_ok_and(|it| it == id)
-}
-
-/// Says whether somebody has the file open for writing, by asking for a read lease (`fcntl(2)`).
-/// Where the kernel does not tell, it counts as so.
-fn is_written(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return true };
-    // SAFETY: F_SETLEASE takes one integer and touches no memory of ours.
-    let lease =
-        |kind: libc::c_int| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) == 0 };
-    !(lease(libc::F_RDLCK) && lease(libc::F_UNLCK))
 }
 
 fn entries(dir: &Path) -> io::Result<impl Iterator<Item = io::Result<std::fs::DirEntry>>> {

@@ -10,6 +10,7 @@ use super::migrate::{self, FORMAT_KEY};
 use super::{Error, Store, slack};
 use crate::fence;
 use crate::step::{Mistake, Steps};
+use crate::whole;
 use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -59,7 +60,7 @@ impl Store {
         let failed = |source| Error::Open { path: dir.to_owned(), source };
         fs::create_dir_all(dir).map_err(failed)?;
         migrate::remove_half(dir).map_err(failed)?;
-        sweep(dir, |name| name.starts_with(".tmp")).map_err(failed)?;
+        whole::sweep(dir).map_err(failed)?;
         let path = dir.join("db");
         let existed = path.join("db").exists();
         match patient_open(&path, &steps).and_then(|it| check(&it, dir, existed).map(|()| it)) {
@@ -96,12 +97,10 @@ impl Store {
         self.sync()?;
         // The file beside the store comes second: it never promises what the store may have lost.
         let generation = self.generation.load(Ordering::SeqCst);
-        let mut temp = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
-        temp.write_all(witness_text(generation).as_bytes()).map_err(failed)?;
-        temp.as_file().sync_all().map_err(failed)?;
-        let file = temp.persist(dir.join(WITNESS)).map_err(|it| failed(it.error))?;
-        self.witness.lock().unwrap_or_else(|it| it.into_inner()).file = Some(file);
-        File::open(dir).and_then(|it| it.sync_all()).map_err(failed)
+        let text = witness_text(generation);
+        let file = whole::replace(&dir.join(WITNESS), |it| it.write_all(text.as_bytes()));
+        self.witness.lock().unwrap_or_else(|it| it.into_inner()).file = Some(file.map_err(failed)?);
+        Ok(())
     }
 }
 

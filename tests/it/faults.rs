@@ -171,13 +171,14 @@ fn check(world: &World, args: &[&str], at: At, end: &End, case: &str) {
     }
 }
 
-fn locks_below(dir: &Path) -> Vec<PathBuf> {
+/// The locks that lie there. A push that ends takes directories of its own away meanwhile.
+pub fn locks_below(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut todo = vec![dir.to_owned()];
     while let Some(at) = todo.pop() {
-        for entry in std::fs::read_dir(at).unwrap().map(Result::unwrap) {
-            match entry.path() {
-                it if entry.file_type().unwrap().is_dir() => todo.push(it),
+        for path in std::fs::read_dir(at).into_iter().flatten().flatten().map(|it| it.path()) {
+            match path {
+                it if it.is_dir() => todo.push(it),
                 it if it.extension().is_some_and(|it| it == "lock") => found.push(it),
                 _ => (),
             }

@@ -9,6 +9,7 @@
 //!
 //! A failure names the seed of its world and keeps the world's directory.
 
+use crate::faults::locks_below;
 use crate::world::{World, git, git_output, hermetic, vpc};
 use git_intake::agent::sync;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -22,6 +23,8 @@ const SEED: u64 = 20_261_124;
 const KILLS_PER_REST: u64 = 100;
 /// How long things may take to come to rest, with a machine that is busy with other things.
 const REST_MAX: Duration = Duration::from_secs(120);
+/// A lock at the remote that is older than this has nobody behind it.
+const REMOTE_LOCK_MAX: Duration = Duration::from_secs(10);
 
 #[test]
 fn whenever_agents_are_killed_nothing_is_lost_nothing_is_twice_and_nothing_is_half() {
@@ -377,6 +380,20 @@ impl Storm {
         }
     }
 
+    /// Removes what git left at a remote that was moved while somebody pushed: git knows its locks
+    /// by their full paths, so that it removes none that went elsewhere, and whoever keeps the remote
+    /// has to.
+    fn locks_at_the_remote_go(&self) {
+        for lock in locks_below(&self.world.remote) {
+            let age =
+                std::fs::metadata(&lock).ok().and_then(|it| it.modified().ok()?.elapsed().ok());
+            // Nobody who still pushes holds one for so long.
+            if age.is_some_and(|it| it > REMOTE_LOCK_MAX) {
+                std::fs::remove_file(&lock).unwrap();
+            }
+        }
+    }
+
     /// The remote is back, people have committed what they edited, and one agent works undisturbed.
     fn rest(&mut self) {
         if self.away {
@@ -384,6 +401,7 @@ impl Storm {
         }
         let begun = Instant::now();
         loop {
+            self.locks_at_the_remote_go();
             let started = Instant::now();
             let out = agent(&self.world, &["ingest"]).output().unwrap();
             self.life = started.elapsed().clamp(Duration::from_millis(30), Duration::from_secs(1));
@@ -394,7 +412,11 @@ impl Storm {
             if matches!(out.status.code(), Some(0 | 3)) && committed && self.is_at_rest() {
                 return;
             }
-            assert!(begun.elapsed() < REST_MAX, "does not come to rest: {said}");
+            let code = out.status.code();
+            assert!(
+                begun.elapsed() < REST_MAX,
+                "does not come to rest: ended with {code:?}, asked {asked}, committed {committed}: {said}"
+            );
         }
     }
 

@@ -5,6 +5,7 @@ use crate::agent::events::EventKind;
 use crate::clock;
 use crate::model::fabric::FabricName;
 use crate::model::ids::OperationId;
+use crate::whole;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -207,7 +208,7 @@ impl Book {
     fn keep(&self, inner: &mut Inner, all: BTreeMap<String, Subscriber>) -> io::Result<()> {
         let kept = Kept { subscribers: all.values().cloned().collect() };
         let text = serde_json::to_vec_pretty(&kept)?;
-        replace(&self.dir.join("webhooks.json"), &text)?;
+        whole::replace(&self.dir.join("webhooks.json"), |it| it.write_all(&text))?;
         inner.subscribers = all;
         Ok(())
     }
@@ -404,17 +405,6 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(text))
 }
 
-/// Writes a file anew, for the agent's user alone, whole or not at all.
-fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let mut temp = tempfile::NamedTempFile::new_in(dir)?;
-    temp.as_file().set_permissions(std::fs::Permissions::from_mode(0o600))?;
-    temp.write_all(text)?;
-    temp.as_file().sync_all()?;
-    temp.persist(path).map_err(|it| it.error)?;
-    File::open(dir)?.sync_all()
-}
-
 /// Writes the file of notices anew, and opens it for adding.
 fn anew(
     path: &Path,
@@ -430,7 +420,7 @@ fn anew(
         serde_json::to_writer(&mut text, &it)?;
         text.push(b'\n');
     }
-    replace(path, &text)?;
+    whole::replace(path, |it| it.write_all(&text))?;
     File::options().append(true).mode(0o600).open(path)
 }
 
