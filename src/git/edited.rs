@@ -1,16 +1,28 @@
 //! What people edited in the work tree and have not committed: told by the index, as git tells it.
 
+use super::index::Place;
 use super::{Error, Repo};
+use crate::cores;
 use crate::model::ids::{BlobId, CommitId};
 use crate::model::path::RepoPath;
-use bstr::{BString, ByteSlice};
+use bstr::{BStr, BString, ByteSlice};
+use gix::index::Entry;
+use gix::index::entry::stat::Time;
 use gix::index::entry::{Flags, Mode, Stage, Stat};
 use std::collections::{BTreeSet, HashMap};
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 /// So many edits are told at most; more are no work of hands.
 const EDITED_MAX: usize = 20_000;
+/// Edits of one file that are farther apart than this have different times.
+const TICKS_NANOS: i128 = 50_000_000;
+/// Larger files are read piece by piece, in bytes.
+const WHOLE_BYTES_MAX: u64 = 4 << 20;
 /// How deep directories are looked into.
 const DEPTH_MAX: usize = 32;
 
@@ -35,9 +47,9 @@ impl Repo {
         head: Option<CommitId>,
         dir: &RepoPath,
     ) -> Result<Vec<Edited>, Error> {
-        let mut found = Vec::new();
+        let place = self.place();
         if !self.gix.index_path().exists() {
-            return Ok(found);
+            return Ok(Vec::new());
         }
         let index = self.gix.open_index().map_err(|it| Error::git("read the index", it))?;
         let prefix = format!("{}/", dir.as_str());
@@ -46,45 +58,20 @@ impl Repo {
             Some(head) => self.files_below(head, dir)?.into_iter().collect(),
             None => HashMap::new(),
         };
-        let written = index.timestamp().unix_seconds();
-        let mut known = BTreeSet::new();
-        for entry in index.prefixed_entries(prefix.into()).unwrap_or_default() {
-            let path = entry.path(&index);
-            known.insert(path.to_owned());
-            if entry.stage() != Stage::Unconflicted
-                || entry.flags.contains(Flags::SKIP_WORKTREE)
-                || !(entry.mode == Mode::FILE || entry.mode == Mode::FILE_EXECUTABLE)
-                || found.len() >= EDITED_MAX
-            {
-                continue;
-            }
-            let in_head = committed.get(path).copied();
-            let staged = in_head.map(|it| it.0) != Some(entry.id);
-            let place = self.place_of(path);
-            let stat = gix::index::fs::Metadata::from_path_no_follow(&place).ok();
-            let stat = stat.filter(|it| it.is_file()).and_then(|it| Stat::from_fs(&it).ok());
-            // As git does it: what was written when the index was may have been edited since.
-            let clean = stat
-                .is_some_and(|it| it == entry.stat && i64::from(entry.stat.mtime.secs) < written);
-            let work = match clean {
-                true => Some(Some(BlobId(entry.id))),
-                false => self.hashed(&place)?,
-            };
-            if let Some(work) = work.filter(|it| *it != in_head) {
-                found.push(Edited { path: path.to_owned(), head: in_head, work, staged });
-            }
-        }
+        let entries = index.prefixed_entries(prefix.into()).unwrap_or_default();
+        let known: BTreeSet<&BStr> = entries.iter().map(|it| it.path(&index)).collect();
+        let mut found = changed(&place, &index, entries, &committed)?;
         // Removed from the index and not from the last commit: somebody is about to commit that.
-        let unstaged = committed.iter().filter(|it| !known.contains(it.0));
+        let unstaged = committed.iter().filter(|it| !known.contains(it.0.as_bstr()));
         for (path, blob) in unstaged.take(EDITED_MAX) {
-            if let Some(work) = self.hashed(&self.place_of(path))? {
+            if let Some(work) = place.hashed(path)? {
                 found.push(Edited { path: path.clone(), head: Some(*blob), work, staged: true });
             }
         }
         let mut new = Vec::new();
-        list(&self.place_of(dir.as_str().as_bytes()), dir.as_str().as_bytes(), 0, &mut new);
-        for path in new.into_iter().filter(|it| !known.contains(it)).take(EDITED_MAX) {
-            let work = self.hashed(&self.place_of(&path))?;
+        list(&place.of(dir.as_str().as_bytes()), dir.as_str().as_bytes(), 0, &mut new);
+        for path in new.into_iter().filter(|it| !known.contains(it.as_bstr())).take(EDITED_MAX) {
+            let work = place.hashed(&path)?;
             if let (Some(Some(_)), false) = (work, committed.contains_key(&path)) {
                 found.push(Edited { path, head: None, work: work.flatten(), staged: false });
             }
@@ -92,27 +79,103 @@ impl Repo {
         found.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(found)
     }
+}
 
-    fn place_of(&self, path: &[u8]) -> PathBuf {
-        self.work_tree.join(Path::new(std::ffi::OsStr::from_bytes(path)))
+/// The files that the index follows and that are not what HEAD has.
+fn changed(
+    place: &Place<'_>,
+    index: &gix::index::File,
+    entries: &[Entry],
+    committed: &HashMap<BString, BlobId>,
+) -> Result<Vec<Edited>, Error> {
+    let written = index.timestamp();
+    let written = (written.unix_seconds(), written.nanoseconds());
+    let followed = entries.iter().filter(|it| {
+        it.stage() == Stage::Unconflicted
+            && !it.flags.contains(Flags::SKIP_WORKTREE)
+            && (it.mode == Mode::FILE || it.mode == Mode::FILE_EXECUTABLE)
+    });
+    let followed: Vec<(&BStr, &Entry)> = followed.map(|it| (it.path(index), it)).collect();
+    let now = cores::on_all(&followed, |(path, entry)| {
+        let found = gix::index::fs::Metadata::from_path_no_follow(&place.of(path)).ok();
+        let found = found.filter(|it| it.is_file()).and_then(|it| Stat::from_fs(&it).ok());
+        let as_followed = found.is_some_and(|it| it == entry.stat);
+        if as_followed && is_older(&entry.stat.mtime, written) {
+            return Ok(Some(Some(BlobId(entry.id))));
+        }
+        place.hashed(path)
+    })?;
+    let found = followed.iter().zip(now).filter_map(|((path, entry), now)| {
+        let head = committed.get(*path).copied();
+        let work = now.filter(|it| *it != head)?;
+        let staged = head.map(|it| it.0) != Some(entry.id);
+        Some(Edited { path: (*path).to_owned(), head, work, staged })
+    });
+    Ok(found.take(EDITED_MAX).collect())
+}
+
+/// Whether a file's time says that it has not been edited since the index followed it: what was
+/// written when the index was may have been, as git tells it ("racy").
+///
+/// Git counts in seconds, because some file systems do. Where both times are finer, a distance of
+/// several ticks of the kernel's clock tells as well.
+fn is_older(file: &Time, index: (i64, u32)) -> bool {
+    let (seconds, nanos) = (i64::from(file.secs), file.nsecs);
+    if nanos == 0 || index.1 == 0 {
+        return seconds < index.0;
     }
+    let nanos = i128::from(index.1) - i128::from(nanos);
+    i128::from(index.0 - seconds) * 1_000_000_000 + nanos > TICKS_NANOS
+}
 
+impl Place<'_> {
     /// The blob that a regular file would be, none where there is no file; and nothing at all where
     /// that cannot be told: what may not be read, or is something else now, has not been removed.
-    fn hashed(&self, place: &Path) -> Result<Option<Option<BlobId>>, Error> {
-        let gone = |it: &std::io::Error| {
-            matches!(it.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+    fn hashed(&self, path: &[u8]) -> Result<Option<Option<BlobId>>, Error> {
+        let place = self.of(path);
+        let gone = |it: &io::Error| {
+            matches!(it.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
         };
-        let bytes = match std::fs::symlink_metadata(place) {
-            Ok(it) if it.is_file() => std::fs::read(place),
+        let file = match std::fs::symlink_metadata(&place) {
+            Ok(it) if it.is_file() => open(&place),
             Ok(_) => return Ok(None),
             Err(error) => Err(error),
         };
-        match bytes {
-            Ok(bytes) => Ok(Some(Some(self.blob_id_of(&bytes)?))),
-            Err(error) if gone(&error) => Ok(Some(None)),
-            Err(_) => Ok(None),
+        let (found, mut file) = match file {
+            Ok(it) => it,
+            Err(error) if gone(&error) => return Ok(Some(None)),
+            Err(_) => return Ok(None),
+        };
+        if found.len() > WHOLE_BYTES_MAX {
+            let (never, blob) = (AtomicBool::new(false), gix::objs::Kind::Blob);
+            let hash = gix::objs::compute_stream_hash(
+                self.hash,
+                blob,
+                &mut file,
+                found.len(),
+                &mut gix::progress::Discard,
+                &never,
+            );
+            // Somebody is at it: what it will be is told next time.
+            return Ok(hash.ok().map(|it| Some(BlobId(it))));
         }
+        let mut bytes = Vec::new();
+        if file.take(WHOLE_BYTES_MAX).read_to_end(&mut bytes).is_err() {
+            return Ok(None);
+        }
+        let id = gix::objs::compute_hash(self.hash, gix::objs::Kind::Blob, &bytes);
+        id.map(|it| Some(Some(BlobId(it)))).map_err(|it| Error::git("hash a file", it))
+    }
+}
+
+/// Opens what was a regular file a moment ago, and waits for nobody should it be a pipe by now.
+fn open(place: &Path) -> io::Result<(Metadata, File)> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = File::options().read(true).custom_flags(flags).open(place)?;
+    let found = file.metadata()?;
+    match found.is_file() {
+        true => Ok((found, file)),
+        false => Err(io::ErrorKind::InvalidInput.into()),
     }
 }
 
@@ -135,5 +198,24 @@ fn list(place: &Path, at: &[u8], depth: usize, found: &mut Vec<BString>) {
             Ok(it) if it.is_file() => found.push(path),
             _ => (),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_trusted_when_the_index_is_younger_by_more_than_a_tick() {
+        let file = |secs, nsecs| Time { secs, nsecs };
+        assert!(is_older(&file(9, 1), (10, 1)));
+        assert!(is_older(&file(9, 999_000_000), (10, 100_000_000)));
+        assert!(!is_older(&file(9, 999_000_000), (10, 1)), "it may be one tick");
+        assert!(is_older(&file(10, 1_000), (10, 51_000_000)));
+        assert!(!is_older(&file(10, 51_000_000), (10, 1_000)), "it is younger");
+        // Whole seconds, as some file systems have them, say less.
+        assert!(!is_older(&file(10, 0), (10, 900_000_000)));
+        assert!(!is_older(&file(10, 1), (10, 0)));
+        assert!(is_older(&file(9, 0), (10, 1)));
     }
 }

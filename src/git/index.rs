@@ -14,7 +14,7 @@ use std::fs::{File, Metadata};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How it went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -252,11 +252,13 @@ impl Repo {
                 gix::index::File::from_state(state, self.gix.index_path())
             }
         };
+        // What is set below was read to be what it says.
+        self.distrust_times(&mut index);
         let paths: Vec<&[u8]> = paths.iter().map(|it| it.as_slice()).collect();
         let old = from.map(|it| self.tree_of(it)).transpose()?;
-        let old = old.map(|it| super::read::entries_at(&it, paths.iter().copied())).transpose()?;
-        let old = old.unwrap_or_default();
-        let new = super::read::entries_at(&self.tree_of(to)?, paths.iter().copied())?;
+        let at = |it: &_| super::read::entries_at(it, paths.iter().copied());
+        let old = old.as_ref().map(at).transpose()?.unwrap_or_default();
+        let new = at(&self.tree_of(to)?)?;
         let stats = self.stats_of(&new);
         let (sparse, mut changed) = (self.is_sparse(), false);
         let mut added = Vec::new();
@@ -292,8 +294,7 @@ impl Repo {
             index.remove_entries(|_, path, _| removed.contains(path));
         }
         for (stat, id, mode, path) in &added {
-            let place = self.work_tree.join(Path::new(std::ffi::OsStr::from_bytes(path)));
-            let flags = match sparse && !place.exists() {
+            let flags = match sparse && !self.place().of(path).exists() {
                 true => Flags::SKIP_WORKTREE | Flags::EXTENDED,
                 false => Flags::empty(),
             };
@@ -304,7 +305,6 @@ impl Repo {
         }
         // The cached trees do not follow what was changed here; git makes them again.
         index.remove_tree();
-        self.distrust_times(&mut index);
         Ok((changed || !added.is_empty() || !removed.is_empty()).then_some(index))
     }
 
@@ -320,11 +320,13 @@ impl Repo {
                 i64::from(entry.stat.mtime.secs) >= written && entry.mode.contains(Mode::FILE)
             })
             .collect();
-        for at in suspects {
-            let entry = &index.entries()[at];
-            if place.stat_of(entry.path(index), entry.id).is_none() {
-                index.entries_mut()[at].stat = Stat::default();
-            }
+        let Ok(edited) = crate::cores::on_all(&suspects, |at| {
+            let entry = &index.entries()[*at];
+            let held = place.stat_of(entry.path(index), entry.id).is_some();
+            Ok::<_, Infallible>((!held).then_some(*at))
+        });
+        for at in edited.into_iter().flatten() {
+            index.entries_mut()[at].stat = Stat::default();
         }
     }
 
@@ -342,23 +344,29 @@ impl Repo {
         stats.into_iter().flatten().collect()
     }
 
-    fn place(&self) -> Place<'_> {
+    /// The work tree, for threads that look at its files.
+    pub(super) fn place(&self) -> Place<'_> {
         Place { work_tree: &self.work_tree, hash: self.gix.object_hash() }
     }
 }
 
 /// A work tree, for threads that look at its files.
-struct Place<'a> {
+pub(super) struct Place<'a> {
     work_tree: &'a Path,
-    hash: gix::hash::Kind,
+    pub(super) hash: gix::hash::Kind,
 }
 
 impl Place<'_> {
+    /// Where a path of the repository lies.
+    pub(super) fn of(&self, path: &[u8]) -> PathBuf {
+        self.work_tree.join(Path::new(std::ffi::OsStr::from_bytes(path)))
+    }
+
     /// The times of a file that holds a blob. None where it holds something else: with the times
     /// of a file that somebody has edited, git would never notice the edit. An entry without times
     /// makes git look at the file itself.
     fn stat_of(&self, path: &[u8], id: ObjectId) -> Option<Stat> {
-        let full = self.work_tree.join(Path::new(std::ffi::OsStr::from_bytes(path)));
+        let full = self.of(path);
         let look = || gix::index::fs::Metadata::from_path_no_follow(&full).ok();
         let stat = Stat::from_fs(&look().filter(|it| it.is_file())?).ok()?;
         let held = std::fs::read(&full).ok()?;

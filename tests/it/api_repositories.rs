@@ -53,7 +53,16 @@ fn a_repository_is_added_where_the_operator_lets_it_and_let_go_again() {
         seen(&api, &at).is_some_and(|it| it["remote"] == Value::Null)
     });
     let draft = json!({"fabric": "fabric-2", "content": vpc("vpc-2")});
-    assert_eq!(api.post("/api/v1/resources", draft).body["delivery"]["state"], "local");
+    // The settings may be shown before the lane that follows them takes questions.
+    let mut made = api.post("/api/v1/resources", draft.clone());
+    until("its lane takes questions", || {
+        let busy = made.status == 503;
+        if busy {
+            made = api.post("/api/v1/resources", draft.clone());
+        }
+        !busy
+    });
+    assert_eq!(made.body["delivery"]["state"], "local", "{made:?}");
 
     assert_eq!(api.send("DELETE", &at, &api.admin, None).status, 202);
     until("it is let go", || seen(&api, "/api/v1/repositories").is_some_and(|it| it["count"] == 1));
