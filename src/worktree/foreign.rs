@@ -183,7 +183,8 @@ impl WorkTree {
             return Ok(());
         };
         self.steps.pass(Step::Remove)?;
-        match rustix::fs::unlinkat(&fd, name, AtFlags::empty()) {
+        let unlink = || rustix::fs::unlinkat(&fd, name, AtFlags::empty());
+        match self.leaving.hold(&fd, name, unlink) {
             Ok(()) => {
                 self.remove_emptied(dir, keep);
                 Ok(())

@@ -11,6 +11,7 @@ mod list;
 mod lease;
 mod mounts;
 mod raw;
+mod leaving;
 mod report;
 mod temp;
 pub mod watch;
@@ -24,6 +25,7 @@ pub use raw::{OwnMoves, ReadRaw, Removal};
 
 use crate::model::path::RepoPath;
 use crate::step::{Step, Steps};
+use leaving::Leaving;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::fs::File;
@@ -91,6 +93,7 @@ pub struct WorkTree {
     steps: Steps,
     own: OwnMoves,
     eye: Eye,
+    leaving: Leaving,
     /// What else no path may cross.
     resolve: ResolveFlags,
 }
@@ -103,7 +106,8 @@ impl WorkTree {
             .map_err(|it| Error::Top { path: path.to_owned(), source: it.into() })?;
         lease::ignore_breaks();
         let (own, eye, resolve) = (OwnMoves::default(), Eye::default(), ResolveFlags::empty());
-        Ok(WorkTree { top, path: path.to_owned(), steps, own, eye, resolve })
+        let leaving = Leaving::default();
+        Ok(WorkTree { top, path: path.to_owned(), steps, own, eye, leaving, resolve })
     }
 
     /// Leaves alone what is mounted below the top.

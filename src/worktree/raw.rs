@@ -264,7 +264,8 @@ impl WorkTree {
     fn drop_claim(&self, it: &Claim, rest: Option<(Temp<'_>, Sha256)>) -> std::io::Result<Removal> {
         let remove = || {
             self.steps.pass(Step::Remove)?;
-            Ok(rustix::fs::unlinkat(it.dir, &it.hidden[..], AtFlags::empty())?)
+            let unlink = || rustix::fs::unlinkat(it.dir, &it.hidden[..], AtFlags::empty());
+            Ok(self.leaving.hold(it.dir, &it.hidden, unlink)?)
         };
         let Some((temp, rest)) = rest else { return remove().map(|()| Removal::Removed) };
         self.steps.pass(Step::Rename)?;

@@ -55,7 +55,8 @@ impl Unnamed<'_> {
     /// Gives it its name in its directory, which is open as `dir`, replacing what had it.
     pub(super) fn take_name(&self, dir: &OwnedFd, name: &[u8]) -> io::Result<()> {
         self.tree.steps.pass(Step::Rename)?;
-        rustix::fs::renameat(dir, &self.name[..], dir, name)?;
+        let rename = || rustix::fs::renameat(dir, &self.name[..], dir, name);
+        self.tree.leaving.hold(dir, name, rename)?;
         self.named.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -105,7 +106,8 @@ impl WorkTree {
         self.steps.pass(Step::Rename)?;
         // Closed first: the kernel would tell of its closing under its new name.
         temp.file = None;
-        rustix::fs::renameat(temp.dir, temp.name.as_str(), temp.dir, name)?;
+        let rename = || rustix::fs::renameat(temp.dir, temp.name.as_str(), temp.dir, name);
+        self.leaving.hold(temp.dir, name, rename)?;
         temp.kept = true;
         Ok(())
     }

@@ -127,7 +127,8 @@ impl WorkTree {
         };
         self.steps.pass(Step::Remove).map_err(failed)?;
         self.tell_eye(std::iter::once(bytes));
-        match rustix::fs::unlinkat(&dir, path.file_name(), AtFlags::empty()) {
+        let unlink = || rustix::fs::unlinkat(&dir, path.file_name(), AtFlags::empty());
+        match self.leaving.hold(&dir, path.file_name().as_bytes(), unlink) {
             Ok(()) => (),
             Err(it) => {
                 self.eye.close();
