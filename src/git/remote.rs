@@ -10,6 +10,7 @@ use crate::step::{Mistake, Step};
 use bstr::ByteSlice;
 use gix::remote::Direction;
 use gix_transport::client::blocking_io::Transport;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -250,6 +251,11 @@ impl Repo {
             keep = write_pack_bundle.keep_path;
         }
         if let Some(tip) = tip {
+            // gix takes an end where the pack should begin for a pack without objects.
+            if !self.gix.has_object(tip.0) {
+                let ended = format!("the other side ended before it had sent {tip}");
+                return Err(failed(io::Error::new(io::ErrorKind::UnexpectedEof, ended).into()));
+            }
             self.make_durable(tip)?;
             self.note_tracking(from, branch, tip, "fetch")?;
         }

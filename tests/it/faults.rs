@@ -306,6 +306,26 @@ fn whatever_call_of_a_replay_fails_the_next_start_ends_where_it_should() {
     storm_of(&template, INGEST, (&calls, &end), 2, "a replay");
 }
 
+/// An end where the pack should begin looks like a pack without objects.
+#[test]
+fn a_remote_that_ends_anywhere_in_its_answer_is_not_believed() {
+    if !possible() {
+        return;
+    }
+    let template = before_a_replay();
+    let (calls, end) = calls(&template);
+    let is_pack = |it: &Call| it.name == "openat" && it.path.contains("/objects/pack/.tmp");
+    let pack = calls.iter().position(is_pack).expect("a pack is received");
+    let said = |n: &usize| calls[*n].side == Side::Remote && calls[*n].name == "write";
+    // Which comes first of theirs and ours is chance.
+    let moments: Vec<_> = (0..calls.len().min(pack + 4)).filter(said).collect();
+    assert!(!moments.is_empty());
+    for n in moments.iter().rev().take(6) {
+        let at = At { nth: *n as u64 + 1, fault: Fault::Errno(libc::EIO, Lasts::Once) };
+        check(&template.copy(), INGEST, at, &end, &format!("{at:?}"));
+    }
+}
+
 #[test]
 fn whatever_call_of_a_resolution_fails_it_is_made_again() {
     if !possible() {
