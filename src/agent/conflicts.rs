@@ -11,6 +11,7 @@ use crate::clock;
 use crate::git::Repo;
 use crate::model::conflict::{ConflictStrategy, FieldClash, Side};
 use crate::model::field::FieldPath;
+use crate::model::ids::CommitId;
 use crate::model::key::ResourceId;
 use crate::model::operation::{Operation, Purpose, Trigger};
 use crate::model::path::{RawPath, RepoPath};
@@ -35,6 +36,9 @@ pub(super) struct Contents {
     git: Option<String>,
     /// The record's side to the byte, which need not be text.
     record_bytes: Option<Vec<u8>>,
+    /// The last of our commits that made the record's side. What came before it there may be in no
+    /// other history, as where a drop came over an edit that somebody had committed.
+    pub led_to: Option<CommitId>,
 }
 
 impl Contents {
@@ -42,7 +46,8 @@ impl Contents {
     pub fn of(base: Option<Vec<u8>>, record: Option<Vec<u8>>, git: Option<Vec<u8>>) -> Contents {
         let text = |it: &[u8]| String::from_utf8_lossy(it).into_owned();
         let [base, git] = [base, git].map(|it| it.as_deref().map(text));
-        Contents { base, record: record.as_deref().map(text), git, record_bytes: record }
+        let shown = record.as_deref().map(text);
+        Contents { base, record: shown, git, record_bytes: record, led_to: None }
     }
 
     fn sides(&self) -> Sides<'_> {
@@ -117,7 +122,7 @@ fn keep_contents(lane: &Lane, conflict: &Conflict, contents: &Contents) -> Resul
     files.extend(sides.iter().filter_map(|(name, it)| Some((*name, it.as_ref()?.as_bytes()))));
     let name = Conflict::ref_name(&conflict.fabric, &conflict.id);
     let message = format!("{}: {}\n", conflict.fabric, conflict.message);
-    lane.repo.keep(&name, &files, &lane.settings.author, &message)?;
+    lane.repo.keep(&name, &files, contents.led_to, &lane.settings.author, &message)?;
     Ok(())
 }
 
@@ -217,7 +222,8 @@ fn contents(repo: &Repo, conflict: &Conflict) -> Result<Contents, Error> {
     let git = repo.blob_at(head, conflict.path.as_str().as_bytes())?;
     let git = git.map(|it| repo.blob(it)).transpose()?;
     let git = git.and_then(|it| String::from_utf8(it).ok());
-    Ok(Contents { base, record_bytes: record.clone().map(String::into_bytes), record, git })
+    let record_bytes = record.clone().map(String::into_bytes);
+    Ok(Contents { base, record_bytes, record, git, led_to: None })
 }
 
 /// A conflict with its contents, and what a rule would make of it.

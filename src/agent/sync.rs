@@ -144,7 +144,9 @@ fn keep_overlap(lane: &mut Lane, it: &Overlap) -> Result<(), Error> {
     let fabric = lane.fabrics[n].fabric.clone();
     if path.is_within(&fabric.managed()) {
         let read = |id: Option<BlobId>| id.map(|it| lane.repo.blob(it)).transpose();
-        let contents = conflicts::Contents::of(read(it.base)?, read(it.ours)?, read(it.theirs)?);
+        let mut contents =
+            conflicts::Contents::of(read(it.base)?, read(it.ours)?, read(it.theirs)?);
+        contents.led_to = Some(it.commit);
         return conflicts::keep(lane, n, &path, contents);
     }
     let Some(ours) = it.ours else { return Ok(()) };
@@ -162,7 +164,9 @@ fn joined(overlaps: &[Overlap]) -> Vec<Overlap> {
     let mut paths: BTreeMap<&BString, Overlap> = BTreeMap::new();
     for it in overlaps {
         match paths.get_mut(&it.path) {
-            Some(first) => (first.ours, first.theirs) = (it.ours, it.theirs),
+            Some(first) => {
+                (first.ours, first.theirs, first.commit) = (it.ours, it.theirs, it.commit);
+            }
             None => {
                 paths.insert(&it.path, it.clone());
             }

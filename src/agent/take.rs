@@ -123,7 +123,7 @@ pub(super) fn initialize(
         let text = format!("{head}\n");
         let about = format!("{}: before its directories were made again\n", it.fabric);
         let files: Vec<(&str, &[u8])> = vec![("commit", text.as_bytes())];
-        lane.repo.keep(&name, &files, &lane.settings.author, &about)?;
+        lane.repo.keep(&name, &files, None, &lane.settings.author, &about)?;
         report.backup = Some(name);
     }
     let fabric = lane.fabrics[n].fabric.clone();

@@ -9,10 +9,14 @@ use std::collections::BTreeMap;
 
 impl Repo {
     /// Keeps `files` (plain names and contents) under the ref `name`, in place of what was there.
+    ///
+    /// The commits that `led_to` it stay with it: git drops no commit that a ref leads to. So do
+    /// those of what was there.
     pub fn keep(
         &self,
         name: &str,
         files: &[(&str, &[u8])],
+        led_to: Option<CommitId>,
         author: &Author,
         message: &str,
     ) -> Result<CommitId, Error> {
@@ -28,24 +32,42 @@ impl Repo {
         let time = gix::date::Time::new(crate::clock::now().as_second(), 0);
         let (mut a, mut b) = Default::default();
         let signature = super::commit::signature(author, time);
-        let none: [gix::ObjectId; 0] = [];
+        let before = self.tip(name)?;
+        let parents = self.leading_to(before, led_to)?;
         let made = repo.new_commit_as(
             signature.to_ref(&mut a),
             signature.to_ref(&mut b),
             message,
             tree,
-            none,
+            parents,
         );
         let made = made.map_err(|it| failed(it.into()))?.id;
         self.write_pack(self.new_objects(repo)?)?;
         let to = CommitId(made);
-        let moves = [Move { name, from: self.tip(name)?, to, why: "keep" }];
+        let moves = [Move { name, from: before, to, why: "keep" }];
         match self.move_refs(&moves, None, author, crate::clock::now())? {
             Moved::There => Ok(to),
             // Nobody but us writes these refs, and one agent holds the lock.
             Moved::Elsewhere | Moved::Locked(_) => {
                 let source = std::io::Error::other("another process holds its lock");
                 Err(Error::io(format!("move {name}"), source))
+            }
+        }
+    }
+
+    /// The parents of what is kept. Kept twice is the same as once.
+    fn leading_to(
+        &self,
+        before: Option<CommitId>,
+        led_to: Option<CommitId>,
+    ) -> Result<Vec<gix::ObjectId>, Error> {
+        let Some(before) = before else { return Ok(led_to.iter().map(|it| it.0).collect()) };
+        match led_to {
+            Some(it) if !self.is_ancestor(it, before)? => Ok(vec![before.0, it.0]),
+            _ => {
+                let commit = self.gix.find_commit(before.0);
+                let commit = commit.map_err(|it| Error::git("read what is kept", it))?;
+                Ok(commit.parent_ids().map(|it| it.detach()).collect())
             }
         }
     }

@@ -588,7 +588,7 @@ fn a_ref_is_let_go_wherever_git_keeps_it_and_its_locks_are_told_from_others() {
     let author = Author { name: "git-intake".into(), email: "i@example.com".into() };
     let names = ["refs/intake/conflicts/f/1", "refs/intake/conflicts/f/2"];
     for name in names {
-        it.repo.keep(name, &[("record", b"x")], &author, "kept\n").unwrap();
+        it.repo.keep(name, &[("record", b"x")], None, &author, "kept\n").unwrap();
     }
     it.git(&["tag", "-am", "v1", "v1"]);
     it.git(&["pack-refs", "--all"]);

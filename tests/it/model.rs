@@ -716,8 +716,9 @@ impl Model {
         self.world.steps = Steps::default();
         for _ in 0..PASSES_MAX {
             self.ask(&Request::Sync(SyncAsked::default()));
-            self.finish_by_hand();
-            if self.is_at_rest() {
+            // What waited for a person comes with the next pass.
+            let finished = self.finish_by_hand();
+            if !finished && self.is_at_rest() {
                 return;
             }
         }
@@ -725,12 +726,14 @@ impl Model {
         panic!("does not come to rest: {status}");
     }
 
-    /// A person commits what is valid and was left, and undoes what is not.
-    fn finish_by_hand(&mut self) {
+    /// A person commits what is valid and was left, and undoes what is not; says whether anything was.
+    fn finish_by_hand(&mut self) -> bool {
+        let mut finished = false;
         let work = self.world.work();
         let files: Vec<_> = self.files(&work).into_iter().collect();
         for (resource, (path, text)) in files {
             if let Some(whole) = text.strip_suffix("broken: [\n") {
+                finished = true;
                 self.say(format!("mended r{resource}"));
                 std::fs::write(path, whole.replace("broken: [\n", "")).unwrap();
             }
@@ -739,8 +742,10 @@ impl Model {
         git(&work, &["add", "-A", "--", managed]);
         let args = ["commit", "-q", "-m", "by hand at last", "--", managed];
         if git_output(&work, &args).status.success() {
+            finished = true;
             self.say("committed at last");
         }
+        finished
     }
 
     fn is_at_rest(&mut self) -> bool {
@@ -795,14 +800,14 @@ impl Model {
         assert!(self.pushed.iter().all(|it| all.contains(it.as_str())), "a commit is gone");
         let history = git(&self.world.remote, &["log", "-p", "-m", "--format=", "main"]);
         let mut waiting = BTreeSet::new();
-        for name in self
-            .world
-            .git(&["for-each-ref", "--format=%(refname)", "refs/intake/conflicts"])
-            .lines()
-        {
-            // What was removed here has none.
-            let record = git_output(&self.world.work(), &["show", &format!("{name}:record")]);
-            waiting.extend(tokens(&String::from_utf8_lossy(&record.stdout), ""));
+        let refs =
+            self.world.git(&["for-each-ref", "--format=%(refname)", "refs/intake/conflicts"]);
+        if !refs.is_empty() {
+            // What each side has, and the commits that led to ours.
+            let mut args = vec!["log", "-p", "-m", "--root", "--format="];
+            args.extend(refs.lines());
+            args.push("^refs/heads/main");
+            waiting.extend(tokens(&self.world.git(&args), "+"));
         }
         for entry in std::fs::read_dir(self.world.raw("")).unwrap() {
             let path = entry.unwrap().path();
