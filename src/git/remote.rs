@@ -251,11 +251,7 @@ impl Repo {
             keep = write_pack_bundle.keep_path;
         }
         if let Some(tip) = tip {
-            // gix takes an end where the pack should begin for a pack without objects.
-            if !self.gix.has_object(tip.0) {
-                let ended = format!("the other side ended before it had sent {tip}");
-                return Err(failed(io::Error::new(io::ErrorKind::UnexpectedEof, ended).into()));
-            }
+            self.has_come(tip).map_err(|it| failed(it.into()))?;
             self.make_durable(tip)?;
             self.note_tracking(from, branch, tip, "fetch")?;
         }
@@ -263,6 +259,18 @@ impl Repo {
         keep.map_or(Ok(()), |it| super::heal::remove(&it)).map_err(noted)?;
         self.fetch_ends().map_err(noted)?;
         Ok(FetchOutcome { tip })
+    }
+
+    /// Whether a fetch brought what it was to bring: gix takes an end of the stream where the pack
+    /// should begin for a pack without objects.
+    fn has_come(&self, tip: CommitId) -> io::Result<()> {
+        match self.gix.has_object(tip.0) {
+            true => Ok(()),
+            false => {
+                let ended = format!("the other side ended before it had sent {tip}");
+                Err(io::Error::new(io::ErrorKind::UnexpectedEof, ended))
+            }
+        }
     }
 
     fn find_remote(&self, name: &str) -> Result<gix::Remote<'_>, Error> {
