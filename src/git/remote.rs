@@ -11,7 +11,8 @@ use bstr::ByteSlice;
 use gix::remote::Direction;
 use gix_transport::client::blocking_io::Transport;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::ffi::{OsStrExt, OsStringExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -274,11 +275,34 @@ impl Repo {
     }
 
     fn find_remote(&self, name: &str) -> Result<gix::Remote<'_>, Error> {
-        match self.gix.try_find_remote(name) {
-            Some(Ok(it)) => Ok(it),
-            Some(Err(it)) => Err(Error::git(format!("read the settings of remote `{name}`"), it)),
-            None => Err(Error::NoRemote { name: name.to_owned() }),
+        let failed = |it: Box<dyn std::error::Error + Send + Sync>| {
+            Error::git(format!("read the settings of remote `{name}`"), it)
+        };
+        let mut remote = match self.gix.try_find_remote(name) {
+            Some(Ok(it)) => it,
+            Some(Err(it)) => return Err(failed(it.into())),
+            None => return Err(Error::NoRemote { name: name.to_owned() }),
+        };
+        if let Some(url) = remote.url(Direction::Push).and_then(|it| self.below_top(it)) {
+            let moved = remote.with_push_url_without_url_rewrite(url);
+            remote = moved.map_err(|it| failed(it.into()))?;
         }
+        if let Some(url) = remote.url(Direction::Fetch).and_then(|it| self.below_top(it)) {
+            let moved = remote.with_url_without_url_rewrite(url);
+            remote = moved.map_err(|it| failed(it.into()))?;
+        }
+        Ok(remote)
+    }
+
+    /// A relative path as git takes it, which works at the top of the work tree; we may work anywhere.
+    fn below_top(&self, url: &gix::Url) -> Option<gix::Url> {
+        let path = Path::new(std::ffi::OsStr::from_bytes(&url.path));
+        if url.scheme != gix::url::Scheme::File || !path.is_relative() || path.starts_with("~") {
+            return None;
+        }
+        let mut url = url.clone();
+        url.path = self.work_tree.join(path).into_os_string().into_vec().into();
+        Some(url)
     }
 
     fn login(&self, to: &Remote) -> Result<Option<push::credentials::Login>, Error> {

@@ -242,6 +242,26 @@ fn while_the_remote_is_away_commits_queue_and_one_push_sends_them() {
     world.at_rest();
 }
 
+/// As git takes it, which works at the top; a service works at `/`.
+#[test]
+fn a_remote_by_a_relative_path_is_found_from_wherever_the_agent_runs() {
+    let world = World::new();
+    world.drop("seed.yaml", vpc("vpc-0"));
+    world.turn();
+    let other = World::beside(&world);
+    world.git(&["config", "remote.origin.url", "../remote.git"]);
+    other.drop("theirs.yaml", vpc("vpc-1"));
+    other.turn();
+    world.drop("ours.yaml", vpc("vpc-2"));
+    let report = world.turn();
+    assert!(matches!(report.delivery, Delivery::Pushed { .. }), "{:?}", report.delivery);
+    assert_eq!(world.clone_of_remote().len(), 3);
+    world.git(&["config", "remote.origin.pushurl", "../remote.git"]);
+    world.drop("again.yaml", vpc("vpc-3"));
+    world.turn();
+    assert_eq!(world.clone_of_remote().len(), 4);
+}
+
 #[test]
 fn work_of_a_person_holds_the_agent_and_it_goes_on_by_itself() {
     let world = World::new();
