@@ -10,8 +10,9 @@ use gix::index::Entry;
 use gix::index::entry::stat::Time;
 use gix::index::entry::{Flags, Mode, Stage, Stat};
 use std::collections::{BTreeSet, HashMap};
+use std::convert::Infallible;
 use std::fs::{File, Metadata};
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -21,8 +22,6 @@ use std::sync::atomic::AtomicBool;
 const EDITED_MAX: usize = 20_000;
 /// Edits of one file that are farther apart than this have different times.
 const TICKS_NANOS: i128 = 50_000_000;
-/// Larger files are read piece by piece, in bytes.
-const WHOLE_BYTES_MAX: u64 = 4 << 20;
 /// How deep directories are looked into.
 const DEPTH_MAX: usize = 32;
 
@@ -60,18 +59,18 @@ impl Repo {
         };
         let entries = index.prefixed_entries(prefix.into()).unwrap_or_default();
         let known: BTreeSet<&BStr> = entries.iter().map(|it| it.path(&index)).collect();
-        let mut found = changed(&place, &index, entries, &committed)?;
+        let mut found = changed(&place, &index, entries, &committed);
         // Removed from the index and not from the last commit: somebody is about to commit that.
         let unstaged = committed.iter().filter(|it| !known.contains(it.0.as_bstr()));
         for (path, blob) in unstaged.take(EDITED_MAX) {
-            if let Some(work) = place.hashed(path)? {
+            if let Some(work) = place.hashed(path) {
                 found.push(Edited { path: path.clone(), head: Some(*blob), work, staged: true });
             }
         }
         let mut new = Vec::new();
         list(&place.of(dir.as_str().as_bytes()), dir.as_str().as_bytes(), 0, &mut new);
         for path in new.into_iter().filter(|it| !known.contains(it.as_bstr())).take(EDITED_MAX) {
-            let work = place.hashed(&path)?;
+            let work = place.hashed(&path);
             if let (Some(Some(_)), false) = (work, committed.contains_key(&path)) {
                 found.push(Edited { path, head: None, work: work.flatten(), staged: false });
             }
@@ -87,7 +86,7 @@ fn changed(
     index: &gix::index::File,
     entries: &[Entry],
     committed: &HashMap<BString, BlobId>,
-) -> Result<Vec<Edited>, Error> {
+) -> Vec<Edited> {
     let written = index.timestamp();
     let written = (written.unix_seconds(), written.nanoseconds());
     let followed = entries.iter().filter(|it| {
@@ -101,17 +100,18 @@ fn changed(
         let found = found.filter(|it| it.is_file()).and_then(|it| Stat::from_fs(&it).ok());
         let as_followed = found.is_some_and(|it| it == entry.stat);
         if as_followed && is_older(&entry.stat.mtime, written) {
-            return Ok(Some(Some(BlobId(entry.id))));
+            return Ok::<_, Infallible>(Some(Some(BlobId(entry.id))));
         }
-        place.hashed(path)
-    })?;
+        Ok(place.hashed(path))
+    });
+    let Ok(now) = now;
     let found = followed.iter().zip(now).filter_map(|((path, entry), now)| {
         let head = committed.get(*path).copied();
         let work = now.filter(|it| *it != head)?;
         let staged = head.map(|it| it.0) != Some(entry.id);
         Some(Edited { path: (*path).to_owned(), head, work, staged })
     });
-    Ok(found.take(EDITED_MAX).collect())
+    found.take(EDITED_MAX).collect()
 }
 
 /// Whether a file's time says that it has not been edited since the index followed it: what was
@@ -131,40 +131,33 @@ fn is_older(file: &Time, index: (i64, u32)) -> bool {
 impl Place<'_> {
     /// The blob that a regular file would be, none where there is no file; and nothing at all where
     /// that cannot be told: what may not be read, or is something else now, has not been removed.
-    fn hashed(&self, path: &[u8]) -> Result<Option<Option<BlobId>>, Error> {
+    pub(super) fn hashed(&self, path: &[u8]) -> Option<Option<BlobId>> {
         let place = self.of(path);
         let gone = |it: &io::Error| {
             matches!(it.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
         };
         let file = match std::fs::symlink_metadata(&place) {
             Ok(it) if it.is_file() => open(&place),
-            Ok(_) => return Ok(None),
+            Ok(_) => return None,
             Err(error) => Err(error),
         };
         let (found, mut file) = match file {
             Ok(it) => it,
-            Err(error) if gone(&error) => return Ok(Some(None)),
-            Err(_) => return Ok(None),
+            Err(error) if gone(&error) => return Some(None),
+            Err(_) => return None,
         };
-        if found.len() > WHOLE_BYTES_MAX {
-            let (never, blob) = (AtomicBool::new(false), gix::objs::Kind::Blob);
-            let hash = gix::objs::compute_stream_hash(
-                self.hash,
-                blob,
-                &mut file,
-                found.len(),
-                &mut gix::progress::Discard,
-                &never,
-            );
-            // Somebody is at it: what it will be is told next time.
-            return Ok(hash.ok().map(|it| Some(BlobId(it))));
-        }
-        let mut bytes = Vec::new();
-        if file.take(WHOLE_BYTES_MAX).read_to_end(&mut bytes).is_err() {
-            return Ok(None);
-        }
-        let id = gix::objs::compute_hash(self.hash, gix::objs::Kind::Blob, &bytes);
-        id.map(|it| Some(Some(BlobId(it)))).map_err(|it| Error::git("hash a file", it))
+        // Piece by piece, whatever its size.
+        let hash = gix::objs::compute_stream_hash(
+            self.hash,
+            gix::objs::Kind::Blob,
+            &mut file,
+            found.len(),
+            &mut gix::progress::Discard,
+            &AtomicBool::new(false),
+        );
+        // Where somebody is at it, what it will be is told next time.
+        let whole = file.metadata().is_ok_and(|it| it.len() == found.len());
+        hash.ok().filter(|_| whole).map(|it| Some(BlobId(it)))
     }
 }
 

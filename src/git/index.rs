@@ -2,7 +2,7 @@
 
 use super::locks::{self, Note, Taken};
 use super::{Error, Repo};
-use crate::model::ids::CommitId;
+use crate::model::ids::{BlobId, CommitId};
 use crate::step::Step;
 use bstr::{BString, ByteSlice};
 use gix::ObjectId;
@@ -369,8 +369,7 @@ impl Place<'_> {
         let full = self.of(path);
         let look = || gix::index::fs::Metadata::from_path_no_follow(&full).ok();
         let stat = Stat::from_fs(&look().filter(|it| it.is_file())?).ok()?;
-        let held = std::fs::read(&full).ok()?;
-        let found = gix::objs::compute_hash(self.hash, gix::objs::Kind::Blob, &held);
-        (found.ok()? == id && Stat::from_fs(&look()?).ok()? == stat).then_some(stat)
+        let holds = self.hashed(path)? == Some(BlobId(id));
+        (holds && Stat::from_fs(&look()?).ok()? == stat).then_some(stat)
     }
 }
