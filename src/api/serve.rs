@@ -34,6 +34,10 @@ const END_TIME_MAX: Duration = Duration::from_secs(5);
 /// Who follows the events is woken once for what happens within so long, so that a flood of events is
 /// no flood of wakes.
 const EVENTS_PAUSE: Duration = Duration::from_millis(50);
+/// Who follows is woken so much later for each of them, and at most so much: waking ten thousand costs a
+/// processor that the drop they are told of still needs, and what happens meanwhile goes with it.
+const EVENTS_GATHERED: Duration = Duration::from_micros(20);
+const EVENTS_GATHERED_MAX: Duration = Duration::from_millis(250);
 /// So many open files are left to the lanes, whoever connects.
 const DESCRIPTORS_KEPT: usize = 256;
 /// How far the door gives way to the lanes, as `nice` counts.
@@ -167,10 +171,20 @@ fn connections(house: &House, listeners: usize) -> usize {
 async fn ring(house: Arc<House>) {
     loop {
         house.bell.notified().await;
+        if let Some(while_more_comes) = gathering(house.heard.receiver_count()) {
+            tokio::time::sleep(while_more_comes).await;
+        }
         house.gate.look();
         house.heard.send_replace(house.events.last());
         tokio::time::sleep(EVENTS_PAUSE).await;
     }
+}
+
+/// How long events are gathered before so many are woken; few are woken at once.
+fn gathering(followers: usize) -> Option<Duration> {
+    let followers = u32::try_from(followers).unwrap_or(u32::MAX);
+    let time = EVENTS_GATHERED.saturating_mul(followers).min(EVENTS_GATHERED_MAX);
+    (time >= EVENTS_PAUSE).then_some(time)
 }
 
 /// One listener's way in.
@@ -395,5 +409,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_shutdown(cx);
         self.timed(cx, polled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_followers_hear_a_little_later_and_few_at_once() {
+        assert_eq!((gathering(0), gathering(100)), (None, None));
+        assert_eq!(gathering(10_000), Some(Duration::from_millis(200)));
+        assert_eq!(gathering(usize::MAX), Some(EVENTS_GATHERED_MAX));
     }
 }

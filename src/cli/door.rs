@@ -20,6 +20,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+/// So many connections may wait to be let in; the system may allow fewer (`net.core.somaxconn`).
+const WAITING_MAX: i32 = 4096;
+
 /// What the door has to know of one lane that is about to work.
 pub(super) struct Door {
     work_tree: PathBuf,
@@ -122,6 +125,8 @@ fn bound(address: SocketAddr, all: &[SocketAddr]) -> io::Result<Given> {
         return Ok(Given::Tcp(it.try_clone()?));
     }
     let listener = TcpListener::bind(address)?;
+    // The standard library asks for 128, and whoever comes while they wait comes again a second later.
+    rustix::net::listen(&listener, WAITING_MAX)?;
     bound.insert(address, listener.try_clone()?);
     Ok(Given::Tcp(listener))
 }
