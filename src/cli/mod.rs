@@ -18,7 +18,7 @@ pub mod serve;
 mod table;
 mod token;
 
-use crate::{agent, config};
+use crate::{agent, config, heap};
 use args::{Cli, Command};
 use clap::Parser as _;
 use std::io::{IsTerminal as _, Write as _};
@@ -113,6 +113,7 @@ pub(crate) struct Context {
 
 /// Parses, runs and answers; gives the exit code.
 pub fn main() -> ExitCode {
+    heap::keep_small();
     let cli = Cli::parse();
     let no_color = config::variable("NO_COLOR").is_some();
     let context = Context {
