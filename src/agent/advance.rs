@@ -122,7 +122,7 @@ fn carried_over(lane: &Lane, from: Option<CommitId>, to: CommitId) -> Result<(),
             Some(commit_id) => State::Committed { commit_id, settled },
             None => State::Pushed { commit_id: to },
         };
-        lane.store.settle(Settlement { operation: Some(operation), ..Settlement::default() })?;
+        lane.store.settle(Settlement { operation: Some(&operation), ..Settlement::default() })?;
     }
     Ok(())
 }

@@ -336,7 +336,8 @@ fn try_answer(lane: &mut Lane, request: &Request, live: &Live) -> Result<Answer,
         }
         Request::Program(it) => Answer::Program(Box::new(programs::answer(lane, it, live)?)),
         Request::Operations { limit } => {
-            Answer::Operations(lane.store.operations((*limit).min(LISTED_MAX))?)
+            let newest = lane.store.operations().take((*limit).min(LISTED_MAX));
+            Answer::Operations(newest.collect::<Result<_, _>>()?)
         }
         Request::Operation { id } => Answer::Operation(Box::new(operation(lane, id)?)),
         Request::Conflicts => Answer::Conflicts(lane.store.conflicts()?),
@@ -417,7 +418,7 @@ pub(super) fn ingest_for(
             it.delivery = delivery.clone();
             // Others may have been first; then the commit was made again on top of theirs.
             if let (Some(id), Some(_)) = (it.operation, it.commit_id) {
-                it.commit_id = lane.store.operation(&id)?.and_then(|it| it.state.commit_id());
+                it.commit_id = lane.store.headline(&id)?.and_then(|it| it.state.commit_id());
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::clock;
 use crate::model::fabric::FabricName;
 use crate::model::ids::{CommitId, OperationId};
 use crate::model::key::ResourceId;
-use crate::model::operation::{Operation, Purpose, State, Trigger};
+use crate::model::operation::{Headline, Operation, Purpose, State, Trigger};
 use crate::store::{Listener, News};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -300,7 +300,8 @@ type Happened = (EventKind, FabricName, About);
 fn happened(news: &News<'_>) -> Vec<Happened> {
     let mut all = Vec::new();
     let settlement = news.settlement;
-    if let Some(it) = &settlement.operation {
+    let operation = settlement.operation.map(Operation::headline);
+    if let Some(it) = operation.as_ref().or(settlement.moved) {
         all.push((kind_of(&it.state), it.fabric.clone(), about(it)));
     } else if let Some((fabric, commit_id)) = &settlement.synced
         && news.records + news.gone > 0
@@ -354,7 +355,7 @@ fn kind_of(state: &State) -> EventKind {
     }
 }
 
-fn about(it: &Operation) -> About {
+fn about(it: &Headline) -> About {
     About {
         operation_id: Some(it.id),
         purpose: Some(it.purpose),
@@ -365,7 +366,7 @@ fn about(it: &Operation) -> About {
             State::Undone { reason } | State::Held { reason } => Some(clipped(reason)),
             _ => None,
         },
-        count: Some(it.files.len() as u64),
+        count: Some(it.statistics.files_processed),
         ..About::default()
     }
 }

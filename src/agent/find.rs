@@ -4,8 +4,9 @@ use super::Error;
 use super::desk::LISTED_MAX;
 use super::lane::Lane;
 use crate::model::ids::OperationId;
-use crate::model::operation::Operation;
+use crate::model::operation::{Headline, Operation};
 use crate::model::record::Record;
+use crate::store;
 
 /// The records of all fabrics, of one kind only where one is named.
 pub(super) fn records(lane: &Lane, kind: Option<&str>) -> Result<Vec<Record>, Error> {
@@ -57,11 +58,16 @@ pub(super) fn operation(lane: &Lane, id: &str) -> Result<Operation, Error> {
     {
         return Ok(it);
     }
-    let found = lane.store.operations(LISTED_MAX)?;
-    let mut found =
-        found.into_iter().filter(|it| it.id.to_string().starts_with(id) && !id.is_empty());
+    let begins = |it: &Result<Headline, store::Error>| match it {
+        Ok(it) => !id.is_empty() && it.id.to_string().starts_with(id),
+        Err(_) => true,
+    };
+    let mut found = lane.store.headlines().take(LISTED_MAX).filter(begins);
     match (found.next(), found.next()) {
-        (Some(it), None) => Ok(it),
+        (Some(it), None) => {
+            let it = lane.store.operation(&it?.id)?;
+            it.ok_or_else(|| Error::NotFound { what: format!("operation {id}") })
+        }
         (Some(_), Some(_)) => {
             Err(Error::NotFound { what: format!("single operation {id}; write more of its id") })
         }

@@ -442,7 +442,7 @@ impl<'a> News<'a> {
         self.strays.insert(path, stray);
     }
 
-    fn into_settlement(mut self) -> Result<Settlement, Error> {
+    fn into_settlement(mut self) -> Result<Settlement<'static>, Error> {
         let mut settlement =
             Settlement { synced: Some((self.fabric.clone(), self.head)), ..Settlement::default() };
         let policy = self.lane.fabrics[self.n].rules.on_delete;

@@ -88,8 +88,7 @@ fn recover_one(lane: &mut Lane, mut operation: Operation) -> Result<(), Error> {
             super::settle::remove_files(lane, &operation)?;
             // The records follow when HEAD is compared with what they were made from.
             operation.state = lane.settled(commit_id);
-            settlement.operation = Some(operation.clone());
-            lane.store.settle(settlement)?;
+            lane.store.settle(Settlement { operation: Some(&operation), ..settlement })?;
             let paths: Vec<_> =
                 operation.changes.iter().map(|it| it.path.as_bytes().into()).collect();
             lane.repo.refresh_index(&paths, operation.base, commit_id)?;
@@ -184,6 +183,6 @@ fn put_back(lane: &Lane, operation: &Operation) -> Result<(), Error> {
 fn close(lane: &Lane, mut operation: Operation, reason: &str) -> Result<(), Error> {
     operation.state = State::Undone { reason: reason.to_owned() };
     operation.completed_at = Some(clock::now());
-    lane.store.settle(Settlement { operation: Some(operation), ..Settlement::default() })?;
+    lane.store.settle(Settlement { operation: Some(&operation), ..Settlement::default() })?;
     Ok(())
 }

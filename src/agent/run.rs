@@ -10,7 +10,7 @@ use super::events::Voice;
 use super::lane::Lane;
 use super::sync::{self, Sent};
 use super::turn::{self, Cause};
-use super::{Error, follow, glance, hands, schedule};
+use super::{Error, follow, glance, hands, schedule, settle};
 use crate::clock;
 use crate::git;
 use crate::heap;
@@ -133,7 +133,7 @@ pub fn work(lane: &mut Lane, inside: &Inside, ready: impl FnOnce()) -> Result<()
         inside.pulse.fetch_add(1, Ordering::Relaxed);
         let pause = clock::wait(it.pause(lane, clock::instant()));
         if !pause.is_zero() && std::mem::take(&mut it.litter) {
-            heap::give_back();
+            settle::clear_up(lane);
         }
         crossbeam_channel::select! {
             recv(inside.stop) -> _ => return Ok(()),
@@ -176,9 +176,10 @@ pub fn work(lane: &mut Lane, inside: &Inside, ready: impl FnOnce()) -> Result<()
             watcher.catch_up();
             it.due |= watcher.stands();
         }
-        if let Err(error) = lane.repo.let_go_of_packs() {
+        it.litter |= lane.repo.let_go_of_packs().unwrap_or_else(|error| {
             it.stand_still(&error.into());
-        }
+            false
+        });
         if lane.store.needs_reopening() {
             // Only opening it again tells what it still has; the service manager starts us anew.
             return Err(Error::StoreLost);

@@ -7,6 +7,7 @@ use super::Error;
 use super::lane::{FabricLane, Lane, depends_on_the_world};
 use crate::clock;
 use crate::git::IndexOutcome;
+use crate::heap;
 use crate::model::digest::Sha256;
 use crate::model::document::Intake;
 use crate::model::fabric::Fabric;
@@ -70,8 +71,11 @@ pub(super) fn settle(
             operation.completed_at = Some(now);
         }
     }
-    settlement.operation = Some(operation.clone());
-    lane.store.settle(settlement)?;
+    // Git has it by now, and a flood's drops have tens of megabytes.
+    *plan = Plan::default();
+    // What the journal keeps of it is what it was when the operation began.
+    let headline = operation.headline();
+    lane.store.settle(Settlement { moved: Some(&headline), ..settlement })?;
     tracing::debug!(%raw, operation.id = %operation.id, "settled");
     Ok(())
 }
@@ -297,6 +301,19 @@ pub(super) fn tidy(lane: &Lane) {
         let error = Error::from(error).chain();
         tracing::warn!(error, "cannot fold small packs into one; the next commit tries again");
     }
+}
+
+/// After a flood, when nothing more waits: what was read of the repository is let go, and what was freed
+/// goes back to the kernel.
+pub(super) fn clear_up(lane: &mut Lane) {
+    if let Err(error) = lane.repo.open_anew() {
+        let error = Error::from(error).chain();
+        tracing::warn!(
+            error,
+            "cannot open the repository anew; what was read of it stays in memory"
+        );
+    }
+    heap::give_back();
 }
 
 /// A drop of ours, for what has to lie in `raw/` as if a person had put it there.

@@ -177,20 +177,21 @@ fn joined(overlaps: &[Overlap]) -> Vec<Overlap> {
 
 /// The remote has `tip`: so do the operations that are part of it.
 fn note_pushed(lane: &Lane, tip: CommitId) -> Result<(), Error> {
-    // One by one: those of a flood have megabytes each.
     for id in lane.store.open_ids()? {
-        let Some(mut operation) = lane.store.operation(&id)? else { continue };
+        let Some(mut operation) = lane.store.headline(&id)? else { continue };
         let State::Committed { commit_id, .. } = operation.state else { continue };
         let there = match lane.repo.is_ancestor(commit_id, tip)? {
             true => Some(commit_id),
             // It was made again on top of others' work, and a crash kept the journal from hearing.
-            false => super::recovery::commit_of(lane, &operation)?,
+            false => match lane.store.operation(&id)? {
+                Some(it) => super::recovery::commit_of(lane, &it)?,
+                None => None,
+            },
         };
         if let Some(commit_id) = there {
             operation.state = State::Pushed { commit_id };
             operation.completed_at = Some(clock::now());
-            lane.store
-                .settle(Settlement { operation: Some(operation), ..Settlement::default() })?;
+            lane.store.settle(Settlement { moved: Some(&operation), ..Settlement::default() })?;
         }
     }
     Ok(())

@@ -199,11 +199,20 @@ impl Repo {
 
     /// Lets go of the packs that are mapped into memory, when there are many: what was read of each
     /// stays mapped otherwise, and in a large directory that is megabytes a commit.
-    pub fn let_go_of_packs(&mut self) -> Result<(), Error> {
-        if self.packs_made.get() >= PACKS_MAPPED_MAX {
-            self.gix = opened(self.gix.git_dir().to_owned())?;
-            self.packs_made.set(0);
+    ///
+    /// Says whether it did.
+    pub fn let_go_of_packs(&mut self) -> Result<bool, Error> {
+        let many = self.packs_made.get() >= PACKS_MAPPED_MAX;
+        if many {
+            self.open_anew()?;
         }
+        Ok(many)
+    }
+
+    /// Lets go of all that was read: packs that are mapped, objects, the index.
+    pub fn open_anew(&mut self) -> Result<(), Error> {
+        self.gix = opened(self.gix.git_dir().to_owned())?;
+        self.packs_made.set(0);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use super::fabric::FabricName;
 use super::ids::{CommitId, OperationId};
 use super::plan::{Planned, Taken};
-use super::report::{FileReport, StageReport};
+use super::report::{Action, Ending, FileReport, StageReport};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -176,4 +176,93 @@ pub struct Operation {
     pub files: Vec<FileReport>,
     /// What each stage did.
     pub stages: Vec<StageReport>,
+}
+
+impl Operation {
+    /// What can be said of it in a line.
+    pub fn headline(&self) -> Headline {
+        Headline {
+            id: self.id,
+            fabric: self.fabric.clone(),
+            purpose: self.purpose,
+            trigger: self.trigger,
+            actor: self.actor.clone(),
+            started_at: self.started_at,
+            completed_at: self.completed_at,
+            state: self.state.clone(),
+            stages: self.stages.clone(),
+            statistics: Statistics::of(self),
+        }
+    }
+}
+
+/// What can be said of an operation in a line. What it did file by file has megabytes after a flood, and
+/// hardly anybody asks for it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Headline {
+    /// Sorts by time.
+    pub id: OperationId,
+    /// Whose it is.
+    pub fabric: FabricName,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// What set it off.
+    pub trigger: Trigger,
+    /// Who is behind it.
+    pub actor: String,
+    /// When it was planned.
+    pub started_at: jiff::Timestamp,
+    /// When it came to rest.
+    #[serde(default)]
+    pub completed_at: Option<jiff::Timestamp>,
+    /// Where it stands.
+    #[serde(flatten)]
+    pub state: State,
+    /// What each stage did.
+    pub stages: Vec<StageReport>,
+    /// What it did, in numbers.
+    pub statistics: Statistics,
+}
+
+/// What an operation did, in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Statistics {
+    /// Drops that were looked at.
+    pub files_processed: u64,
+    /// Managed files that are new.
+    pub files_created: u64,
+    /// Managed files that changed.
+    pub files_updated: u64,
+    /// Managed files that are gone.
+    pub files_deleted: u64,
+    /// Drops that stay.
+    pub files_rejected: u64,
+}
+
+impl Statistics {
+    fn of(it: &Operation) -> Statistics {
+        let files_processed = it.files.len() as u64;
+        let mut found = Statistics { files_processed, ..Statistics::default() };
+        for file in &it.files {
+            found.files_rejected += u64::from(file.ending == Ending::Rejected);
+            for document in &file.documents {
+                match document.action {
+                    Action::Created => found.files_created += 1,
+                    Action::Updated => found.files_updated += 1,
+                    Action::Unchanged | Action::Unmanaged => (),
+                }
+            }
+        }
+        // What comes from no drop is told by the changes alone.
+        if it.files.is_empty() {
+            for change in &it.changes {
+                match (&change.digest, &change.was) {
+                    (Some(_), None) => found.files_created += 1,
+                    (Some(_), Some(_)) => found.files_updated += 1,
+                    (None, _) => found.files_deleted += 1,
+                }
+            }
+        }
+        found
+    }
 }

@@ -89,6 +89,11 @@ impl Census {
         self.fabrics.get(fabric).map_or(0, |row| row.values().sum())
     }
 
+    /// How many there are.
+    pub fn total(&self) -> u64 {
+        self.fabrics.values().flat_map(|row| row.values()).sum()
+    }
+
     /// Where the one is that comes after `passed` others; none where there are not so many.
     pub fn nth(&self, fabric: &[u8], passed: usize) -> Option<Nth> {
         let mut left = passed as u64;

@@ -37,6 +37,8 @@ impl Store {
                 // 2 to 3: where an operation stands is kept beside its plan, and read from the plan
                 // where that is all there is.
                 2 => (),
+                // 3 to 4: a long plan is kept in parts, and read as one where it is one.
+                3 => (),
                 it => unreachable!("no format {it} is older than {FORMAT}"),
             }
         }

@@ -19,7 +19,7 @@ use crate::fence;
 use crate::model::fabric::FabricName;
 use crate::model::ids::CommitId;
 use crate::model::key::ResourceId;
-use crate::model::operation::Operation;
+use crate::model::operation::{Headline, Operation};
 use crate::model::path::{RawPath, RepoPath};
 use crate::model::record::{Conflict, Orphan, Record, Reject, Stray};
 use crate::step::{Step, Steps};
@@ -39,8 +39,9 @@ pub use news::{Listener, News};
 pub use open::{FORMAT, Freshness};
 use write::Batch;
 
-/// How many writes one transaction takes; larger batches are cut up.
-const BATCH_MAX: usize = 2_000;
+/// How many writes one transaction takes; larger batches are cut up. sled keeps every version of a page
+/// that a transaction makes until it is over.
+const BATCH_MAX: usize = 500;
 
 /// Why a store refuses after [`Store::needs_reopening`].
 const REOPEN: &str = "an earlier write failed, so the store has to be opened again";
@@ -83,9 +84,11 @@ pub enum Error {
 
 /// Everything that one step of an operation writes, all or nothing.
 #[derive(Debug, Clone, Default)]
-pub struct Settlement {
+pub struct Settlement<'a> {
     /// The operation as it stands now.
-    pub operation: Option<Operation>,
+    pub operation: Option<&'a Operation>,
+    /// An operation that stands elsewhere by now, and of which nothing else is new.
+    pub moved: Option<&'a Headline>,
     /// Records that are new or changed.
     pub records: Vec<Record>,
     /// Records that are gone; an orphan of that resource as well.
@@ -154,6 +157,8 @@ pub struct Store {
     opened_at: u64,
     /// operation → where it stands.
     stands: sled::Tree,
+    /// operation and a number → a part of its plan.
+    plans: sled::Tree,
     _last: Last,
 }
 
@@ -182,7 +187,7 @@ struct Witness {
 
 impl Store {
     /// The trees whose content the digest in `meta` covers, in the order of the transactions.
-    fn trees(&self) -> [&sled::Tree; 11] {
+    fn trees(&self) -> [&sled::Tree; 12] {
         [
             &self.records,
             &self.places,
@@ -195,6 +200,7 @@ impl Store {
             &self.orphans,
             &self.strays,
             &self.stands,
+            &self.plans,
         ]
     }
 
@@ -235,6 +241,7 @@ impl Store {
             strays: db.open_tree("strays")?,
             ear: news::Ear::default(),
             stands: db.open_tree("stands")?,
+            plans: db.open_tree("plans")?,
             _last: Last(Some(db.clone())),
             db,
             file,
@@ -388,7 +395,7 @@ impl Store {
     ///
     /// A very large one is written in parts: records first, so that the operation is closed only
     /// when they are all there.
-    pub fn settle(&self, mut settlement: Settlement) -> Result<(), Error> {
+    pub fn settle(&self, mut settlement: Settlement<'_>) -> Result<(), Error> {
         let before = self.before(&settlement)?;
         while settlement.records.len() + settlement.gone.len() > BATCH_MAX {
             let keep = settlement.records.len().saturating_sub(BATCH_MAX);
@@ -398,7 +405,8 @@ impl Store {
             self.write(Batch::of(&Settlement { records, gone, ..Settlement::default() }))?;
         }
         self.write_and_tell(before, &settlement)?;
-        if settlement.operation.is_some_and(|it| !it.state.is_open()) {
+        let state = settlement.operation.map(|it| &it.state);
+        if state.or(settlement.moved.map(|it| &it.state)).is_some_and(|it| !it.is_open()) {
             self.prune()?;
         }
         Ok(())

@@ -19,7 +19,7 @@ const TOLD_MAX: usize = 64;
 #[derive(Debug)]
 pub struct News<'a> {
     /// What was written; of the records perhaps only the last.
-    pub settlement: &'a Settlement,
+    pub settlement: &'a Settlement<'a>,
     /// How many records are new or changed.
     pub records: usize,
     /// How many are gone.
@@ -70,7 +70,7 @@ impl Store {
     }
 
     /// Looks at what a settlement is about to change; none where nobody listens.
-    pub(super) fn before(&self, it: &Settlement) -> Result<Option<Before>, Error> {
+    pub(super) fn before(&self, it: &Settlement<'_>) -> Result<Option<Before>, Error> {
         if self.ear.0.get().is_none() {
             return Ok(None);
         }
@@ -107,7 +107,7 @@ impl Store {
     pub(super) fn write_and_tell(
         &self,
         before: Option<Before>,
-        settlement: &Settlement,
+        settlement: &Settlement<'_>,
     ) -> Result<(), Error> {
         let batch = Batch::of(settlement);
         let (Some(it), Some(listener)) = (before, self.ear.0.get()) else {
@@ -148,7 +148,7 @@ impl Store {
 }
 
 impl Before {
-    fn news(self, settlement: &Settlement) -> News<'_> {
+    fn news<'a>(self, settlement: &'a Settlement<'a>) -> News<'a> {
         let conflicts = settlement.conflicts.iter();
         let rejects = settlement.rejects.iter().zip(&self.known);
         News {

@@ -19,12 +19,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// The format this version writes.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 pub(super) const META: &str = "meta";
 pub(super) const GENERATION: &str = "generation";
 /// The file beside the store with the generation that was acknowledged.
 pub(super) const WITNESS: &str = "generation";
+/// A store of so many records is opened anew when it was checked.
+const LARGE_RECORDS: u64 = 10_000;
 const LOCK_TRIES: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
@@ -63,7 +65,7 @@ impl Store {
         whole::sweep(dir).map_err(failed)?;
         let path = dir.join("db");
         let existed = path.join("db").exists();
-        match patient_open(&path, &steps).and_then(|it| check(&it, dir, existed).map(|()| it)) {
+        match checked_open(&path, dir, existed, &steps) {
             Ok(store) => {
                 let freshness = match store.format() {
                     Some(from) if from < FORMAT => {
@@ -114,6 +116,18 @@ enum Trouble {
     Refused(Error),
     /// It can be put aside.
     Broken(String),
+}
+
+/// Opens a store and says what is wrong with it. A large one is opened once more, because sled lets go of
+/// what was read to check it only when as much was read again.
+fn checked_open(path: &Path, dir: &Path, existed: bool, steps: &Steps) -> Result<Store, Trouble> {
+    let store = patient_open(path, steps)?;
+    check(&store, dir, existed)?;
+    if store.census().total() < LARGE_RECORDS {
+        return Ok(store);
+    }
+    drop(store);
+    patient_open(path, steps)
 }
 
 /// sled's own threads may hold its lock for a moment after a store was closed, so a lock is asked for

@@ -8,6 +8,7 @@ use crate::model::ids::{BlobId, OperationId};
 use crate::model::key::Key;
 use crate::model::operation::{Purpose, State, Trigger};
 use crate::model::record::Source;
+use crate::model::report::{Action, Ending, FileReport, Filed};
 use std::collections::BTreeMap;
 
 fn fabric() -> FabricName {
@@ -37,6 +38,34 @@ fn record(name: &str, source: &str) -> Record {
         actual: None,
         key,
     }
+}
+
+/// The whole journal, the newest first.
+fn journal(store: &Store) -> Vec<Operation> {
+    store.operations().map(Result::unwrap).collect()
+}
+
+/// An operation that took so many drops.
+fn long(it: Operation, drops: usize) -> Operation {
+    let file = |n| {
+        let filed = Filed {
+            document: 1,
+            line: 1,
+            kind: "VPC".to_owned(),
+            namespace: "default".to_owned(),
+            name: format!("v{n}"),
+            target: RepoPath::parse(&format!("f/managed/vpcs/v{n}.yaml")).unwrap(),
+            action: Action::Created,
+            cut: Vec::new(),
+        };
+        FileReport {
+            path: RawPath::new(format!("v{n}.yaml")),
+            ending: Ending::Managed,
+            documents: vec![filed],
+            problems: Vec::new(),
+        }
+    };
+    Operation { files: (0..drops).map(file).collect(), ..it }
 }
 
 fn operation(state: State) -> Operation {
@@ -162,7 +191,7 @@ fn everything_acknowledged_is_there_after_opening_again() {
     let (store, freshness) = Store::open(dir.path(), Steps::default()).unwrap();
     assert_eq!(freshness, Freshness::Kept);
     assert_eq!(store.open_operations().unwrap(), vec![open.clone()]);
-    assert_eq!(store.operations(10).unwrap(), vec![closed, open]);
+    assert_eq!(journal(&store), vec![closed, open]);
     assert_eq!(store.records_count(&fabric()), 5000);
 }
 
@@ -196,7 +225,10 @@ fn a_damaged_store_is_whole_or_put_aside() {
         for n in 0..40 {
             let records =
                 (0..25).map(|m| record(&format!("v{n}-{m}"), &format!("{n}.yaml"))).collect();
-            let operation = Some(operation(if n % 2 == 0 { State::Done } else { State::Planned }));
+            // Every fourth plan is long, and kept in parts.
+            let operation = operation(if n % 2 == 0 { State::Done } else { State::Planned });
+            let operation = if n % 4 == 0 { long(operation, 300) } else { operation };
+            let operation = Some(&operation);
             let synced = Some((fabric(), commit));
             store
                 .settle(Settlement { records, operation, synced, ..Settlement::default() })
@@ -222,7 +254,7 @@ fn a_damaged_store_is_whole_or_put_aside() {
         std::fs::write(dir.path().join("db/db"), bytes).unwrap();
         let (store, freshness) = Store::open(dir.path(), Steps::default()).unwrap();
         let records = store.records(&fabric()).map(Result::unwrap).count();
-        let journal = store.operations(100).unwrap().len();
+        let journal = journal(&store).len();
         let open = store.open_operations().unwrap().len();
         let from = (0..40).map(|it| RawPath::new(format!("{it}.yaml")));
         let from: usize = from.map(|it| store.records_from(&fabric(), &it).unwrap().len()).sum();
@@ -269,10 +301,10 @@ fn a_newer_store_is_refused_and_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     {
         let (store, _) = Store::open(dir.path(), Steps::default()).unwrap();
-        store.db.open_tree("meta").unwrap().insert("format", b"4").unwrap();
+        store.db.open_tree("meta").unwrap().insert("format", b"5").unwrap();
     }
     let refused = Store::open(dir.path(), Steps::default());
-    assert!(matches!(refused, Err(Error::Newer { found: 4, .. })));
+    assert!(matches!(refused, Err(Error::Newer { found: 5, .. })));
     assert!(dir.path().join("db/db").exists());
 }
 
@@ -308,7 +340,7 @@ fn a_store_of_an_older_format_is_brought_up_to_this_one_and_kept_as_it_was() {
         }
         let (store, _) = Store::open(cut.path(), Steps::default()).unwrap();
         assert_eq!(store.record(&a.id).unwrap().as_ref(), Some(&a), "step {n}");
-        assert_eq!(store.operations(9).unwrap(), vec![done.clone()]);
+        assert_eq!(journal(&store), vec![done.clone()]);
         assert_eq!(store.format(), Some(FORMAT));
     }
     let (store, freshness) = Store::open(dir.path(), Steps::default()).unwrap();
@@ -339,12 +371,12 @@ fn a_store_that_an_older_agent_left_is_read_to_its_end() {
     assert_eq!(store.records_from(&fabric(), &RawPath::new("two.yaml")).unwrap().len(), 1);
     assert_eq!(store.rejects(&fabric()).unwrap().len(), 2);
     assert_eq!(store.conflicts().unwrap().len(), 1);
-    assert!(store.operations(9).unwrap().len() >= 3);
+    assert!(journal(&store).len() >= 3);
     // Where an operation stands was part of its plan.
     let [mut sent] = store.open_operations().unwrap().try_into().unwrap();
     let State::Committed { commit_id, .. } = sent.state else { panic!("{sent:?}") };
     sent.state = State::Pushed { commit_id };
-    store.settle(Settlement { operation: Some(sent.clone()), ..Settlement::default() }).unwrap();
+    store.settle(Settlement { operation: Some(&sent), ..Settlement::default() }).unwrap();
     assert!(store.open_operations().unwrap().is_empty());
     assert_eq!(store.operation(&sent.id).unwrap(), Some(sent));
     assert!(store.synced(&fabric()).unwrap().is_some());
@@ -359,9 +391,9 @@ fn a_plan_is_written_once_and_where_it_stands_beside_it() {
     let plan = store.operations.get(it.id.0.as_bytes()).unwrap();
     it.state = State::Undone { reason: "why".to_owned() };
     it.completed_at = Some(crate::clock::now());
-    store.settle(Settlement { operation: Some(it.clone()), ..Settlement::default() }).unwrap();
+    store.settle(Settlement { operation: Some(&it), ..Settlement::default() }).unwrap();
     assert_eq!(store.operations.get(it.id.0.as_bytes()).unwrap(), plan);
-    assert_eq!(store.operations(9).unwrap(), vec![it.clone()]);
+    assert_eq!(journal(&store), vec![it.clone()]);
     assert_eq!(store.operation(&it.id).unwrap(), Some(it));
     assert!(store.open_operations().unwrap().is_empty());
 }
@@ -416,17 +448,65 @@ fn the_journal_forgets_its_oldest_closed_operations() {
     store.begin(&first).unwrap();
     for _ in 0..many - 1 {
         let operation = Some(operation(State::Done));
-        store.write(Batch::of(&Settlement { operation, ..Settlement::default() })).unwrap();
+        store
+            .write(Batch::of(&Settlement {
+                operation: operation.as_ref(),
+                ..Settlement::default()
+            }))
+            .unwrap();
     }
-    assert_eq!(store.operations(usize::MAX).unwrap().len(), many);
+    assert_eq!(store.operations().count(), many);
     store.begin(&operation(State::Done)).unwrap();
-    let left = store.operations(usize::MAX).unwrap();
+    let left = journal(&store);
     assert_eq!(left.len(), OPERATIONS_KEPT_MAX + 1);
     assert_eq!(left.last(), Some(&first), "an open one is never forgotten");
     drop(store);
     let (store, freshness) = Store::open(dir.path(), Steps::default()).unwrap();
     assert_eq!(freshness, Freshness::Kept);
     assert_eq!(store.operations_len.load(Ordering::SeqCst), OPERATIONS_KEPT_MAX + 1);
+}
+
+/// A flood's plan has megabytes: whoever looks at its neighbours, or at where it stands, reads none of it.
+#[test]
+fn a_long_plan_is_kept_in_parts_and_read_only_by_who_asks_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(dir.path(), Steps::default()).unwrap();
+    let mut it = long(operation(State::Planned), 2_000);
+    store.begin(&it).unwrap();
+    let parts = store.plans.len();
+    assert!(parts > 10, "{parts}");
+    assert!(store.plans.iter().all(|it| it.unwrap().1.len() <= journal::PART_BYTES));
+    let entry = store.operations.get(it.id.0.as_bytes()).unwrap().unwrap();
+    assert!(entry.len() < 2_000, "{}", entry.len());
+    let mut moved = it.headline();
+    assert_eq!(store.headline(&it.id).unwrap().as_ref(), Some(&moved));
+    assert_eq!((moved.statistics.files_processed, moved.statistics.files_created), (2_000, 2_000));
+    assert_eq!(store.open_count(&fabric()).unwrap(), 1);
+
+    // It stands elsewhere, and nothing else of it is written.
+    moved.state = State::Undone { reason: "why".to_owned() };
+    moved.completed_at = Some(crate::clock::now());
+    store.settle(Settlement { moved: Some(&moved), ..Settlement::default() }).unwrap();
+    (it.state, it.completed_at) = (moved.state.clone(), moved.completed_at);
+    assert_eq!(store.operations.get(it.id.0.as_bytes()).unwrap().unwrap(), entry);
+    assert_eq!(store.open_count(&fabric()).unwrap(), 0);
+    drop(store);
+
+    let (store, freshness) = Store::open(dir.path(), Steps::default()).unwrap();
+    assert_eq!(freshness, Freshness::Kept);
+    assert_eq!(store.operation(&it.id).unwrap().as_ref(), Some(&it));
+    assert_eq!(journal(&store), vec![it.clone()]);
+    assert_eq!(store.headlines().map(Result::unwrap).collect::<Vec<_>>(), vec![moved]);
+
+    // A plan that changes leaves nothing of the older one behind, nor does one that is forgotten.
+    it.files.truncate(1_000);
+    store.settle(Settlement { operation: Some(&it), ..Settlement::default() }).unwrap();
+    assert_eq!(store.operation(&it.id).unwrap().as_ref(), Some(&it));
+    assert!(store.plans.len() < parts, "{}", store.plans.len());
+    let id = sled::IVec::from(it.id.0.as_bytes());
+    store.write(Batch { pruned: &[id], ..Batch::default() }).unwrap();
+    assert_eq!((journal(&store).len(), store.plans.len()), (0, 0));
+    assert!(store.is_whole().unwrap());
 }
 
 const CHILD: &str = "GIT_INTAKE_TEST_STORE";
@@ -444,7 +524,7 @@ fn a_child_that_writes_until_it_is_killed() {
         store.begin(&operation).unwrap();
         operation.state = State::Done;
         let records = vec![record(&format!("v{n}"), "w.yaml")];
-        let operation = Some(operation);
+        let operation = Some(&operation);
         store.settle(Settlement { records, operation, ..Settlement::default() }).unwrap();
         let mut out = std::io::stdout();
         writeln!(out, "acknowledged {}", n + 1).and_then(|()| out.flush()).unwrap();
@@ -509,7 +589,7 @@ fn what_the_store_costs() {
             let begun = start.elapsed();
             operation.state = State::Done;
             let records = vec![record(&format!("one-{n}"), "w.yaml")];
-            let operation = Some(operation);
+            let operation = Some(&operation);
             store.settle(Settlement { records, operation, ..Settlement::default() }).unwrap();
             (start.elapsed(), begun)
         })

@@ -5,12 +5,12 @@
 //! So every entry has a digest, the XOR of them all stands in `meta`, each transaction takes out what
 //! it removes and puts in what it adds, and opening compares it with what is there.
 
-use super::journal::Stand;
+use super::journal::{PART_BYTES, Stand, Written as Plan, part_key, parts_of};
 use super::migrate::WITH_DIGEST;
 use super::{Error, Settlement, Store, joined, open, slack, source_key};
 use crate::model::fabric::FabricName;
 use crate::model::key::ResourceId;
-use crate::model::operation::{Operation, State};
+use crate::model::operation::{Headline, Operation};
 use crate::model::record::Record;
 use crate::step::Step;
 use serde::Serialize;
@@ -39,7 +39,7 @@ type Written<T> = Result<T, ConflictableTransactionError<String>>;
 /// What one transaction writes: a settlement, or some housekeeping.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Batch<'a> {
-    pub(super) settlement: Option<&'a Settlement>,
+    pub(super) settlement: Option<&'a Settlement<'a>>,
     /// Operations that the journal forgets.
     pub(super) pruned: &'a [IVec],
     /// A fabric whose records follow no commit any more.
@@ -51,7 +51,7 @@ pub(super) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn of(settlement: &'a Settlement) -> Batch<'a> {
+    pub(super) fn of(settlement: &'a Settlement<'a>) -> Batch<'a> {
         Batch { settlement: Some(settlement), ..Batch::default() }
     }
 }
@@ -77,6 +77,7 @@ impl Store {
                 orphans,
                 strays,
                 stands,
+                plans,
                 meta,
                 owed,
             ] = trees.as_slice()
@@ -97,6 +98,7 @@ impl Store {
                 orphans: tree(8, orphans),
                 strays: tree(9, strays),
                 stands: tree(10, stands),
+                plans: tree(11, plans),
                 counted: RefCell::default(),
             };
             let grown = writer.batch(batch)?;
@@ -155,16 +157,21 @@ impl Store {
         }
     }
 
-    /// Reads everything, for the digest of it.
+    /// Reads everything, for the digest of it: the records in one thread, the rest in another.
     pub(super) fn digest(&self) -> sled::Result<u128> {
-        let mut digest = 0;
-        for (number, tree) in (0u8..).zip(self.trees()) {
-            for entry in tree {
-                let (key, value) = entry?;
-                digest ^= entry_digest(number, &key, &value);
+        let trees = self.trees();
+        let mut numbered = (0u8..).zip(trees);
+        let Some((number, records)) = numbered.next() else { return Ok(0) };
+        std::thread::scope(|scope| {
+            let records = scope.spawn(move || digest_of(number, records));
+            let rest: sled::Result<u128> =
+                numbered.try_fold(0, |all, (n, tree)| Ok(all ^ digest_of(n, tree)?));
+            match records.join() {
+                Ok(records) => Ok(records? ^ rest?),
+                // As if it had happened in this thread.
+                Err(panic) => std::panic::resume_unwind(panic),
             }
-        }
-        Ok(digest)
+        })
     }
 }
 
@@ -276,6 +283,7 @@ struct Writer<'a> {
     orphans: Ledger<'a>,
     strays: Ledger<'a>,
     stands: Ledger<'a>,
+    plans: Ledger<'a>,
     /// Places that came to hold a record, and such that hold none any more, in this order.
     counted: RefCell<Vec<(Vec<u8>, bool)>>,
 }
@@ -284,6 +292,7 @@ impl Writer<'_> {
     /// Says whether the journal grew by an operation.
     fn batch(&self, batch: Batch<'_>) -> Written<bool> {
         for id in batch.pruned {
+            self.forget_parts(id)?;
             self.operations.remove(id)?;
             self.stands.remove(id)?;
         }
@@ -296,7 +305,7 @@ impl Writer<'_> {
         }
     }
 
-    fn settlement(&self, it: &Settlement) -> Written<bool> {
+    fn settlement(&self, it: &Settlement<'_>) -> Written<bool> {
         for id in &it.gone {
             self.gone(id)?;
             self.orphans.remove(id.0.as_bytes())?;
@@ -331,7 +340,10 @@ impl Writer<'_> {
         if let Some((fabric, commit)) = &it.synced {
             self.synced.insert(fabric.as_str(), encode(commit)?)?;
         }
-        it.operation.as_ref().map_or(Ok(false), |it| self.operation(it))
+        if let Some(it) = it.moved {
+            self.moved(it)?;
+        }
+        it.operation.map_or(Ok(false), |it| self.operation(it))
     }
 
     fn gone(&self, id: &ResourceId) -> Written<()> {
@@ -361,25 +373,52 @@ impl Writer<'_> {
 
     fn operation(&self, operation: &Operation) -> Written<bool> {
         let id = operation.id.0.as_bytes();
-        let plan = Operation { state: State::Planned, completed_at: None, ..operation.clone() };
-        let plan = encode(&plan)?;
-        let stand = Stand::of(operation, &plan);
-        // The plan itself is not looked at: sled would read a page of many such plans for that.
-        let held = match self.stands.tree.get(id)? {
-            Some(held) => serde_json::from_slice(&held).or_else(|it| abort(it.to_string()))?,
-            None => None::<Stand>,
-        };
-        let grown = match held.and_then(|it| it.plan) {
-            Some(held) if Some(held) == stand.plan => false,
-            _ => self.operations.insert(id, plan)?,
-        };
-        self.stands.insert(id, encode(&stand)?)?;
-        if operation.state.is_open() {
-            self.open.insert(id, &[])?;
+        let plan = Plan::of(operation).or_else(|it| abort(it.to_string()))?;
+        let digest = Some(plan.digest());
+        // The plan itself is not looked at: it may be long.
+        let held = self.stand(id)?.and_then(|it| it.plan);
+        let grown = if held == digest {
+            false
         } else {
-            self.open.remove(id)?;
-        }
+            self.forget_parts(id)?;
+            for (n, part) in (0u32..).zip(plan.lists.chunks(PART_BYTES)) {
+                self.plans.insert(part_key(id, n), part)?;
+            }
+            self.operations.insert(id, plan.entry)?
+        };
+        self.stands_at(id, &Stand::of(&operation.state, operation.completed_at, digest))?;
         Ok(grown)
+    }
+
+    /// An operation stands elsewhere, and its plan is what it was.
+    fn moved(&self, it: &Headline) -> Written<()> {
+        let id = it.id.0.as_bytes();
+        let plan = self.stand(id)?.and_then(|it| it.plan);
+        self.stands_at(id, &Stand::of(&it.state, it.completed_at, plan))
+    }
+
+    fn stand(&self, id: &[u8]) -> Written<Option<Stand>> {
+        match self.stands.tree.get(id)? {
+            Some(held) => serde_json::from_slice(&held).or_else(|it| abort(it.to_string())),
+            None => Ok(None),
+        }
+    }
+
+    fn stands_at(&self, id: &[u8], stand: &Stand) -> Written<()> {
+        self.stands.insert(id, encode(stand)?)?;
+        match stand.state.is_open() {
+            true => self.open.insert(id, &[]).map(drop),
+            false => self.open.remove(id),
+        }
+    }
+
+    /// Takes the parts of a plan away, where it has any.
+    fn forget_parts(&self, id: &[u8]) -> Written<()> {
+        let Some(entry) = self.operations.tree.get(id)? else { return Ok(()) };
+        for n in 0..parts_of(&entry).or_else(|it| abort(it.to_string()))? {
+            self.plans.remove(part_key(id, n))?;
+        }
+        Ok(())
     }
 
     fn held(&self, id: &ResourceId) -> Written<Option<Record>> {
@@ -402,6 +441,13 @@ impl Writer<'_> {
             None => Ok(()),
         }
     }
+}
+
+fn digest_of(number: u8, tree: &sled::Tree) -> sled::Result<u128> {
+    tree.iter().try_fold(0, |digest, entry| {
+        let (key, value) = entry?;
+        Ok(digest ^ entry_digest(number, &key, &value))
+    })
 }
 
 fn entry_digest(tree: u8, key: &[u8], value: &[u8]) -> u128 {

@@ -12,9 +12,10 @@ use crate::api::wire::operation::{OperationStatus, OperationView};
 use crate::api::wire::resource::{ConflictStatus, SourceView};
 use crate::clock;
 use crate::config::units;
-use crate::model::operation::Operation;
+use crate::model::operation::Headline;
 use crate::model::path::RepoPath;
 use crate::step::Steps;
+use crate::store;
 use crate::worktree::WorkTree;
 use axum::Json;
 use axum::extract::State;
@@ -234,8 +235,9 @@ fn sync_health(fabric: &FabricDoor) -> Result<SyncHealth, Refusal> {
     let synced = store.synced(name)?;
     let conflicts = store.conflicts()?.iter().filter(|it| it.fabric == *name).count() as u64;
     let rejected = store.rejects(name)?.len() as u64;
-    let open = store.open_operations()?.iter().filter(|it| it.fabric == *name).count() as u64;
-    let newest = store.operations(100)?.into_iter().find(|it| it.fabric == *name);
+    let open = store.open_count(name)?;
+    let its = |it: &Result<Headline, store::Error>| !it.as_ref().is_ok_and(|it| it.fabric != *name);
+    let newest = store.headlines().take(100).find(its).transpose()?;
     let sent = shown.remote.is_none() || shown.remote_head == shown.head;
     let in_sync = synced.is_some() && synced == shown.head && sent;
     let status = match (
@@ -362,7 +364,12 @@ pub(in crate::api) async fn analytics(
             total: Counted::default(),
             groups: BTreeMap::new(),
         };
-        for it in fabric.lane.store.operations_since(since, COUNTED_MAX)? {
+        for it in fabric.lane.store.headlines().take(COUNTED_MAX) {
+            let it = it?;
+            // Ids sort by time, so all that follow are older.
+            if it.started_at < since {
+                break;
+            }
             if it.fabric == *fabric.name() {
                 let group = group_of(&it, group_by);
                 count(&mut found, group, it);
@@ -373,7 +380,7 @@ pub(in crate::api) async fn analytics(
     Ok(Json(counted.await?))
 }
 
-fn group_of(it: &Operation, group_by: GroupBy) -> String {
+fn group_of(it: &Headline, group_by: GroupBy) -> String {
     let time = it.started_at.to_string();
     match group_by {
         GroupBy::Hour => format!("{}:00Z", time.get(..13).unwrap_or_default()),
@@ -384,7 +391,7 @@ fn group_of(it: &Operation, group_by: GroupBy) -> String {
     }
 }
 
-fn count(found: &mut SyncAnalytics, group: String, it: Operation) {
+fn count(found: &mut SyncAnalytics, group: String, it: Headline) {
     let took = it.completed_at.map(|end| end.duration_since(it.started_at).as_millis());
     let view = OperationView::from(it);
     let group = found.groups.entry(group).or_default();
@@ -471,7 +478,7 @@ pub(in crate::api) async fn mapping(
         };
         let conflict = lane.store.is_in_conflict(&record.id)?;
         let operation = record.source.as_ref().and_then(|it| it.operation);
-        let operation = operation.map(|it| lane.store.operation(&it)).transpose()?.flatten();
+        let operation = operation.map(|it| lane.store.headline(&it)).transpose()?.flatten();
         Ok(FileMapping {
             resource_id: record.id.to_string(),
             managed_file_path: record.path.to_string(),

@@ -295,7 +295,12 @@ fn told(
         found.problems = it.problems.iter().map(ValidationError::from).collect();
         return Ok(found);
     }
-    for operation in store.operations_since(since, SEARCHED_MAX)? {
+    for operation in store.operations().take(SEARCHED_MAX) {
+        let operation = operation?;
+        // Ids sort by time, so all that follow are older.
+        if operation.started_at < since {
+            break;
+        }
         let took = operation.taken.iter().any(|it| it.drop_id == *drop_id);
         let report = operation.files.iter().find(|it| it.path == *path);
         if let (true, Some(report)) = (took, report) {

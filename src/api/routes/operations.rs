@@ -9,6 +9,7 @@ use crate::api::routes::blocking;
 use crate::api::tokens::Scope;
 use crate::api::wire::operation::{OperationStatus, OperationView};
 use crate::model::ids::OperationId;
+use crate::model::operation::Headline;
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
@@ -54,7 +55,8 @@ pub(in crate::api) async fn list(
     let fabric = house.fabric(&caller, &id, Scope::Read)?;
     let jobs = house.jobs.of(fabric.name());
     let page = blocking(move || {
-        let all = fabric.lane.store.operations(LOOKED_AT_MAX)?;
+        let all = fabric.lane.store.headlines().take(LOOKED_AT_MAX);
+        let all: Vec<Headline> = all.collect::<Result<_, _>>()?;
         let after = |it: jiff::Timestamp| wanted.started_after.is_none_or(|start| it > start);
         let ours = all.into_iter().filter(|it| it.fabric == *fabric.name() && after(it.started_at));
         let asked = jobs.into_iter().map(|it| it.view());
@@ -92,7 +94,7 @@ pub(in crate::api) async fn show(
         return Ok(Json(job.view()));
     }
     for lane in &house.lanes {
-        if let Some(found) = lane.store.operation(&wanted)? {
+        if let Some(found) = lane.store.headline(&wanted)? {
             caller.may(Scope::Read, Some(&found.fabric))?;
             return Ok(Json(found.into()));
         }

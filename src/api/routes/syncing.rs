@@ -404,7 +404,7 @@ pub(in crate::api) async fn cancel(
         };
     }
     for lane in &house.lanes {
-        if let Some(found) = lane.store.operation(&wanted)? {
+        if let Some(found) = lane.store.headline(&wanted)? {
             caller.may(Scope::Write, Some(&found.fabric))?;
             return Err(match found.state.is_open() {
                 true => Refusal::new(

@@ -91,7 +91,7 @@ pub(in crate::api) async fn revert(
     }
     let mut found = None;
     for lane in &house.lanes {
-        if let Some(it) = lane.store.operation(&wanted)? {
+        if let Some(it) = lane.store.headline(&wanted)? {
             found = Some((lane, it));
         }
     }

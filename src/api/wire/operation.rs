@@ -1,8 +1,8 @@
 //! Operations, as clients see them.
 
 use super::word;
-use crate::model::operation::{Operation, State};
-use crate::model::report::{Action, Ending, StageReport};
+use crate::model::operation::{self, Headline, State};
+use crate::model::report::StageReport;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -96,8 +96,8 @@ pub struct Stage {
     pub files_failed: u32,
 }
 
-impl From<Operation> for OperationView {
-    fn from(it: Operation) -> OperationView {
+impl From<Headline> for OperationView {
+    fn from(it: Headline) -> OperationView {
         let (status, progress) = match &it.state {
             State::Planned => (OperationStatus::InProgress, 0.2),
             State::Applied => (OperationStatus::InProgress, 0.5),
@@ -123,11 +123,25 @@ impl From<Operation> for OperationView {
             actor: it.actor.clone(),
             started_at: it.started_at.to_string(),
             completed_at: it.completed_at.map(|it| it.to_string()),
-            statistics: statistics(&it),
+            statistics: it.statistics.into(),
             stages: it.stages.into_iter().map(Stage::from).collect(),
             commit_ids: it.state.commit_id().map(|it| it.to_string()).into_iter().collect(),
             operation_ids: Vec::new(),
             errors,
+        }
+    }
+}
+
+impl From<operation::Statistics> for Statistics {
+    fn from(it: operation::Statistics) -> Statistics {
+        Statistics {
+            files_processed: it.files_processed,
+            files_created: it.files_created,
+            files_updated: it.files_updated,
+            files_deleted: it.files_deleted,
+            files_rejected: it.files_rejected,
+            conflicts_detected: 0,
+            conflicts_resolved: 0,
         }
     }
 }
@@ -141,29 +155,4 @@ impl From<StageReport> for Stage {
             files_failed: it.files_failed,
         }
     }
-}
-
-fn statistics(it: &Operation) -> Statistics {
-    let mut found = Statistics { files_processed: it.files.len() as u64, ..Statistics::default() };
-    for file in &it.files {
-        found.files_rejected += u64::from(file.ending == Ending::Rejected);
-        for document in &file.documents {
-            match document.action {
-                Action::Created => found.files_created += 1,
-                Action::Updated => found.files_updated += 1,
-                Action::Unchanged | Action::Unmanaged => (),
-            }
-        }
-    }
-    // What comes from no drop is told by the changes alone.
-    if it.files.is_empty() {
-        for change in &it.changes {
-            match (&change.digest, &change.was) {
-                (Some(_), None) => found.files_created += 1,
-                (Some(_), Some(_)) => found.files_updated += 1,
-                (None, _) => found.files_deleted += 1,
-            }
-        }
-    }
-    found
 }
