@@ -32,3 +32,27 @@ pub fn give_back() {
         libc::malloc_trim(0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_env = "gnu")]
+    /// Says whether a block came from the kernel by itself, as the allocator notes before it.
+    fn is_alone(block: &[u8]) -> bool {
+        const IS_MAPPED: usize = 2;
+        // SAFETY: the word before a block of glibc's holds its size, and flags in the lowest bits.
+        let size = unsafe { block.as_ptr().cast::<usize>().sub(1).read() };
+        size & IS_MAPPED != 0
+    }
+
+    #[test]
+    #[cfg(target_env = "gnu")]
+    fn what_is_large_stays_alone_however_often_it_was_freed() {
+        keep_small();
+        for _ in 0..3 {
+            assert!(is_alone(&vec![1; 1 << 20]));
+        }
+        assert!(!is_alone(&vec![1; 1 << 10]));
+    }
+}

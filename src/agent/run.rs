@@ -449,10 +449,8 @@ impl Loop {
 
     /// How often `raw/` is looked at without a cause.
     fn look_every(&self, lane: &Lane) -> Duration {
-        match self.live.polled {
-            Some(_) => lane.settings.poll.min(lane.settings.rescan),
-            None => lane.settings.rescan,
-        }
+        let every = lane.settings.rescan;
+        if self.live.polled.is_some() { every.min(lane.settings.poll) } else { every }
     }
 
     /// Says once why `raw/` is looked at now and then, and in `status` as long as it is so.

@@ -11,7 +11,7 @@ use std::ops::Bound;
 const STRETCH: u64 = 256;
 
 /// The stretches of every fabric, by the first place of each.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Census {
     fabrics: HashMap<Vec<u8>, BTreeMap<Vec<u8>, u64>>,
 }
@@ -82,6 +82,20 @@ impl Census {
         let Some(count) = row.get_mut(&long.place) else { return };
         *count -= 1;
         row.insert(at.to_vec(), 1);
+    }
+
+    /// Counts what is there.
+    pub fn of(places: &sled::Tree) -> sled::Result<Census> {
+        let mut census = Census::default();
+        for entry in places {
+            let place = entry?.0;
+            census.add(&place);
+            // They come in their order, so what is too long ends here.
+            if let Some(long) = census.long(&place) {
+                census.cut_last(&long, &place);
+            }
+        }
+        Ok(census)
     }
 
     /// How many a fabric has.

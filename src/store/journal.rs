@@ -24,8 +24,9 @@ use std::sync::atomic::Ordering;
 /// How many closed operations the journal keeps.
 pub(super) const OPERATIONS_KEPT_MAX: usize = 10_000;
 
-/// A plan that is longer is kept in parts of this size, in bytes.
-pub(super) const PART_BYTES: usize = 16 << 10;
+/// A plan that is longer is kept in parts of this size, in bytes: sixteen of them are a page, which sled
+/// keeps in a file of its own from 128 KiB on.
+pub(super) const PART_BYTES: usize = 4 << 10;
 
 /// What lies under the id of an operation whose plan is kept in parts. One that is not lies there as it
 /// is, and has no `parts`.

@@ -204,52 +204,6 @@ impl Store {
         ]
     }
 
-    fn over(db: sled::Db, file: File, blobs: PathBuf, steps: Steps) -> sled::Result<Store> {
-        let operations = db.open_tree("operations")?;
-        let meta = db.open_tree(open::META)?;
-        let places = db.open_tree("places")?;
-        let mut census = Census::default();
-        for entry in &places {
-            let place = entry?.0;
-            census.add(&place);
-            // They come in their order, so what is too long ends here.
-            if let Some(long) = census.long(&place) {
-                census.cut_last(&long, &place);
-            }
-        }
-        let opened_at = open::number(&meta, open::GENERATION).unwrap_or(0);
-        Ok(Store {
-            witness: Mutex::default(),
-            generation: AtomicU64::new(opened_at),
-            opened_at,
-            owed: db.open_tree("owed")?,
-            operations_len: AtomicUsize::new(operations.len()),
-            stuck: AtomicBool::new(false),
-            #[cfg(test)]
-            unguarded: AtomicBool::new(false),
-            meta,
-            records: db.open_tree("records")?,
-            census: Mutex::new(census),
-            places,
-            sources: db.open_tree("sources")?,
-            operations,
-            open: db.open_tree("open")?,
-            rejects: db.open_tree("rejects")?,
-            conflicts: db.open_tree("conflicts")?,
-            synced: db.open_tree("synced")?,
-            orphans: db.open_tree("orphans")?,
-            strays: db.open_tree("strays")?,
-            ear: news::Ear::default(),
-            stands: db.open_tree("stands")?,
-            plans: db.open_tree("plans")?,
-            _last: Last(Some(db.clone())),
-            db,
-            file,
-            blobs,
-            steps,
-        })
-    }
-
     // Records.
 
     /// One record.

@@ -6,8 +6,9 @@
 //! beside the store that says which one was acknowledged. A store that is behind it, or that cannot
 //! be read to its end, is put aside, and the caller makes the records again from git.
 
+use super::census::Census;
 use super::migrate::{self, FORMAT_KEY};
-use super::{Error, Store, slack};
+use super::{Error, Last, Store, news, slack};
 use crate::fence;
 use crate::step::{Mistake, Steps};
 use crate::whole;
@@ -15,7 +16,8 @@ use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// The format this version writes.
@@ -26,7 +28,7 @@ pub(super) const GENERATION: &str = "generation";
 /// The file beside the store with the generation that was acknowledged.
 pub(super) const WITNESS: &str = "generation";
 /// A store of so many records is opened anew when it was checked.
-const LARGE_RECORDS: u64 = 10_000;
+const LARGE_RECORDS: u64 = if cfg!(test) { 1_000 } else { 10_000 };
 const LOCK_TRIES: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
@@ -81,7 +83,7 @@ impl Store {
             Err(Trouble::Refused(error)) => Err(error),
             Err(Trouble::Broken(why)) => {
                 let aside = put_aside(dir, &path).map_err(failed)?;
-                let store = patient_open(&path, &steps).map_err(|it| match it {
+                let store = patient_open(&path, &steps, None).map_err(|it| match it {
                     Trouble::Refused(error) => error,
                     Trouble::Broken(why) => failed(io::Error::other(why)),
                 })?;
@@ -89,6 +91,54 @@ impl Store {
                 Ok((store, Freshness::Replaced { aside, why }))
             }
         }
+    }
+
+    /// The store over an open database; `counted` is what an earlier look at it counted.
+    fn over(
+        db: sled::Db,
+        file: File,
+        blobs: PathBuf,
+        steps: Steps,
+        counted: Option<Census>,
+    ) -> sled::Result<Store> {
+        let operations = db.open_tree("operations")?;
+        let meta = db.open_tree(META)?;
+        let places = db.open_tree("places")?;
+        let census = match counted {
+            Some(it) => it,
+            None => Census::of(&places)?,
+        };
+        let opened_at = number(&meta, GENERATION).unwrap_or(0);
+        Ok(Store {
+            witness: Mutex::default(),
+            generation: AtomicU64::new(opened_at),
+            opened_at,
+            owed: db.open_tree("owed")?,
+            operations_len: AtomicUsize::new(operations.len()),
+            stuck: AtomicBool::new(false),
+            #[cfg(test)]
+            unguarded: AtomicBool::new(false),
+            meta,
+            records: db.open_tree("records")?,
+            census: Mutex::new(census),
+            places,
+            sources: db.open_tree("sources")?,
+            operations,
+            open: db.open_tree("open")?,
+            rejects: db.open_tree("rejects")?,
+            conflicts: db.open_tree("conflicts")?,
+            synced: db.open_tree("synced")?,
+            orphans: db.open_tree("orphans")?,
+            strays: db.open_tree("strays")?,
+            ear: news::Ear::default(),
+            stands: db.open_tree("stands")?,
+            plans: db.open_tree("plans")?,
+            _last: Last(Some(db.clone())),
+            db,
+            file,
+            blobs,
+            steps,
+        })
     }
 
     /// Writes the format, and begins to note beside the store what is acknowledged.
@@ -121,28 +171,29 @@ enum Trouble {
 /// Opens a store and says what is wrong with it. A large one is opened once more, because sled lets go of
 /// what was read to check it only when as much was read again.
 fn checked_open(path: &Path, dir: &Path, existed: bool, steps: &Steps) -> Result<Store, Trouble> {
-    let store = patient_open(path, steps)?;
+    let store = patient_open(path, steps, None)?;
     check(&store, dir, existed)?;
     if store.census().total() < LARGE_RECORDS {
         return Ok(store);
     }
+    let counted = store.census().clone();
     drop(store);
-    patient_open(path, steps)
+    patient_open(path, steps, Some(counted))
 }
 
 /// sled's own threads may hold its lock for a moment after a store was closed, so a lock is asked for
 /// again a few times before it counts as another process'.
-fn patient_open(path: &Path, steps: &Steps) -> Result<Store, Trouble> {
+fn patient_open(path: &Path, steps: &Steps, counted: Option<Census>) -> Result<Store, Trouble> {
     for _ in 0..LOCK_TRIES {
-        match try_open(path, steps) {
+        match try_open(path, steps, counted.clone()) {
             Err(Trouble::Refused(Error::InUse { .. })) => std::thread::sleep(LOCK_PAUSE),
             other => return other,
         }
     }
-    try_open(path, steps)
+    try_open(path, steps, counted)
 }
 
-fn try_open(path: &Path, steps: &Steps) -> Result<Store, Trouble> {
+fn try_open(path: &Path, steps: &Steps, counted: Option<Census>) -> Result<Store, Trouble> {
     let refused = |source| Trouble::Refused(Error::Open { path: path.to_owned(), source });
     if !Mistake::KeepGenerating.is_made() {
         sweep(path, |name| name.ends_with(".generating")).map_err(refused)?;
@@ -160,7 +211,8 @@ fn try_open(path: &Path, steps: &Steps) -> Result<Store, Trouble> {
     };
     let file = File::options().read(true).write(true).open(path.join("db")).map_err(refused)?;
     let blobs = path.join("blobs");
-    Store::over(db, file, blobs, steps.clone()).map_err(|it| Trouble::Broken(it.to_string()))
+    Store::over(db, file, blobs, steps.clone(), counted)
+        .map_err(|it| Trouble::Broken(it.to_string()))
 }
 
 fn check(store: &Store, dir: &Path, existed: bool) -> Result<(), Trouble> {

@@ -15,7 +15,6 @@ use crate::config::units;
 use crate::model::operation::Headline;
 use crate::model::path::RepoPath;
 use crate::step::Steps;
-use crate::store;
 use crate::worktree::WorkTree;
 use axum::Json;
 use axum::extract::State;
@@ -27,6 +26,7 @@ use utoipa::{IntoParams, ToSchema};
 
 /// How many of the newest operations are counted.
 const COUNTED_MAX: usize = 20_000;
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Whether a fabric's directories are as they should be.
 #[derive(Debug, Serialize, ToSchema)]
@@ -121,18 +121,14 @@ pub(super) fn structure(fabric: &FabricDoor) -> Result<StructureReport, Refusal>
         report.issues.push(Issue { kind: "conflicts", path: it.managed().to_string(), message });
         report.recommendations.push(format!("GET fabrics/{}/conflicts shows them", it.name));
     }
-    let lost: u32 = report
-        .issues
-        .iter()
-        .map(|it| match it.kind {
-            "in_the_way" => 50,
-            "missing" => 30,
-            "not_committed" => 15,
-            "conflicts" => 15,
-            "rejected_drops" => 10,
-            _ => 5,
-        })
-        .sum();
+    let lost = report.issues.iter().map(|it| match it.kind {
+        "in_the_way" => 50,
+        "missing" => 30,
+        "not_committed" | "conflicts" => 15,
+        "rejected_drops" => 10,
+        _ => 5,
+    });
+    let lost: u32 = lost.sum();
     report.health_score = report.health_score.saturating_sub(lost);
     Ok(report)
 }
@@ -236,7 +232,7 @@ fn sync_health(fabric: &FabricDoor) -> Result<SyncHealth, Refusal> {
     let conflicts = store.conflicts()?.iter().filter(|it| it.fabric == *name).count() as u64;
     let rejected = store.rejects(name)?.len() as u64;
     let open = store.open_count(name)?;
-    let its = |it: &Result<Headline, store::Error>| !it.as_ref().is_ok_and(|it| it.fabric != *name);
+    let its = |it: &Result<Headline, _>| it.as_ref().map_or(true, |it| it.fabric == *name);
     let newest = store.headlines().take(100).find(its).transpose()?;
     let sent = shown.remote.is_none() || shown.remote_head == shown.head;
     let in_sync = synced.is_some() && synced == shown.head && sent;
@@ -350,9 +346,8 @@ pub(in crate::api) async fn analytics(
     InPath(id): InPath<String>,
     Query(span): Query<Span>,
 ) -> Result<Json<SyncAnalytics>, Refusal> {
-    let period = span.period.as_deref().map(units::parse_duration).transpose();
+    let period = span.period.as_deref().map_or(Ok(DAY), units::parse_duration);
     let period = period.map_err(|why| Refusal::unfit("period", why))?;
-    let period = period.unwrap_or(Duration::from_secs(24 * 3600));
     let fabric = house.fabric(&caller, &id, Scope::Read)?;
     let since = clock::now().checked_sub(period);
     let since = since.map_err(|it| Refusal::unfit("period", it.to_string()))?;
@@ -364,12 +359,11 @@ pub(in crate::api) async fn analytics(
             total: Counted::default(),
             groups: BTreeMap::new(),
         };
-        for it in fabric.lane.store.headlines().take(COUNTED_MAX) {
+        // Ids sort by time, so the rest is older.
+        let recent =
+            |it: &Result<Headline, _>| it.as_ref().map_or(true, |it| it.started_at >= since);
+        for it in fabric.lane.store.headlines().take(COUNTED_MAX).take_while(recent) {
             let it = it?;
-            // Ids sort by time, so all that follow are older.
-            if it.started_at < since {
-                break;
-            }
             if it.fabric == *fabric.name() {
                 let group = group_of(&it, group_by);
                 count(&mut found, group, it);
