@@ -38,7 +38,7 @@ const REPLAYS_MAX: usize = 8;
 /// again on top of it: by field where both changed one resource. What nobody can merge waits for a
 /// person (`agent/conflicts.rs`).
 ///
-/// People's index follows our commits meanwhile, at the latest when this returns.
+/// People's index follows our commits while a remote takes its time, at the latest when this returns.
 pub fn deliver(lane: &mut Lane) -> Result<Sent, Error> {
     let sent = send(lane);
     settle::tidy(lane);

@@ -98,7 +98,7 @@ impl Repo {
     }
 
     /// Sends `tip` to a branch of the remote, by a fast-forward or not at all. `meanwhile` is called
-    /// when all is sent, while the remote is at work.
+    /// when all is sent and the remote takes its time.
     pub fn push(
         &self,
         to: &Remote,

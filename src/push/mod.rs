@@ -318,8 +318,9 @@ pub struct Options<'a> {
     pub interrupt: Option<Arc<AtomicBool>>,
     /// Who hears how it goes.
     pub observer: Option<&'a mut dyn Observer>,
-    /// Called once, on the caller's own thread, when all is sent and the remote is at work: room for
-    /// what is to be done here anyway. The answer is heard behind it, however long it takes.
+    /// Called once, on the caller's own thread, when all is sent and the remote is at work for longer
+    /// than a moment: room for what is to be done here anyway. The answer is heard behind it, however
+    /// long it takes. Who answers at once, mostly on this very machine, has the processors for that.
     pub meanwhile: Option<&'a mut dyn FnMut()>,
 }
 

@@ -10,7 +10,12 @@
 use std::{
     collections::{BTreeMap, HashSet},
     io::{self, BufWriter, Write},
-    sync::{Mutex, PoisonError, atomic::AtomicBool},
+    sync::{
+        Mutex, PoisonError,
+        atomic::AtomicBool,
+        mpsc::{self, RecvTimeoutError},
+    },
+    time::Duration,
 };
 
 use gix::{
@@ -33,6 +38,9 @@ use super::{
     walk::{self, Wanted},
     wire::Wire,
 };
+
+/// A remote that answers within this time leaves the processors to nobody else.
+const ANSWER_SOON: Duration = Duration::from_millis(200);
 
 /// Says what to move, once it is known what is there.
 pub(crate) type Choose<'a> = dyn FnMut(&Advertisement) -> Result<Vec<RefUpdate>, Cause> + 'a;
@@ -333,7 +341,10 @@ fn converse(
     let sideband = asked.sideband;
     let meanwhile = options.meanwhile.as_deref_mut();
     let (sent, heard) = std::thread::scope(|scope| {
+        let (ended, answer) = mpsc::channel::<()>();
         let listening = scope.spawn(move || {
+            // Goes with the thread, which the other end notices.
+            let _ended = ended;
             let mut emit = |text: &[u8], transient: bool| {
                 ears.lock().unwrap_or_else(PoisonError::into_inner).hear(text, transient);
             };
@@ -353,7 +364,10 @@ fn converse(
                 Err(err)
             }
         };
-        if let (Some(work), true) = (meanwhile, sent.is_ok()) {
+        let late = || answer.recv_timeout(ANSWER_SOON) == Err(RecvTimeoutError::Timeout);
+        if let (Some(work), true) = (meanwhile, sent.is_ok())
+            && late()
+        {
             work();
         }
         let heard = listening.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
