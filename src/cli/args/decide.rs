@@ -75,8 +75,10 @@ pub enum Strategy {
     /// Field by field; what both changed differently stays open
     Merge,
     /// Where both changed a field, what was changed here counts
+    #[value(alias = "record_wins")]
     RecordWins,
     /// Where both changed a field, what git has counts
+    #[value(alias = "git_wins")]
     GitWins,
     /// Where both changed a field, the later change counts
     Newest,
@@ -247,4 +249,17 @@ fn field(text: &str) -> Result<(FieldPath, Side), String> {
         other => return Err(format!("`{other}` is no side; write record, git or base")),
     };
     Ok((path.parse().map_err(|it: crate::model::field::FieldError| it.to_string())?, side))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strategy_is_known_by_the_word_that_settings_and_the_api_use() {
+        for it in Strategy::value_variants() {
+            let word = serde_json::to_value(ConflictStrategy::from(*it)).unwrap();
+            assert_eq!(Strategy::from_str(word.as_str().unwrap(), false), Ok(*it));
+        }
+    }
 }
