@@ -8,7 +8,7 @@
 
 /// What is at least so large comes from the kernel by itself, in bytes.
 #[cfg(target_env = "gnu")]
-const LARGE_BYTES: libc::c_int = 1 << 20;
+const LARGE_BYTES: libc::c_int = 64 << 10;
 /// So many heaps for all threads: each keeps what its own threads freed.
 #[cfg(target_env = "gnu")]
 const HEAPS_MAX: libc::c_int = 2;
@@ -51,8 +51,8 @@ mod tests {
     fn what_is_large_stays_alone_however_often_it_was_freed() {
         keep_small();
         for _ in 0..3 {
-            assert!(is_alone(&vec![1; 4 << 20]));
+            assert!(is_alone(&vec![1; 1 << 20]));
         }
-        assert!(!is_alone(&vec![1; 64 << 10]));
+        assert!(!is_alone(&vec![1; 1 << 10]));
     }
 }

@@ -5,6 +5,7 @@
 //! a lease that a network file system refuses says nothing about writers.
 
 use rustix::fs::StatFs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// File systems that change behind the kernel's back, by their magic numbers (`statfs(2)`).
@@ -28,6 +29,8 @@ const FOREIGN: [(u32, &str); 17] = [
     (0x794c_7630, "an overlay"),
 ];
 const OVERLAY: u32 = 0x794c_7630;
+/// File systems where a directory has a link from each directory in it: ext2 to 4, XFS, tmpfs.
+const COUNTING: [u32; 3] = [0xef53, 0x5846_5342, 0x0102_1994];
 
 /// How far the kernel's word goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +52,15 @@ pub(super) fn leases_count(file: &impl std::os::fd::AsFd) -> bool {
     rustix::fs::fstatfs(file).is_ok_and(|it| magic(&it) == OVERLAY || of(&it) == Sight::Whole)
 }
 
+/// Says whether a directory surely has no directory in it, without reading it: one that held a hundred
+/// thousand files once is still as long as it was then.
+pub(super) fn has_no_directory(dir: &Path) -> bool {
+    let counted = || rustix::fs::statfs(dir).is_ok_and(|it| COUNTING.contains(&magic(&it)));
+    let links = std::fs::symlink_metadata(dir).map(|it| it.nlink());
+    // Its name, and its own `.`.
+    links.is_ok_and(|it| it == 2) && counted()
+}
+
 fn magic(found: &StatFs) -> u32 {
     // The type is signed on some machines; the numbers are 32 bits everywhere.
     (found.f_type as u64 & u64::from(u32::MAX)) as u32
@@ -62,6 +74,17 @@ fn of(found: &StatFs) -> Sight {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_that_holds_one_is_never_said_to_hold_none() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::File::create(dir.path().join("file")).unwrap();
+        let counted = COUNTING.contains(&magic(&rustix::fs::statfs(dir.path()).unwrap()));
+        assert_eq!(has_no_directory(dir.path()), counted);
+        std::fs::create_dir(dir.path().join("below")).unwrap();
+        assert!(!has_no_directory(dir.path()));
+        assert!(!has_no_directory(&dir.path().join("absent")));
+    }
 
     #[test]
     fn a_disk_is_seen_whole_and_a_network_is_not() {

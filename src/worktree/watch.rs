@@ -171,6 +171,9 @@ impl Watcher {
             let Some((n, depth)) = place.filter(|it| it.1 < super::list::DEPTH_MAX) else {
                 continue;
             };
+            if mounts::has_no_directory(&dir) {
+                continue;
+            }
             let (raw, ignores) = &self.eyes.raws[n];
             let Ok(entries) = std::fs::read_dir(&dir) else { continue };
             for entry in entries.flatten().filter(|it| it.file_type().is_ok_and(|it| it.is_dir())) {
