@@ -37,8 +37,8 @@ pub fn give_back() {
 mod tests {
     use super::*;
 
-    #[cfg(target_env = "gnu")]
     /// Says whether a block came from the kernel by itself, as the allocator notes before it.
+    #[cfg(target_env = "gnu")]
     fn is_alone(block: &[u8]) -> bool {
         const IS_MAPPED: usize = 2;
         // SAFETY: the word before a block of glibc's holds its size, and flags in the lowest bits.

@@ -6,7 +6,6 @@ use super::lane::Lane;
 use crate::model::ids::OperationId;
 use crate::model::operation::{Headline, Operation};
 use crate::model::record::Record;
-use crate::store;
 
 /// The records of all fabrics, of one kind only where one is named.
 pub(super) fn records(lane: &Lane, kind: Option<&str>) -> Result<Vec<Record>, Error> {
@@ -58,10 +57,8 @@ pub(super) fn operation(lane: &Lane, id: &str) -> Result<Operation, Error> {
     {
         return Ok(it);
     }
-    let begins = |it: &Result<Headline, store::Error>| match it {
-        Ok(it) => !id.is_empty() && it.id.to_string().starts_with(id),
-        Err(_) => true,
-    };
+    let begins = |it: &Headline| !id.is_empty() && it.id.to_string().starts_with(id);
+    let begins = |it: &Result<Headline, _>| it.as_ref().map_or(true, begins);
     let mut found = lane.store.headlines().take(LISTED_MAX).filter(begins);
     match (found.next(), found.next()) {
         (Some(it), None) => {

@@ -7,7 +7,7 @@ use crate::git::Head;
 use crate::model::digest::Sha256;
 use crate::model::fabric::FabricName;
 use crate::model::ids::CommitId;
-use crate::model::operation::State;
+use crate::model::operation::{Operation, State};
 use crate::model::path::RawPath;
 use crate::model::record::Reject;
 use crate::model::report::{FabricStatus, IgnoredList, RejectedFile, RepositoryStatus};
@@ -147,15 +147,10 @@ pub(super) fn whereabouts(
     {
         return Ok(Whereabouts::Waiting);
     }
-    let mut operation = None;
-    for it in lane.store.operations().take(SEARCHED_MAX) {
-        let it = it?;
-        if it.taken.iter().any(|it| it.drop_id == *drop_id) {
-            operation = Some(it);
-            break;
-        }
-    }
-    let Some(operation) = operation else { return Ok(Whereabouts::Waiting) };
+    let took = |it: &Operation| it.taken.iter().any(|it| it.drop_id == *drop_id);
+    let mut newest = lane.store.operations().take(SEARCHED_MAX);
+    let found = newest.find(|it| it.as_ref().map_or(true, took)).transpose()?;
+    let Some(operation) = found else { return Ok(Whereabouts::Waiting) };
     let report = operation.files.iter().find(|it| it.path == *path);
     let Some(report) = report.cloned().map(Box::new) else { return Ok(Whereabouts::Waiting) };
     Ok(match &operation.state {
