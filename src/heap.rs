@@ -13,10 +13,19 @@ const LARGE_BYTES: libc::c_int = 64 << 10;
 #[cfg(target_env = "gnu")]
 const HEAPS_MAX: libc::c_int = 2;
 
-/// Tells the allocator how to keep house; to be called before any thread is started.
+/// Tells the allocator how to keep house, where its own variables in the environment do not; to be
+/// called before any thread is started.
 pub fn keep_small() {
     #[cfg(target_env = "gnu")]
-    for (option, value) in [(libc::M_MMAP_THRESHOLD, LARGE_BYTES), (libc::M_ARENA_MAX, HEAPS_MAX)] {
+    for (option, value, by_hand) in [
+        (libc::M_MMAP_THRESHOLD, LARGE_BYTES, "MALLOC_MMAP_THRESHOLD_"),
+        (libc::M_ARENA_MAX, HEAPS_MAX, "MALLOC_ARENA_MAX"),
+    ] {
+        // Who runs the agent knows the machine: under a limit of the address space a second heap
+        // takes 64 MiB of it, used or not.
+        if std::env::var_os(by_hand).is_some() {
+            continue;
+        }
         // SAFETY: sets a number of the allocator and touches no memory of ours.
         let taken = unsafe { libc::mallopt(option, value) };
         debug_assert!(taken == 1, "the allocator does not know option {option}");
