@@ -18,7 +18,7 @@ use crate::pipeline::discovery::{Discovery, Ready, Seen};
 use crate::pipeline::processing::OnInvalid;
 use crate::pipeline::tracked::report_path;
 use crate::store::Settlement;
-use crate::worktree::{Ignores, Listed};
+use crate::worktree::{Ignores, Listed, Stillness};
 use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,8 @@ pub struct Inbox {
     /// Ready, and not taken yet.
     backlog: VecDeque<Ready>,
     looked_at: Option<Instant>,
+    /// The times of `raw/` when the last look found nothing in it that is or may become a drop.
+    empty: Option<Stillness>,
     /// Rejected drops that somebody removed.
     pub(super) gone: Vec<RawPath>,
     /// Directories that were told of already.
@@ -186,20 +188,30 @@ impl Lane {
             }
         };
         let mut unreadable = HashSet::new();
-        tree.list_raw(&fabric.raw(), &inbox.ignores, &mut |it| match it {
-            Listed::Entry(entry) => look.entry(&entry, &mut known),
-            Listed::Ignored { path, why: Ignored::Unreadable, .. } => {
-                if unreadable.len() < UNREADABLE_MAX {
-                    unreadable.insert(RawPath::new(path));
+        let mut empty = true;
+        // Taken before the listing, so that what comes meanwhile changes it.
+        let still = tree.stillness(&fabric.raw());
+        if still.is_none() || still != inbox.empty.take() {
+            tree.list_raw(&fabric.raw(), &inbox.ignores, &mut |it| match it {
+                Listed::Entry(entry) => {
+                    empty = false;
+                    look.entry(&entry, &mut known);
                 }
-            }
-            Listed::Ignored { .. } => (),
-        })?;
+                Listed::Ignored { path, why: Ignored::Unreadable, .. } => {
+                    empty = false;
+                    if unreadable.len() < UNREADABLE_MAX {
+                        unreadable.insert(RawPath::new(path));
+                    }
+                }
+                Listed::Ignored { .. } => (),
+            })?;
+        }
         let found = look.finish();
         if let Some(error) = trouble {
             return Err(error.into());
         }
         inbox.looked_at = Some(now);
+        inbox.empty = still.filter(|_| empty);
         inbox.tell_unreadable(unreadable, &fabric.name);
         inbox.tell_overflow(&found, settings.entries_max, &fabric.name);
         if found.gone > 0 || first {

@@ -1,7 +1,8 @@
 //! Listing `raw/`: every entry that could be a drop, with what tells whether it changed.
 
 use super::ignore::{Ignores, has_drop_name};
-use super::{Error, WorkTree, beneath_on};
+use super::{Error, WorkTree, beneath_on, mounts};
+use crate::clock;
 use crate::model::path::RepoPath;
 use crate::model::report::Ignored;
 use crate::pipeline::discovery::{Entry, EntryType, Fingerprint};
@@ -30,7 +31,32 @@ pub enum Listed<'a> {
     },
 }
 
+/// The times of a `raw/` that holds no directory. While they stay, nothing came into it and nothing
+/// left it, so what held no drop holds none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stillness {
+    inode: (u64, u64),
+    changed: (i64, i64),
+}
+
+/// A directory that changed within this may change again without a sign: clocks of file systems tick
+/// every few milliseconds. In seconds.
+const STILL_AFTER_S: i64 = 2;
+
 impl WorkTree {
+    /// What tells a later look whether anything came into or left `raw`: nothing, where it holds
+    /// directories, where its file system does not say so, or where it has just changed.
+    pub fn stillness(&self, raw: &RepoPath) -> Option<Stillness> {
+        let directory = self.directory(raw).ok()?;
+        let found = rustix::fs::fstat(&directory).ok()?;
+        let age = clock::now().as_second().checked_sub(found.st_ctime)?;
+        let still = age >= STILL_AFTER_S && mounts::holds_no_directory(&directory, &found);
+        still.then_some(Stillness {
+            inode: (found.st_dev, found.st_ino),
+            changed: (found.st_ctime, found.st_ctime_nsec as i64),
+        })
+    }
+
     /// Lists what lies below `raw`, without opening any of it, without following links, and without
     /// keeping any of it. A missing `raw` is an empty listing.
     ///

@@ -20,7 +20,7 @@ mod write;
 pub use eye::Eye;
 pub use foreign::Foreign;
 pub use ignore::{Ignores, Patterns};
-pub use list::Listed;
+pub use list::{Listed, Stillness};
 pub use raw::{OwnMoves, ReadRaw, Removal};
 
 use crate::model::path::RepoPath;

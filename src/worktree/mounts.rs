@@ -4,8 +4,7 @@
 //! network file system, or what changes in the lower layer of an overlay, it never hears of; and
 //! a lease that a network file system refuses says nothing about writers.
 
-use rustix::fs::StatFs;
-use std::os::unix::fs::MetadataExt;
+use rustix::fs::{Mode, OFlags, Stat, StatFs};
 use std::path::Path;
 
 /// File systems that change behind the kernel's back, by their magic numbers (`statfs(2)`).
@@ -55,10 +54,16 @@ pub(super) fn leases_count(file: &impl std::os::fd::AsFd) -> bool {
 /// Says whether a directory surely has no directory in it, without reading it: one that held a hundred
 /// thousand files once is still as long as it was then.
 pub(super) fn has_no_directory(dir: &Path) -> bool {
-    let counted = || rustix::fs::statfs(dir).is_ok_and(|it| COUNTING.contains(&magic(&it)));
-    let links = std::fs::symlink_metadata(dir).map(|it| it.nlink());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(dir, flags, Mode::empty())
+        .is_ok_and(|dir| rustix::fs::fstat(&dir).is_ok_and(|it| holds_no_directory(&dir, &it)))
+}
+
+/// The same of one that is open.
+pub(super) fn holds_no_directory(dir: &impl std::os::fd::AsFd, found: &Stat) -> bool {
     // Its name, and its own `.`.
-    links.is_ok_and(|it| it == 2) && counted()
+    found.st_nlink == 2
+        && rustix::fs::fstatfs(dir).is_ok_and(|it| COUNTING.contains(&magic(&it)))
 }
 
 fn magic(found: &StatFs) -> u32 {

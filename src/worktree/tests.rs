@@ -449,3 +449,21 @@ fn without_openat2_no_link_is_followed_either() {
         assert!(open(path).is_err(), "{path}");
     }
 }
+
+#[test]
+fn a_raw_directory_is_still_as_long_as_nothing_comes_or_goes() {
+    let it = place();
+    fs::write(it.raw("a.yaml"), "a").unwrap();
+    let still = || it.tree.stillness(&raw());
+    // It has just changed, and may change again within the same tick of the clock.
+    assert_eq!(still(), None);
+    std::thread::sleep(Duration::from_millis(3100));
+    let before = still();
+    assert_eq!(before.is_some(), mounts::has_no_directory(&it.raw("")), "others never say so");
+    assert_eq!(still(), before);
+    fs::remove_file(it.raw("a.yaml")).unwrap();
+    assert!(before.is_none() || still() != before);
+    fs::create_dir(it.raw("team")).unwrap();
+    std::thread::sleep(Duration::from_millis(3100));
+    assert_eq!(still(), None, "what lies in directories changes without it");
+}
