@@ -147,6 +147,8 @@ pub struct Lane {
     pub(super) picked: Option<Picked>,
     /// The first line of what is committed of drops, for one command; none says what is done.
     pub(super) subject: Option<String>,
+    /// The remote took the last push, so that it is worth calling it ahead of the next.
+    pub(super) remote_answers: bool,
     /// Where store, lock and socket are.
     pub state: StateDir,
     _lock: File,
@@ -190,6 +192,7 @@ impl Lane {
             strategy: None,
             picked: None,
             subject: None,
+            remote_answers: true,
             settings: lane_settings(settings, repository, interrupt),
             catalog: settings.kinds(),
             repo,
@@ -231,6 +234,14 @@ impl Lane {
         match self.keeps_for() {
             None => self.settings.remote.as_ref(),
             Some(_) => None,
+        }
+    }
+
+    /// Calls the remote while a commit is being made, where that is then sent at once.
+    pub(super) fn call_ahead(&self) {
+        let sent_at_once = self.remote_answers && self.settings.review.is_none();
+        if let Some(remote) = self.sends_to().filter(|_| sent_at_once && !self.flooded()) {
+            self.repo.call_ahead(remote);
         }
     }
 

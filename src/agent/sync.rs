@@ -41,6 +41,8 @@ const REPLAYS_MAX: usize = 8;
 /// People's index follows our commits while a remote takes its time, at the latest when this returns.
 pub fn deliver(lane: &mut Lane) -> Result<Sent, Error> {
     let sent = send(lane);
+    // Where there was nothing to send after all.
+    lane.repo.hang_up();
     settle::tidy(lane);
     sent
 }

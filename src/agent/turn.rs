@@ -80,9 +80,26 @@ pub fn turn(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Turned, Error> {
     Ok(judged.into_turned(Some(operation)))
 }
 
-/// Rows 8 to 10 and 12: the plan is in the journal, durable, before anything moves; then the files,
-/// the commit, and what follows it. What fails before the commit is undone.
+/// Rows 8 to 11: the plan is in the journal, durable, before anything moves; then the files, the
+/// commit, and what follows it. What fails before the commit is undone. The remote is called meanwhile.
 pub(super) fn carry_out(
+    lane: &mut Lane,
+    n: usize,
+    plan: &mut Plan,
+    conflicts: &[processing::Met],
+    operation: &mut Operation,
+) -> Result<(), Error> {
+    if !plan.changes.is_empty() {
+        lane.call_ahead();
+    }
+    let done = make_true(lane, n, plan, conflicts, operation);
+    if done.is_err() {
+        lane.repo.hang_up();
+    }
+    done
+}
+
+fn make_true(
     lane: &mut Lane,
     n: usize,
     plan: &mut Plan,

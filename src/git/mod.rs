@@ -169,6 +169,8 @@ pub struct Repo {
     running: Cell<bool>,
     /// How HTTP is spoken, in both directions, and the settings that it was made for.
     client: RefCell<Option<(crate::push::http::ClientOptions, crate::push::http::Client)>>,
+    /// The remote that was called before there was anything to send, and its name.
+    called: RefCell<Option<(String, crate::push::Ahead)>>,
 }
 
 impl Repo {
@@ -194,6 +196,7 @@ impl Repo {
             packs_made: Cell::new(0),
             running: Cell::new(false),
             client: RefCell::default(),
+            called: RefCell::default(),
         })
     }
 

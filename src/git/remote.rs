@@ -149,6 +149,21 @@ impl Repo {
         }
     }
 
+    /// Calls the remote, so that it is there when a push begins, and does not wait for it. What keeps
+    /// it from coming, the push tells.
+    pub fn call_ahead(&self, to: &Remote) {
+        let mut called = self.called.borrow_mut();
+        if called.is_none() {
+            let call = self.to_remote(to, None, |url, options| push::call(&self.gix, url, options));
+            *called = call.ok().flatten().map(|it| (to.name.clone(), it));
+        }
+    }
+
+    /// Tells a remote that was called that nothing comes.
+    pub fn hang_up(&self) {
+        self.called.take();
+    }
+
     /// Without `meanwhile` it only asks.
     fn send(
         &self,
@@ -157,6 +172,28 @@ impl Repo {
         tip: CommitId,
         mut meanwhile: Option<&mut dyn FnMut()>,
     ) -> Result<push::Outcome, Error> {
+        let ask = meanwhile.is_none();
+        let mut sent = || {
+            if let Some(work) = &mut meanwhile {
+                work();
+            }
+        };
+        let update = RefUpdate { name: branch.into(), new: tip.0, expect: Expect::FastForward };
+        let called = self.called.take().filter(|it| it.0 == to.name);
+        self.to_remote(to, Some(&mut sent), |url, options| {
+            options.dry_run = ask;
+            options.ahead = called.map(|it| it.1);
+            push::push(&self.gix, url, &[update], options).map_err(Error::Push)
+        })?
+    }
+
+    /// Hands over the address of a remote, and how to push to it.
+    fn to_remote<T>(
+        &self,
+        to: &Remote,
+        meanwhile: Option<&mut dyn FnMut()>,
+        then: impl FnOnce(&gix::Url, &mut push::Options<'_>) -> T,
+    ) -> Result<T, Error> {
         let remote = self.find_remote(&to.name)?;
         let url = remote
             .url(Direction::Push)
@@ -167,23 +204,15 @@ impl Repo {
             Some(login) => Box::new(push::credentials::Token(login)),
             None => Box::new(push::credentials::Helpers::new(&self.gix)),
         };
-        let ask = meanwhile.is_none();
-        let mut sent = || {
-            if let Some(work) = &mut meanwhile {
-                work();
-            }
-        };
-        let update = RefUpdate { name: branch.into(), new: tip.0, expect: Expect::FastForward };
         let mut options = push::Options {
-            dry_run: ask,
-            meanwhile: Some(&mut sent),
+            meanwhile: meanwhile.map(|it| it as _),
             credentials: Some(&mut *credentials),
             deadlines: to.deadlines(),
             http: self.client(to, &url)?,
             interrupt: Some(to.interrupt.clone()),
             ..push::Options::default()
         };
-        push::push(&self.gix, &url, &[update], &mut options).map_err(Error::Push)
+        Ok(then(&url, &mut options))
     }
 
     /// Asks the remote where its branch is, without sending or fetching anything.

@@ -41,7 +41,7 @@
 //!   on either side.
 //! - **Which objects**: found from the difference of trees, commit by commit, down to what the
 //!   remote advertises. The cost follows what is new, not what is there. The walk begins while the
-//!   connection is still being made.
+//!   connection is still being made, and that may begin before there is anything to send ([`call`]).
 //! - **The pack** is thin, and made while it is sent. Entries of local packs go out as they lie. A
 //!   few objects are held at a time, however many are sent.
 //! - **Races** are the remote's to decide: it is told the value that it advertised, and compares
@@ -93,6 +93,7 @@ use gix::{
 };
 
 mod advertisement;
+mod ahead;
 mod child;
 mod config;
 pub mod credentials;
@@ -117,6 +118,7 @@ mod web;
 mod wire;
 
 pub use advertisement::Advertisement;
+pub use ahead::{Ahead, call};
 pub use credentials::Credentials;
 pub use error::{Cause, Error, Retry};
 pub use pack::PackCounts;
@@ -316,6 +318,8 @@ pub struct Options<'a> {
     pub limits: Limits,
     /// When set to true, the push ends soon with [`Error::Interrupted`].
     pub interrupt: Option<Arc<AtomicBool>>,
+    /// The remote, where it was called before ([`call`]).
+    pub ahead: Option<Ahead>,
     /// Who hears how it goes.
     pub observer: Option<&'a mut dyn Observer>,
     /// Called once, on the caller's own thread, when all is sent and the remote is at work for longer
@@ -342,6 +346,7 @@ impl Default for Options<'_> {
             deadlines: Deadlines::default(),
             limits: Limits::default(),
             interrupt: None,
+            ahead: None,
             observer: None,
             meanwhile: None,
         }

@@ -66,6 +66,11 @@ impl Pulse {
         Arc::new(Pulse { begun, moved_ms, idle, wall, interrupt, speed: Speed::default() })
     }
 
+    /// How long ago it began.
+    pub(crate) fn age(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
     /// From here on, less than this is too slow.
     pub(crate) fn demand(&self, least: LowSpeed) {
         // One conversation has one demand: the first stands.

@@ -68,14 +68,19 @@ fn push_as(
     credentials: Option<&mut (dyn Credentials + '_)>,
 ) -> Result<Outcome, Error> {
     super::url::allowed(url)?;
-    let pulse =
-        Pulse::new(options.deadlines.idle, options.deadlines.wall, options.interrupt.clone());
+    let (called, pulse) = match options.ahead.take().and_then(|it| it.answer(url)) {
+        Some((call, pulse)) => (Some(call), pulse),
+        None => {
+            let (idle, wall) = (options.deadlines.idle, options.deadlines.wall);
+            (None, Pulse::new(idle, wall, options.interrupt.clone()))
+        }
+    };
     let mut odb: Odb = repo.objects.clone().into_inner();
     odb.ignore_replacements = true;
     let cuts = repo.shallow_commits().map_err(|err| Error::local("the shallow file", err))?;
     let shallow: Vec<ObjectId> = cuts.iter().flat_map(|it| it.iter().copied()).collect();
     let guess = Guess::begin(repo, &odb, &shallow, likely);
-    let mut wire = Wire::open(repo, url, options, credentials, &pulse)?;
+    let mut wire = Wire::open(repo, url, options, credentials, &pulse, called)?;
     let remote = wire.advertisement(repo.object_hash())?;
     let chosen = choose(&remote).map_err(|source| Error::Choice { source });
     let updates = match chosen.and_then(|it| check_names(&it).map(|()| it)) {

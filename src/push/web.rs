@@ -3,7 +3,7 @@
 //! A login is asked for only when the server wants one, then settled by a request that can be
 //! repeated: a body that is streamed goes out once, behind a probe that was let in.
 
-use std::sync::Arc;
+use std::{sync::Arc, thread::JoinHandle};
 
 use gix::bstr::ByteSlice;
 
@@ -30,7 +30,13 @@ pub(crate) struct Web<'o, 'c> {
     credentials: Option<&'o mut (dyn Credentials + 'c)>,
     allow_clear_text: bool,
     pulse: Arc<Pulse>,
+    /// The references were asked for already, as this login.
+    pub(crate) asked: Option<JoinHandle<Result<Answer, Error>>>,
 }
+
+/// Where the references are asked for.
+const REFERENCES: &str = "/info/refs?service=git-receive-pack";
+const ANY: [(&str, &str); 1] = [("Accept", "*/*")];
 
 const POST: [(&str, &str); 2] = [
     ("Content-Type", "application/x-git-receive-pack-request"),
@@ -79,6 +85,7 @@ impl<'o, 'c> Web<'o, 'c> {
             credentials,
             allow_clear_text: options.allow_clear_text,
             pulse: pulse.clone(),
+            asked: None,
         };
         web.check_clear_text()?;
         Ok(web)
@@ -97,6 +104,17 @@ impl<'o, 'c> Web<'o, 'c> {
         self.client.send(&Request { url: &url, shown, login, headers }, body, &self.pulse)
     }
 
+    /// Asks for the references on a thread of its own.
+    pub(crate) fn ask_ahead(&self) -> JoinHandle<Result<Answer, Error>> {
+        let (client, url) = (self.client.clone(), format!("{}{REFERENCES}", self.base));
+        let (shown, login, pulse) = (self.shown.clone(), self.login.clone(), self.pulse.clone());
+        std::thread::spawn(move || {
+            let login = login.as_ref();
+            let request = Request { url: &url, shown: &shown, login, headers: &ANY };
+            client.send(&request, Body::None, &pulse)
+        })
+    }
+
     /// Sends a request, as often as it takes to be let in.
     fn admitted(
         &mut self,
@@ -105,7 +123,11 @@ impl<'o, 'c> Web<'o, 'c> {
         body: impl Fn() -> Body,
     ) -> Result<Answer, Error> {
         for _ in 0..=LOGINS_MAX {
-            let answer = self.send(tail, headers, body())?;
+            let answer = match self.asked.take().map(JoinHandle::join) {
+                Some(Ok(answer)) => answer?,
+                // It was not asked for ahead, or that has ended in a panic.
+                None | Some(Err(_)) => self.send(tail, headers, body())?,
+            };
             if answer.status != 401 {
                 return self.judged(answer);
             }
@@ -180,14 +202,13 @@ impl<'o, 'c> Web<'o, 'c> {
         hash: gix::hash::Kind,
         limit_bytes: u64,
     ) -> Result<Advertisement, Error> {
-        const TAIL: &str = "/info/refs?service=git-receive-pack";
-        let answer = self.admitted(TAIL, &[("Accept", "*/*")], || Body::None)?;
+        let answer = self.admitted(REFERENCES, &ANY, || Body::None)?;
         if answer.content_type != "application/x-git-receive-pack-advertisement" {
             let detail = "the server does not speak git's smart http protocol".into();
             return Err(Error::Protocol { what: "the references", detail });
         }
         // A redirect on the same host was followed: the rest goes where it led.
-        if let Some(base) = answer.url.strip_suffix(TAIL) {
+        if let Some(base) = answer.url.strip_suffix(REFERENCES) {
             self.base = base.to_owned();
         }
         let mut lines = Lines::new(answer.body, "the references", limit_bytes);

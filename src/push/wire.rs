@@ -18,6 +18,7 @@ use gix::{
 use super::{
     Options,
     advertisement::{self, Advertisement},
+    ahead::Call,
     child::{self, Running, Ssh, Stream},
     config::Settings,
     credentials::Credentials,
@@ -53,6 +54,7 @@ impl<'o, 'c> Wire<'o, 'c> {
         options: &Options<'_>,
         credentials: Option<&'o mut (dyn Credentials + 'c)>,
         pulse: &Arc<Pulse>,
+        called: Option<Call>,
     ) -> Result<Wire<'o, 'c>, Error> {
         let shown = super::url::shown(url);
         let mut post_buffer_bytes = options.post_buffer_bytes;
@@ -61,21 +63,16 @@ impl<'o, 'c> Wire<'o, 'c> {
                 if post_buffer_bytes.is_none() {
                     post_buffer_bytes = Settings::new(repo, url).post_buffer_bytes()?;
                 }
-                Carrier::Http(Box::new(Web::new(repo, url, &shown, options, credentials, pulse)?))
+                let mut web = Web::new(repo, url, &shown, options, credentials, pulse)?;
+                if let Some(Call::Http(asked)) = called {
+                    web.asked = Some(asked);
+                }
+                Carrier::Http(Box::new(web))
             }
-            _ => {
-                let ssh = ssh(repo, options);
-                let program = options.receive_pack.clone();
-                let program = program.unwrap_or_else(|| "git-receive-pack".into());
-                Carrier::Stream(Box::new(child::open(&child::Settings {
-                    url,
-                    shown: &shown,
-                    pulse,
-                    connect: options.deadlines.connect,
-                    receive_pack: program.as_bstr(),
-                    ssh: &ssh,
-                })?))
-            }
+            _ => Carrier::Stream(match called {
+                Some(Call::Stream(stream)) => stream,
+                _ => Box::new(stream(repo, url, options, pulse)?),
+            }),
         };
         let advertisement_bytes_max = options.limits.advertisement_bytes_max;
         let post_buffer_bytes = post_buffer_bytes.unwrap_or(POST_BUFFER_BYTES);
@@ -110,13 +107,18 @@ impl<'o, 'c> Wire<'o, 'c> {
     /// Ends a conversation in which nothing is to be sent.
     pub(crate) fn leave(self) {
         if let Carrier::Stream(stream) = self.kind {
-            let Stream { reader, mut writer, child } = *stream;
-            // Without it the remote would complain of a hangup; it may have hung up itself.
-            let _ = writer.write_all(FLUSH);
-            drop((reader, writer));
-            if let Some(mut child) = child {
-                child.finish(&self.pulse);
-            }
+            Self::hang_up(*stream, &self.pulse);
+        }
+    }
+
+    /// Ends one that has not begun.
+    pub(crate) fn hang_up(stream: Stream, pulse: &Pulse) {
+        let Stream { reader, mut writer, child } = stream;
+        // Without it the remote would complain of a hangup; it may have hung up itself.
+        let _ = writer.write_all(FLUSH);
+        drop((reader, writer));
+        if let Some(mut child) = child {
+            child.finish(pulse);
         }
     }
 
@@ -142,6 +144,25 @@ impl<'o, 'c> Wire<'o, 'c> {
             }
         }
     }
+}
+
+/// Starts what speaks for the remote, where that is a stream; it will speak first.
+pub(crate) fn stream(
+    repo: &gix::Repository,
+    url: &gix::Url,
+    options: &Options<'_>,
+    pulse: &Arc<Pulse>,
+) -> Result<Stream, Error> {
+    let program = options.receive_pack.clone();
+    let program = program.unwrap_or_else(|| "git-receive-pack".into());
+    child::open(&child::Settings {
+        url,
+        shown: &super::url::shown(url),
+        pulse,
+        connect: options.deadlines.connect,
+        receive_pack: program.as_bstr(),
+        ssh: &ssh(repo, options),
+    })
 }
 
 /// The configuration of ssh: the caller, then the environment, then the repository.

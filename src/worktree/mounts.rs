@@ -62,8 +62,7 @@ pub(super) fn has_no_directory(dir: &Path) -> bool {
 /// The same of one that is open.
 pub(super) fn holds_no_directory(dir: &impl std::os::fd::AsFd, found: &Stat) -> bool {
     // Its name, and its own `.`.
-    found.st_nlink == 2
-        && rustix::fs::fstatfs(dir).is_ok_and(|it| COUNTING.contains(&magic(&it)))
+    found.st_nlink == 2 && rustix::fs::fstatfs(dir).is_ok_and(|it| COUNTING.contains(&magic(&it)))
 }
 
 fn magic(found: &StatFs) -> u32 {

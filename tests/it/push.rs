@@ -796,6 +796,58 @@ fn there_is_room_for_other_work_while_the_remote_is_at_it() {
 }
 
 #[test]
+fn a_remote_that_was_called_ahead_is_the_one_that_is_spoken_to() {
+    everywhere(|local, remote| {
+        let first = local.commit("a", "1");
+        push(local, remote, &[fast_forward("refs/heads/main", first)]);
+        let url = gix::url::parse(remote.url.as_bytes().as_bstr()).unwrap();
+        let call = |options: &mut Options<'_>| {
+            options.ahead = git_intake::push::call(&local.repo(), &url, options);
+            // A git daemon is not called.
+            assert_eq!(options.ahead.is_none(), remote.url.starts_with("git://"));
+        };
+        let second = local.commit("a", "2");
+        let outcome = try_push(local, remote, &[fast_forward("refs/heads/main", second)], call);
+        assert_eq!(statuses(&outcome.unwrap()), [&RefStatus::Ok]);
+
+        // What it told is as old as the call, and the remote compares again.
+        let third = local.commit("a", "3");
+        let theirs = remote.git(&["commit-tree", "-m", "x", "-p", "main", "main^{tree}"]);
+        let mut called = false;
+        let outcome = try_push(local, remote, &[fast_forward("refs/heads/main", third)], |it| {
+            call(it);
+            called = it.ahead.is_some();
+            std::thread::sleep(std::time::Duration::from_millis(1500));
+            remote.git(&["update-ref", "refs/heads/main", theirs.trim()]);
+        });
+        match &outcome.map(|it| it.refs[0].status.clone()) {
+            Ok(RefStatus::Refused(_)) => assert!(called),
+            Ok(RefStatus::Rejected(Rejection::FetchFirst)) => assert!(!called),
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+#[test]
+fn a_call_is_not_taken_for_one_to_somebody_else_and_leaves_nothing_behind() {
+    let (local, remote, other) = (Local::new(), Remote::file(), Remote::file());
+    let first = local.commit("a", "1");
+    let to_other = gix::url::parse(other.url.as_bytes().as_bstr()).unwrap();
+    let outcome = try_push(&local, &remote, &[fast_forward("refs/heads/main", first)], |it| {
+        it.ahead = git_intake::push::call(&local.repo(), &to_other, it);
+        assert!(it.ahead.is_some());
+    });
+    assert_eq!(statuses(&outcome.unwrap()), [&RefStatus::Ok]);
+    assert_eq!(other.value("refs/heads/main"), None);
+    let place = other.path.display().to_string();
+    crate::surroundings::until("who was called hangs up", || {
+        let all = fs::read_dir("/proc").unwrap().flatten();
+        let mut lines = all.filter_map(|it| fs::read(it.path().join("cmdline")).ok());
+        !lines.any(|it| it.contains_str("receive-pack") && it.contains_str(&place))
+    });
+}
+
+#[test]
 fn a_fetch_uses_the_same_client() {
     for auth in [Auth::None, Auth::Basic, Auth::Bearer] {
         let Some(remote) = Remote::https(auth) else {

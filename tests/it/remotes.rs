@@ -1,8 +1,10 @@
 //! The same walk over every kind of remote, against git's own servers.
 
 use crate::remote::{Auth, PASSWORD, Remote, TOKEN, USER};
+use crate::surroundings::until;
 use crate::world::{World, vpc};
 use git_intake::model::report::Delivery;
+use std::os::unix::fs::PermissionsExt;
 
 fn walk(mut world: World, prepare: impl FnOnce(&mut World)) {
     prepare(&mut world);
@@ -27,6 +29,37 @@ fn over_ssh() {
         let command = remote.ssh_command.clone().unwrap();
         world.git(&["config", "core.sshCommand", &command]);
     });
+}
+
+#[test]
+fn the_remote_is_called_while_the_commit_is_being_made() {
+    let Some(remote) = Remote::ssh() else { return };
+    let mut world = World::over(&remote);
+    let (log, ssh) = (world.dir.path().join("calls"), world.dir.path().join("ssh"));
+    let command = remote.ssh_command.clone().unwrap();
+    let script = format!("#!/bin/sh\necho called >> {}\nexec {command} \"$@\"\n", log.display());
+    std::fs::write(&ssh, script).unwrap();
+    std::fs::set_permissions(&ssh, std::fs::Permissions::from_mode(0o755)).unwrap();
+    world.git(&["config", "core.sshCommand", &ssh.display().to_string()]);
+    let calls = || std::fs::read_to_string(&log).unwrap_or_default().lines().count();
+    world.drop("vpc.yaml", vpc("vpc-1"));
+    // The directories of the fabric are a commit of their own.
+    world.turn();
+    let before = calls();
+    world.drop("more.yaml", vpc("vpc-2"));
+    world.turn();
+    assert_eq!(calls(), before + 1, "one call for what is pushed");
+    world.drop("third.yaml", vpc("vpc-3"));
+    world.steps.stop_after(1);
+    world.try_turn().unwrap_err();
+    until("the call is made though nothing was committed", || calls() == before + 2);
+    world.steps = git_intake::step::Steps::default();
+    world.turn();
+    assert!(world.clone_of_remote().contains_key("managed/vpcs/vpc-3.yaml"));
+    // Where there is nothing to commit, there is nobody to call.
+    let before = calls();
+    world.turn();
+    assert_eq!(calls(), before);
 }
 
 #[test]
