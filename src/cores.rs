@@ -1,4 +1,5 @@
-//! Many like pieces are worked on by all cores; a few are not worth a thread.
+//! Many like pieces are worked on by all cores, and two long works side by side; a few pieces are not
+//! worth a thread.
 
 /// From so many pieces on, other cores take part.
 const PIECES_MIN: usize = 64;
@@ -32,6 +33,27 @@ pub fn on_all<T: Sync, R: Send, E: Send>(
     })
 }
 
+/// Does one work over so many pieces beside another, which asks for its answer when it needs it.
+///
+/// Few pieces are worked on when the answer is asked for, so that what is done has a fixed order.
+pub fn beside<A: Send, R>(
+    pieces: usize,
+    work: impl FnOnce() -> A + Send,
+    other: impl FnOnce(Box<dyn FnOnce() -> A + '_>) -> R,
+) -> R {
+    if pieces < PIECES_MIN {
+        return other(Box::new(work));
+    }
+    std::thread::scope(|scope| {
+        let work = scope.spawn(work);
+        other(Box::new(move || match work.join() {
+            Ok(answer) => answer,
+            // As if it had happened in this thread.
+            Err(panic) => std::panic::resume_unwind(panic),
+        }))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,5 +65,30 @@ mod tests {
         assert!(doubled.iter().enumerate().all(|(n, it)| *it == n * 2));
         let odd = on_all(&pieces, |it| if *it > 700 || *it == 300 { Err(*it) } else { Ok(()) });
         assert_eq!(odd, Err(300));
+    }
+
+    #[test]
+    fn a_long_work_is_done_beside_and_a_short_one_when_it_is_asked_for() {
+        let (said, heard) = std::sync::mpsc::channel();
+        let said_too = said.clone();
+        let answer = beside(
+            PIECES_MIN,
+            move || said_too.send("work").is_ok(),
+            |answer| {
+                // It has begun, though nobody asked.
+                assert_eq!(heard.recv(), Ok("work"));
+                answer()
+            },
+        );
+        assert!(answer);
+        let answer = beside(
+            PIECES_MIN - 1,
+            move || said.send("work").is_ok(),
+            |answer| {
+                assert!(heard.try_recv().is_err());
+                answer()
+            },
+        );
+        assert!(answer && heard.recv() == Ok("work"));
     }
 }

@@ -4,6 +4,7 @@
 //! turn does.
 
 use super::Error;
+use super::inbox::Inbox;
 use super::lane::{FabricLane, Lane, depends_on_the_world};
 use crate::clock;
 use crate::git::IndexOutcome;
@@ -33,21 +34,17 @@ pub(super) fn settle(
     conflicts: &[Met],
     operation: &mut Operation,
 ) -> Result<(), Error> {
-    let raw = lane.fabrics[n].fabric.raw();
     let now = clock::now();
     let mut settlement = Settlement::default();
-    let mut emptied = BTreeSet::new();
-    let taken = take_all_away(lane, n, &plan.disposals);
-    for (it, taken) in plan.disposals.iter().zip(taken) {
-        let done = taken.and_then(|()| dispose(lane, n, it, now, &mut settlement, &mut emptied));
-        if let Err(error) = done {
-            // One file that cannot be removed must not keep the others: it is found again.
-            let error = error.chain();
-            tracing::warn!(path = %it.intake.path, error, "cannot clear this drop out of raw/; it stays until that is possible");
-            lane.fabrics[n].inbox.seen.stuck(&it.intake.path, clock::instant());
+    let (leaving, staying): (Vec<_>, Vec<_>) = std::mem::take(&mut plan.disposals)
+        .into_iter()
+        .partition(|it| matches!(it.fate, Fate::Leaves { .. }));
+    let mut leaving: Vec<Leaving> = leaving.into_iter().map(|it| Leaving::of(it.intake)).collect();
+    for it in &staying {
+        if let Err(error) = dispose(lane, n, it, now, &mut settlement, &mut leaving) {
+            stuck(&mut lane.fabrics[n].inbox, &it.intake.path, error);
         }
     }
-    lane.tree.sync_directories(emptied.iter())?;
     remove_files(lane, operation)?;
     settlement.conflicts.extend(conflicts.iter().map(|it| conflict(lane, n, it, now)));
     for it in &plan.recorded {
@@ -75,9 +72,71 @@ pub(super) fn settle(
     *plan = Plan::default();
     // What the journal keeps of it is what it was when the operation began.
     let headline = operation.headline();
-    lane.store.settle(Settlement { moved: Some(&headline), ..settlement })?;
-    tracing::debug!(%raw, operation.id = %operation.id, "settled");
+    let settlement = Settlement { moved: Some(&headline), ..settlement };
+    clear_and_close(lane, n, &leaving, settlement)?;
+    tracing::debug!(operation.id = %operation.id, "settled");
     Ok(())
+}
+
+/// A drop that was filed, without its bytes.
+struct Leaving {
+    path: RawPath,
+    drop_id: Sha256,
+}
+
+impl Leaving {
+    fn of(intake: Intake) -> Leaving {
+        Leaving { path: intake.path, drop_id: intake.drop_id }
+    }
+
+    /// Takes it and its report out of `raw/`.
+    fn take_away(&self, tree: &WorkTree, fabric: &Fabric, bytes_max: u64) -> Result<(), Error> {
+        tree.remove_raw(&fabric.raw(), &self.path, &self.drop_id, bytes_max)?;
+        Ok(tree.remove_report(&tracked::report_path(fabric, &self.path))?)
+    }
+}
+
+/// Takes what was filed out of `raw/` while its records are written; once both are done, and on the
+/// disk, the operation is closed.
+fn clear_and_close(
+    lane: &mut Lane,
+    n: usize,
+    leaving: &[Leaving],
+    settlement: Settlement<'_>,
+) -> Result<(), Error> {
+    let Lane { tree, store, settings, fabrics, .. } = lane;
+    let FabricLane { fabric, inbox, .. } = &mut fabrics[n];
+    let take_all = || {
+        let take =
+            |it: &Leaving| Ok::<_, Infallible>(it.take_away(tree, fabric, settings.bytes_max));
+        let Ok(taken) = crate::cores::on_all(leaving, take);
+        taken
+    };
+    crate::cores::beside(leaving.len(), take_all, |taken| {
+        store.settle_with(settlement, || {
+            let mut cleared = Vec::with_capacity(leaving.len());
+            for (it, taken) in leaving.iter().zip(taken()) {
+                match taken {
+                    Ok(()) => {
+                        inbox.left(&it.path);
+                        cleared.push((fabric.name.clone(), it.path.clone()));
+                    }
+                    Err(error) => stuck(inbox, &it.path, error),
+                }
+            }
+            if !cleared.is_empty() {
+                tree.sync_directories([fabric.raw()].iter())?;
+            }
+            Ok(cleared)
+        })
+    })
+}
+
+/// One file that cannot be removed must not keep the others: it is found again.
+fn stuck(inbox: &mut Inbox, path: &RawPath, error: Error) {
+    let error = error.chain();
+    tracing::warn!(%path, error, "cannot clear this drop out of raw/; it stays until that is possible");
+    inbox.seen.stuck(path, clock::instant());
 }
 
 /// Takes the managed files away that an operation removes, where they are as it found them.
@@ -111,31 +170,18 @@ pub(super) fn remove_files(lane: &Lane, operation: &Operation) -> Result<(), Err
     Ok(lane.tree.sync_directories(emptied.iter())?)
 }
 
-/// Takes all filed drops and their reports out of `raw/`, each by itself.
-fn take_all_away(lane: &Lane, n: usize, disposals: &[Disposal]) -> Vec<Result<(), Error>> {
-    let (fabric, tree, bytes_max) = (&lane.fabrics[n].fabric, &lane.tree, lane.settings.bytes_max);
-    let take = |it: &Disposal| {
-        Ok::<_, Infallible>(match &it.fate {
-            Fate::Leaves { .. } => take_away(tree, fabric, &it.intake, bytes_max),
-            Fate::Stays { .. } | Fate::Parted { .. } | Fate::Quarantined { .. } => Ok(()),
-        })
-    };
-    let Ok(taken) = crate::cores::on_all(disposals, take);
-    taken
-}
-
-/// What follows for one drop: it has left `raw/`, or a report says why it stays.
+/// What follows for a drop that is not simply filed: a report says why.
 fn dispose(
     lane: &mut Lane,
     n: usize,
     it: &Disposal,
     now: jiff::Timestamp,
     settlement: &mut Settlement,
-    emptied: &mut BTreeSet<RepoPath>,
+    leaving: &mut Vec<Leaving>,
 ) -> Result<(), Error> {
     let fabric = lane.fabrics[n].fabric.clone();
     match &it.fate {
-        Fate::Leaves { .. } => left(lane, n, &it.intake, settlement, emptied),
+        Fate::Leaves { .. } => (),
         Fate::Parted { rest, .. } => {
             let path = &it.intake.path;
             let bytes_max = lane.settings.bytes_max;
@@ -159,36 +205,10 @@ fn dispose(
             let [place, beside] = tracked::aside(&fabric, &it.intake);
             let files = [(place, it.intake.bytes.clone()), (beside, report.into_bytes().into())];
             lane.tree.write_all(&files)?;
-            take_away(&lane.tree, &fabric, &it.intake, lane.settings.bytes_max)?;
-            left(lane, n, &it.intake, settlement, emptied);
+            leaving.push(Leaving::of(it.intake.clone()));
         }
     }
     Ok(())
-}
-
-/// Takes a drop and its report out of `raw/`.
-fn take_away(
-    tree: &WorkTree,
-    fabric: &Fabric,
-    intake: &Intake,
-    bytes_max: u64,
-) -> Result<(), Error> {
-    tree.remove_raw(&fabric.raw(), &intake.path, &intake.drop_id, bytes_max)?;
-    Ok(tree.remove_report(&tracked::report_path(fabric, &intake.path))?)
-}
-
-/// Notes that a drop has left `raw/`.
-fn left(
-    lane: &mut Lane,
-    n: usize,
-    intake: &Intake,
-    settlement: &mut Settlement,
-    emptied: &mut BTreeSet<RepoPath>,
-) {
-    let FabricLane { fabric, inbox, .. } = &mut lane.fabrics[n];
-    inbox.left(&intake.path);
-    emptied.insert(fabric.raw());
-    settlement.cleared.push((fabric.name.clone(), intake.path.clone()));
 }
 
 /// Writes the report of a drop that stays, and remembers that it was judged.
@@ -244,12 +264,16 @@ fn records(
             Some(old) if old.blob_id == blob_id && old.commit_id.is_some() => old.commit_id,
             _ => commit_id.or(operation.base),
         };
-        if let Some(old) = old.filter(|it| it.blob_id == blob_id && it.source.is_some()) {
+        let same = |it: &Record| it.blob_id == blob_id && it.source.is_some();
+        let old = match old {
             // The same content again changes nothing, not even where it came from first.
-            records.push(old);
-            continue;
-        }
-        let old = match lane.store.record(&id)? {
+            Some(old) if same(&old) => {
+                records.push(old);
+                continue;
+            }
+            old => old,
+        };
+        let old = match old {
             Some(it) => Some(it),
             None => lane.store.orphan(&id)?.map(|it| it.record),
         };

@@ -349,7 +349,17 @@ impl Store {
     ///
     /// A very large one is written in parts: records first, so that the operation is closed only
     /// when they are all there.
-    pub fn settle(&self, mut settlement: Settlement<'_>) -> Result<(), Error> {
+    pub fn settle(&self, settlement: Settlement<'_>) -> Result<(), Error> {
+        self.settle_with(settlement, || Ok(Vec::new()))
+    }
+
+    /// The same, where it turns out only then which rejects are over: `cleared` is asked before the
+    /// last part is written, and its failure leaves the operation open.
+    pub fn settle_with<E: From<Error>>(
+        &self,
+        mut settlement: Settlement<'_>,
+        cleared: impl FnOnce() -> Result<Vec<(FabricName, RawPath)>, E>,
+    ) -> Result<(), E> {
         let before = self.before(&settlement)?;
         while settlement.records.len() + settlement.gone.len() > BATCH_MAX {
             let keep = settlement.records.len().saturating_sub(BATCH_MAX);
@@ -358,6 +368,7 @@ impl Store {
             let gone = settlement.gone.split_off(keep);
             self.write(Batch::of(&Settlement { records, gone, ..Settlement::default() }))?;
         }
+        settlement.cleared.extend(cleared()?);
         self.write_and_tell(before, &settlement)?;
         let state = settlement.operation.map(|it| &it.state);
         if state.or(settlement.moved.map(|it| &it.state)).is_some_and(|it| !it.is_open()) {
