@@ -188,20 +188,25 @@ fn entry_length(rest: &[u8], hash_bytes: usize) -> Option<usize> {
     (length <= rest.len()).then_some(length)
 }
 
-/// How many bytes are compared at once.
-const STRIDE_BYTES: usize = 4096;
+/// How many bytes are compared at once: many first, and few where the difference is near.
+const STRIDES_BYTES: [usize; 2] = [4096, 32];
 
 fn common_head(left: &[u8], right: &[u8]) -> usize {
-    let strides = left.chunks_exact(STRIDE_BYTES).zip(right.chunks_exact(STRIDE_BYTES));
-    let same = strides.take_while(|(a, b)| a == b).count() * STRIDE_BYTES;
+    let same = STRIDES_BYTES.iter().fold(0, |same, bytes| {
+        let strides = left[same..].chunks_exact(*bytes).zip(right[same..].chunks_exact(*bytes));
+        same + strides.take_while(|(a, b)| a == b).count() * bytes
+    });
     same + common(left[same..].iter(), right[same..].iter())
 }
 
 fn common_tail(left: &[u8], right: &[u8]) -> usize {
-    let strides = left.rchunks_exact(STRIDE_BYTES).zip(right.rchunks_exact(STRIDE_BYTES));
-    let same = strides.take_while(|(a, b)| a == b).count() * STRIDE_BYTES;
-    let (left, right) = (&left[..left.len() - same], &right[..right.len() - same]);
-    same + common(left.iter().rev(), right.iter().rev())
+    let (mut left, mut right, whole) = (left, right, left.len());
+    for bytes in STRIDES_BYTES {
+        let strides = left.rchunks_exact(bytes).zip(right.rchunks_exact(bytes));
+        let same = strides.take_while(|(a, b)| a == b).count() * bytes;
+        (left, right) = (&left[..left.len() - same], &right[..right.len() - same]);
+    }
+    whole - left.len() + common(left.iter().rev(), right.iter().rev())
 }
 
 /// The difference of two raw trees that have such ends in common.
