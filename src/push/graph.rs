@@ -4,10 +4,11 @@
 //! children: paint that arrives late is passed on again, and nothing ends before everything that
 //! is still queued is known to the remote.
 
-use std::collections::{BinaryHeap, HashMap, HashSet, hash_map::Entry};
+use std::collections::{BinaryHeap, HashSet};
 
 use gix::{
     ObjectId,
+    hashtable::{HashMap, hash_map::Entry},
     objs::{CommitRefIter, Find, Kind, TagRefIter},
 };
 
@@ -24,6 +25,10 @@ pub(crate) struct Commit {
     time: i64,
     paint: u8,
 }
+
+/// A commit's time, whether it is only wanted so far, and its paint. Of many commits of one second
+/// the wanted ones come first: what is had need not be walked to find where the two meet.
+type Queued = (i64, bool, ObjectId, u8);
 
 const WANT: u8 = 1;
 const HAVE: u8 = 2;
@@ -76,7 +81,7 @@ impl<'a> Graph<'a> {
         remote_shallow: &'a HashSet<ObjectId>,
     ) -> Self {
         shallow.sort_unstable();
-        let (commits, buffer) = (HashMap::new(), Vec::new());
+        let (commits, buffer) = (HashMap::default(), Vec::new());
         Graph { odb, shallow, remote_shallow, commits, buffer, visited: 0 }
     }
 
@@ -197,7 +202,7 @@ impl<'a> Graph<'a> {
             }
         }
         while open > 0 {
-            let Some((_, id, queued)) = queue.pop() else {
+            let Some((_, _, id, queued)) = queue.pop() else {
                 break;
             };
             let Some(commit) = self.commits.get(&id) else {
@@ -227,19 +232,13 @@ impl<'a> Graph<'a> {
         Ok(order)
     }
 
-    fn add(
-        &mut self,
-        id: ObjectId,
-        paint: u8,
-        queue: &mut BinaryHeap<(i64, ObjectId, u8)>,
-        open: &mut usize,
-    ) {
+    fn add(&mut self, id: ObjectId, paint: u8, queue: &mut BinaryHeap<Queued>, open: &mut usize) {
         let time = self.time(&id);
         if let Some(commit) = self.commits.get_mut(&id) {
             let after = commit.paint | paint;
             if after != commit.paint {
                 commit.paint = after;
-                queue.push((time, id, after));
+                queue.push((time, after == WANT, id, after));
                 if after == WANT {
                     *open += 1;
                 }

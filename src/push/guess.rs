@@ -121,10 +121,13 @@ mod tests {
     use super::*;
     use std::process::{Command, Stdio};
 
-    /// Three commits of one file, and a remote-tracking branch at the first, if there is one.
+    const COMMITS: usize = 9;
+
+    /// Commits of one file and one second, and a remote-tracking branch at the third newest, if
+    /// there is one.
     fn repository(dir: &std::path::Path, is_tracked: bool) -> (gix::Repository, Vec<ObjectId>) {
         let mut stream = String::new();
-        for n in 0..3 {
+        for n in 0..COMMITS {
             stream += "commit refs/heads/main\ncommitter C <c@d> 1 +0000\ndata 1\nx\n";
             stream += &format!("M 100644 inline dir/file\ndata 1\n{n}\n");
         }
@@ -181,5 +184,19 @@ mod tests {
     fn what_was_seen_of_the_remote_goes_before() {
         assert_eq!(guessed(true, 2), Some(8));
         assert_eq!(guessed(true, 1), None);
+    }
+
+    #[test]
+    fn of_one_second_only_what_is_wanted_is_walked() {
+        let dir = tempfile::tempdir().unwrap();
+        let (repo, commits) = repository(dir.path(), false);
+        let odb: Odb = repo.objects.clone().into_inner();
+        let uncut = Default::default();
+        for (at, want) in commits.iter().enumerate() {
+            let mut graph = Graph::new(&odb, Vec::new(), &uncut);
+            let have = commits.get(at + 1).copied();
+            assert_eq!(graph.missing(&[*want], have.as_slice()).unwrap(), [*want]);
+            assert_eq!(graph.visited, 1 + have.iter().len());
+        }
     }
 }
