@@ -5,7 +5,6 @@
 //! A delta's base either precedes it in the pack or is with the remote already.
 
 use std::{
-    collections::HashMap,
     io::{self, Write},
     sync::mpsc,
 };
@@ -13,6 +12,7 @@ use std::{
 use gix::{
     ObjectId,
     hash::Hasher,
+    hashtable::HashMap,
     objs::{Find, FindHeader, Kind},
 };
 use gix_pack::data::entry::Header;

@@ -3,9 +3,7 @@
 //! A delta that lies in a local pack is sent as it is if its base is sent too, or is with the
 //! remote; bases come first. Where deltas of several packs lean on each other, one is sent whole.
 
-use std::collections::HashMap;
-
-use gix::ObjectId;
+use gix::{ObjectId, hashtable::HashMap};
 
 use super::{
     reuse::{Form, Packs, Place},

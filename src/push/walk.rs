@@ -7,12 +7,14 @@
 
 use std::{
     cmp,
-    collections::{HashMap, HashSet},
+    collections::VecDeque,
+    rc::Rc,
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use gix::{
     ObjectId,
+    hashtable::{HashMap, HashSet},
     objs::{Kind, TreeRefIter},
 };
 
@@ -50,6 +52,13 @@ pub struct Counts {
 
 /// The most bytes of deltas that are kept from the walk; later ones are made again when sent.
 const DELTAS_BYTES_MAX: usize = 8 << 20;
+
+/// The most bytes of trees that are kept to be compared with.
+const RECENT_BYTES_MAX: usize = 1 << 20;
+const TREE_BYTES_KEPT_MAX: usize = RECENT_BYTES_MAX / 4;
+
+/// What keeping a tree costs beside its bytes.
+const KEEPING_BYTES: usize = 192;
 
 /// The deepest a tree may go.
 const TREE_DEPTH_MAX: usize = 2048;
@@ -125,6 +134,8 @@ pub(crate) fn objects(
         out: Vec::new(),
         counts: Counts::default(),
         deltas_bytes: 0,
+        recent: Recent::default(),
+        buffer: Vec::new(),
         stop,
     };
     for (id, kind) in frontier.others.iter().filter(|it| it.1 != Kind::Tree) {
@@ -157,7 +168,31 @@ struct Walk<'a> {
     out: Vec<Wanted>,
     counts: Counts,
     deltas_bytes: usize,
+    recent: Recent,
+    buffer: Vec<u8>,
     stop: &'a AtomicBool,
+}
+
+/// The trees that were read last: what a commit brings is what the next one is compared with.
+#[derive(Default)]
+struct Recent {
+    trees: HashMap<ObjectId, Rc<Vec<u8>>>,
+    order: VecDeque<ObjectId>,
+    bytes: usize,
+}
+
+impl Recent {
+    fn keep(&mut self, id: ObjectId, tree: &Rc<Vec<u8>>) {
+        self.trees.insert(id, tree.clone());
+        self.order.push_back(id);
+        self.bytes += tree.len() + KEEPING_BYTES;
+        while self.bytes > RECENT_BYTES_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            let gone = self.trees.remove(&oldest);
+            self.bytes -= gone.map_or(0, |it| it.len() + KEEPING_BYTES);
+        }
+    }
 }
 
 impl Walk<'_> {
@@ -183,13 +218,20 @@ impl Walk<'_> {
         }
     }
 
-    fn load(&self, id: ObjectId) -> Result<Option<Vec<u8>>, Error> {
-        let mut buffer = Vec::new();
-        match graph::find(self.odb, id, &mut buffer)?.map(|it| it.kind) {
-            None => Ok(None),
-            Some(Kind::Tree) => Ok(Some(buffer)),
-            Some(_) => Err(unreadable(id, "it is no tree")),
+    fn load(&mut self, id: ObjectId) -> Result<Option<Rc<Vec<u8>>>, Error> {
+        if let Some(tree) = self.recent.trees.get(&id) {
+            return Ok(Some(tree.clone()));
         }
+        let Some(object) = graph::find(self.odb, id, &mut self.buffer)? else { return Ok(None) };
+        if object.kind != Kind::Tree {
+            return Err(unreadable(id, "it is no tree"));
+        }
+        if object.data.len() > TREE_BYTES_KEPT_MAX {
+            return Ok(Some(Rc::new(std::mem::take(&mut self.buffer))));
+        }
+        let tree = Rc::new(object.data.to_vec());
+        self.recent.keep(id, &tree);
+        Ok(Some(tree))
     }
 
     /// Adds what is below tree `id` and differs from the same path in *every* one of `bases`.
@@ -218,7 +260,7 @@ impl Walk<'_> {
         let changed = match changed {
             Some(changed) => changed,
             None => {
-                let bases: Vec<_> = base_data.iter().map(Vec::as_slice).collect();
+                let bases: Vec<_> = base_data.iter().map(|it| it.as_slice()).collect();
                 self::changed(id, &data, &bases)?
             }
         };
