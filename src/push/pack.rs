@@ -53,6 +53,9 @@ pub(crate) struct Settings {
     pub(crate) level: Compression,
 }
 
+/// So short a difference of trees is half a hash, which no compression makes shorter.
+const STORED_BYTES_MAX: usize = 96;
+
 /// Smaller objects are not worth a delta.
 const DELTA_BYTES_MIN: u64 = 128;
 
@@ -276,6 +279,21 @@ struct Source<'a> {
     level: Compression,
 }
 
+/// A few bytes as a zlib stream that holds them as they are.
+fn stored(bytes: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(bytes.len()).expect("it is short");
+    let mut out = vec![0x78, 0x01, 1];
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(&(!length).to_le_bytes());
+    out.extend_from_slice(bytes);
+    let sums = bytes.iter().fold((1u32, 0u32), |(low, high), byte| {
+        let low = (low + u32::from(*byte)) % 65_521;
+        (low, (high + low) % 65_521)
+    });
+    out.extend_from_slice(&(sums.1 << 16 | sums.0).to_be_bytes());
+    out
+}
+
 /// Makes entries of objects, one after the other, with its own buffers.
 struct Encoder<'a> {
     source: Source<'a>,
@@ -301,7 +319,11 @@ impl<'a> Encoder<'a> {
         if let (Some(base), Some(delta)) = (base, &object.delta)
             && object.base == Some(base)
         {
-            let (size, data) = (delta.len() as u64, self.deflated(delta)?);
+            let size = delta.len() as u64;
+            let data = match delta.len() {
+                ..=STORED_BYTES_MAX => stored(delta),
+                _ => self.deflated(delta)?,
+            };
             return Ok(Encoded { base: Some(base), kind, size, copied: false, data });
         }
         let mut buffer = std::mem::take(&mut self.new);
@@ -392,5 +414,21 @@ impl<'a> Encoder<'a> {
             self.out = Vec::new();
         }
         Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_stored_is_read_by_zlib() {
+        for length in 0..=STORED_BYTES_MAX {
+            let bytes: Vec<u8> = (0..length).map(|n| 255 - (n * 7) as u8).collect();
+            let (mut out, mut inflate) = ([0; 2 * STORED_BYTES_MAX], gix_zlib::Inflate::default());
+            let (status, read, written) = inflate.once(&stored(&bytes), &mut out).unwrap();
+            assert_eq!(status, gix_zlib::Status::StreamEnd);
+            assert_eq!((read, &out[..written]), (stored(&bytes).len(), &*bytes));
+        }
     }
 }

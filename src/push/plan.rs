@@ -13,6 +13,9 @@ use super::{
 /// The longest chain of deltas.
 const DELTA_DEPTH_MAX: u16 = 50;
 
+/// What is compressed to so little is sent whole: the name of a base alone takes 20 bytes.
+const WHOLE_BYTES_MAX: usize = 64;
+
 /// One object of the pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Planned {
@@ -59,8 +62,11 @@ fn choose(
     if own_bytes.is_some_and(is_larger) {
         return planned;
     }
-    match entry.map(|it| it.form) {
+    match entry.as_ref().map(|it| it.form) {
         Some(Form::Whole(kind)) if kind == object.kind && own_bytes.is_none() => {
+            if entry.is_some_and(|it| it.compressed.len() <= WHOLE_BYTES_MAX) {
+                return Planned { base: None, place: Some(place), ..planned };
+            }
             // Whoever made the pack had both and kept this one whole: another try gains little.
             let together =
                 |base: &ObjectId| packs.find(*base).is_some_and(|it| it.pack == place.pack);
