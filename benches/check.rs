@@ -1,7 +1,8 @@
 //! Judging drops: 10,000 documents of about 1 KB, on one core, stage by stage.
 //!
 //! `cargo bench --bench check`. The median of seven rounds counts. Splitting and validating is what
-//! every drop goes through; the schema comes on top of it.
+//! every drop goes through; the schema comes on top of it. A block of text in each leaves all of
+//! them to libyaml, as if nobody wrote plainly.
 
 use git_intake::catalog::Catalog;
 use git_intake::model::document::Intake;
@@ -38,6 +39,11 @@ fn main() {
         for (n, it) in files.iter().enumerate() {
             judge(&format!("{n}.yaml"), it, SchemaStrategy::Off);
         }
+    });
+    let block = "spec:\n  note: |\n    by hand\n";
+    let blocks = String::from_utf8_lossy(&joined).replace("spec:\n", block).into_bytes();
+    measure("the same with a block in each", blocks.len(), || {
+        judge("all.yaml", &blocks, SchemaStrategy::Off);
     });
     measure("with schema, one file", bytes, || {
         judge("all.yaml", &joined, SchemaStrategy::Warn);

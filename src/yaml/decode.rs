@@ -25,9 +25,17 @@ pub fn decode(bytes: &[u8]) -> Result<String, Fault> {
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
     }
+    match oddity(&text) {
+        None => Ok(text),
+        Some(fault) => Err(fault),
+    }
+}
+
+/// The first character that no manifest may hold as it is.
+pub(super) fn oddity(text: &str) -> Option<Fault> {
     // Almost every file is plain ASCII, and bytes are counted off faster than characters.
     if is_plain(text.as_bytes()) {
-        return Ok(text);
+        return None;
     }
     // libyaml ends lines at these, newer readers do not: the same file would say two things.
     if let Some((at, c)) = text.char_indices().find(|(_, c)| is_odd_break(*c)) {
@@ -39,18 +47,16 @@ pub fn decode(bytes: &[u8]) -> Result<String, Fault> {
             "use an ordinary line end, or write \\u{:04x} within double quotes",
             u32::from(c)
         );
-        return Err(Fault::new("odd-line-end", message, at).hint(hint));
+        return Some(Fault::new("odd-line-end", message, at).hint(hint));
     }
     let strange = |c: char| {
         (c.is_control() && !matches!(c, '\n' | '\t'))
             || matches!(c, '\u{feff}' | '\u{fffe}' | '\u{ffff}')
     };
-    if let Some((at, c)) = text.char_indices().find(|(_, c)| strange(*c)) {
-        let message = format!("there is a control character here (U+{:04X})", u32::from(c));
-        let hint = "remove it; YAML takes no control characters but tabs and line ends";
-        return Err(Fault::new("control-character", message, at).hint(hint));
-    }
-    Ok(text)
+    let (at, c) = text.char_indices().find(|(_, c)| strange(*c))?;
+    let message = format!("there is a control character here (U+{:04X})", u32::from(c));
+    let hint = "remove it; YAML takes no control characters but tabs and line ends";
+    Some(Fault::new("control-character", message, at).hint(hint))
 }
 
 fn is_plain(bytes: &[u8]) -> bool {

@@ -5,6 +5,7 @@
 //! first can be made to hang, to fill the memory or to overflow the stack by a file of 100 KB.
 
 mod align;
+mod build;
 pub mod cut;
 pub mod decode;
 pub mod edit;
@@ -12,6 +13,7 @@ pub mod fault;
 pub mod field;
 pub mod lines;
 pub mod parse;
+mod plain;
 mod render;
 pub mod value;
 

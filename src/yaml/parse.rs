@@ -1,9 +1,9 @@
 //! Text becomes documents, under limits, one event at a time.
 
-use super::{Content, Fault, Limits, Node, Style, fault};
-use libyaml_safer::{Event, EventData, MappingStyle, Parser, ScalarStyle, SequenceStyle};
+use super::build::Builder;
+use super::{Fault, Limits, Node, decode, fault, plain};
+use libyaml_safer::{Encoding, EventData, Parser};
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::io::BufReader;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,9 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 const FAULTS_MAX: usize = 100;
 /// The parser takes all that its input has at hand, four bytes for each: little at a time stays in
 /// the processor's cache.
-const AT_HAND_BYTES: usize = 4096;
-
-const CORE_TAGS: [&str; 7] = ["str", "int", "float", "bool", "null", "map", "seq"];
+const AT_HAND_BYTES: usize = 1024;
 
 /// One document of a text.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,7 +41,7 @@ pub struct Broken {
 /// Splits `text` into documents, up to the first fault.
 pub fn parse(text: &str, limits: Limits) -> (Vec<Parsed>, Option<Fault>) {
     let (mut documents, mut fault) = (Vec::new(), None);
-    parse_all(text, limits, 1, &mut |it| match it {
+    parse_all(text, limits, 1, true, &mut |it| match it {
         Ok(document) => documents.push(document),
         Err(broken) => fault = Some(broken.fault),
     });
@@ -60,13 +58,22 @@ pub fn parse_on(text: &str, limits: Limits) -> Vec<Result<Parsed, Broken>> {
 
 /// The same, one document at a time: what it holds need not live longer than it takes to judge it.
 pub fn parse_each(text: &str, limits: Limits, take: &mut dyn FnMut(Result<Parsed, Broken>)) {
-    parse_all(text, limits, FAULTS_MAX, take);
+    parse_all(text, limits, FAULTS_MAX, true, take);
+}
+
+/// The same by libyaml alone, to compare with.
+#[cfg(any(test, fuzzing))]
+pub fn parse_on_by_libyaml(text: &str, limits: Limits) -> Vec<Result<Parsed, Broken>> {
+    let mut found = Vec::new();
+    parse_all(text, limits, FAULTS_MAX, false, &mut |it| found.push(it));
+    found
 }
 
 fn parse_all(
     text: &str,
     limits: Limits,
     faults_max: usize,
+    plainly: bool,
     take: &mut dyn FnMut(Result<Parsed, Broken>),
 ) {
     // The scanner panics where a block scalar ends in the middle of the last line.
@@ -77,10 +84,20 @@ fn parse_all(
     if let Some(fault) = fault::flooded(&whole) {
         return take(Err(Broken { fault, region: 0..text.len() }));
     }
+    let plainly = plainly && decode::oddity(&whole).is_none();
+    let room = |found: usize| Limits {
+        documents_max: limits.documents_max.saturating_sub(found),
+        ..limits
+    };
     let (mut from, mut found, mut faults) = (0, 0, 0);
-    loop {
-        let room = limits.documents_max.saturating_sub(found);
-        let mut run = Run::new(&whole, from, Limits { documents_max: room, ..limits });
+    'on: loop {
+        if plainly {
+            found += read_plain(&whole, &mut from, text.len(), room(found), take);
+            if from == whole.len() && found > 0 {
+                return;
+            }
+        }
+        let mut run = Run::new(&whole, from, room(found));
         let mut begin = from;
         let stop = loop {
             // The parser has sharp corners of its own; a file that finds one is that file's affair.
@@ -90,10 +107,15 @@ fn parse_all(
                     begin = it.region.end;
                     found += 1;
                     take(Ok(it));
+                    // The next may be plain again.
+                    if plainly && is_marker(&whole[begin..]) {
+                        from = begin;
+                        continue 'on;
+                    }
                 }
                 Ok(Ok(None)) => break None,
                 Ok(Err(stop)) => break Some(stop),
-                Err(_) => break Some(Stop { fault: fault::unreadable(&whole, from), next: None }),
+                Err(_) => break Some(Stop { fault: fault::unreadable(&whole, begin), next: None }),
             }
         };
         let end = stop.as_ref().and_then(|it| it.next).filter(|_| faults + 1 < faults_max);
@@ -118,6 +140,26 @@ fn parse_all(
     }
 }
 
+/// Reads documents as long as they are plain, sets `from` behind the last one, and counts them.
+fn read_plain(
+    whole: &str,
+    from: &mut usize,
+    text_len: usize,
+    limits: Limits,
+    take: &mut dyn FnMut(Result<Parsed, Broken>),
+) -> usize {
+    let mut found = 0;
+    while found < limits.documents_max
+        && let Some(mut it) = plain::document(whole, *from, limits)
+    {
+        *from = it.region.end;
+        it.region.end = it.region.end.min(text_len.max(it.region.start));
+        take(Ok(it));
+        found += 1;
+    }
+    found
+}
+
 /// What ended the reading, and where the next document begins, if that can be said.
 struct Stop {
     fault: Fault,
@@ -136,7 +178,8 @@ fn next_marker(text: &str, at: usize) -> Option<usize> {
     }
 }
 
-fn is_marker(rest: &str) -> bool {
+/// Says whether `rest`, which begins a line, begins with a `---`.
+pub(super) fn is_marker(rest: &str) -> bool {
     rest.strip_prefix("---").is_some_and(|it| it.is_empty() || it.starts_with([' ', '\t', '\n']))
 }
 
@@ -161,6 +204,8 @@ struct Run<'t> {
 impl<'t> Run<'t> {
     fn new(text: &'t str, from: usize, limits: Limits) -> Run<'t> {
         let mut parser = Parser::new();
+        // Else it takes the first letter of some scripts for half a byte order mark.
+        parser.set_encoding(Encoding::Utf8);
         parser.set_input(BufReader::with_capacity(AT_HAND_BYTES, &text.as_bytes()[from..]));
         let (builder, free) = (Builder::new(limits), from);
         let (open, marker, count, last) = Default::default();
@@ -172,7 +217,7 @@ impl<'t> Run<'t> {
     fn document(&mut self) -> Result<Option<Parsed>, Stop> {
         loop {
             let event = self.parser.parse().map_err(|it| {
-                let bracket = self.builder.stack.iter().rfind(|it| it.flow).map(|it| it.start);
+                let bracket = self.builder.open_bracket();
                 let (fault, reached) = fault::of_grammar(self.text, self.from, bracket, &it);
                 self.stop(fault, reached)
             })?;
@@ -260,193 +305,6 @@ fn behind_marker(text: &str, at: usize) -> usize {
     match rest[blank..].starts_with('\n') {
         true => at + blank + 1,
         false => at + blank,
-    }
-}
-
-struct Builder {
-    limits: Limits,
-    nodes: usize,
-    stack: Vec<Open>,
-    anchors: HashMap<String, Node>,
-    root: Option<Node>,
-}
-
-/// A collection that is being read.
-struct Open {
-    anchor: Option<String>,
-    start: usize,
-    flow: bool,
-    inner: Inner,
-}
-
-/// What has been read of it.
-enum Inner {
-    Items(Vec<Node>),
-    /// And the key whose value comes next.
-    Entries(Vec<(Node, Node)>, Option<Node>),
-}
-
-impl Builder {
-    fn new(limits: Limits) -> Builder {
-        Builder { limits, nodes: 0, stack: Vec::new(), anchors: HashMap::new(), root: None }
-    }
-
-    fn take(&mut self) -> Option<Node> {
-        self.root.take()
-    }
-
-    fn add(&mut self, event: Event, span: Range<usize>) -> Result<(), Fault> {
-        let at = span.start;
-        match event.data {
-            EventData::Scalar { anchor, tag, value, style, .. } => {
-                self.count(1, at)?;
-                let tag = core_tag(tag, at)?;
-                let style = match style {
-                    ScalarStyle::Plain | ScalarStyle::Any => Style::Plain,
-                    _ => Style::Text,
-                };
-                let content = Content::Scalar { text: value, style, tag };
-                self.close(Node { content, span, flow: false, alias: false }, anchor)
-            }
-            EventData::SequenceStart { anchor, tag, style, .. } => {
-                core_tag(tag, at)?;
-                self.open(anchor, span, style == SequenceStyle::Flow, Inner::Items(Vec::new()))
-            }
-            EventData::MappingStart { anchor, tag, style, .. } => {
-                core_tag(tag, at)?;
-                let inner = Inner::Entries(Vec::new(), None);
-                self.open(anchor, span, style == MappingStyle::Flow, inner)
-            }
-            EventData::SequenceEnd | EventData::MappingEnd => {
-                let Some(open) = self.stack.pop() else { return Ok(()) };
-                let content = match open.inner {
-                    Inner::Entries(entries, _) => Content::Mapping(entries),
-                    Inner::Items(items) => Content::Sequence(items),
-                };
-                let span = open.start..span.end;
-                self.close(Node { content, span, flow: open.flow, alias: false }, open.anchor)
-            }
-            EventData::Alias { anchor } => {
-                let Some(found) = self.anchors.get(&anchor) else {
-                    let message =
-                        format!("`*{anchor}` stands for nothing: no `&{anchor}` comes before it");
-                    return Err(Fault::new("unknown-alias", message, at)
-                        .hint("define the anchor in the same document, before its use"));
-                };
-                let (size, height) = (size(found), height(found));
-                self.count(size, at)?;
-                if self.stack.len() + height > self.limits.depth_max {
-                    return Err(too_deep(self.limits, at));
-                }
-                let node = Node { span, alias: true, ..self.anchors[&anchor].clone() };
-                self.close(node, None)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn open(
-        &mut self,
-        anchor: Option<String>,
-        span: Range<usize>,
-        flow: bool,
-        inner: Inner,
-    ) -> Result<(), Fault> {
-        self.count(1, span.start)?;
-        if self.stack.len() >= self.limits.depth_max {
-            return Err(too_deep(self.limits, span.start));
-        }
-        self.stack.push(Open { anchor, start: span.start, flow, inner });
-        Ok(())
-    }
-
-    fn close(&mut self, node: Node, anchor: Option<String>) -> Result<(), Fault> {
-        if let Some(anchor) = anchor {
-            // What an anchor keeps counts as well: it is a copy.
-            self.count(size(&node), node.span.start)?;
-            self.anchors.insert(anchor, node.clone());
-        }
-        match self.stack.last_mut().map(|it| &mut it.inner) {
-            None => self.root = Some(node),
-            Some(Inner::Items(items)) => items.push(node),
-            Some(Inner::Entries(entries, key)) => match key.take() {
-                None => *key = Some(node),
-                Some(key) => {
-                    judge_entry(&key, &node)?;
-                    entries.push((key, node));
-                }
-            },
-        }
-        Ok(())
-    }
-
-    fn count(&mut self, n: usize, at: usize) -> Result<(), Fault> {
-        self.nodes = self.nodes.saturating_add(n);
-        if self.nodes <= self.limits.nodes_max {
-            return Ok(());
-        }
-        let message = format!("the document holds more than {} values", self.limits.nodes_max);
-        Err(Fault::new("too-many-values", message, at).hint(
-            "aliases count as often as they are used; write what they stand for, or split the file",
-        ))
-    }
-}
-
-fn too_deep(limits: Limits, at: usize) -> Fault {
-    let message = format!("collections nest deeper than {}", limits.depth_max);
-    Fault::new("too-deep", message, at)
-        .hint("no manifest needs that; check the brackets and indentation")
-}
-
-fn size(node: &Node) -> usize {
-    match &node.content {
-        Content::Scalar { .. } => 1,
-        Content::Sequence(items) => 1 + items.iter().map(size).sum::<usize>(),
-        Content::Mapping(entries) => {
-            1 + entries.iter().map(|(k, v)| size(k) + size(v)).sum::<usize>()
-        }
-    }
-}
-
-fn height(node: &Node) -> usize {
-    match &node.content {
-        Content::Scalar { .. } => 0,
-        Content::Sequence(items) => 1 + items.iter().map(height).max().unwrap_or(0),
-        Content::Mapping(entries) => 1 + entries.iter().map(|(_, v)| height(v)).max().unwrap_or(0),
-    }
-}
-
-fn judge_entry(key: &Node, value: &Node) -> Result<(), Fault> {
-    if key.text().is_none() || key.is_null() {
-        let what = if key.is_null() { "nothing" } else { "a collection" };
-        let message = format!("{what} cannot be a key");
-        return Err(Fault::new("complex-key", message, key.span.start)
-            .hint("use text as the key; braces that are meant as text need quotes"));
-    }
-    let mut merged = value.merge_sources().iter().filter(|_| key.is_merge());
-    match merged.find(|it| !matches!(it.content, Content::Mapping(_))) {
-        None => Ok(()),
-        Some(wrong) => {
-            let message = "`<<` merges mappings, and this is none";
-            Err(Fault::new("merge-key", message, wrong.span.start)
-                .hint("write an alias of a mapping, or put << in quotes if it is a name"))
-        }
-    }
-}
-
-fn core_tag(tag: Option<String>, at: usize) -> Result<Option<&'static str>, Fault> {
-    let Some(tag) = tag else { return Ok(None) };
-    let word = tag.strip_prefix("tag:yaml.org,2002:");
-    match CORE_TAGS.into_iter().find(|it| word == Some(it)) {
-        Some(word) => Ok(Some(word)),
-        // A lone `!` says: text, whatever it looks like.
-        None if tag == "!" => Ok(Some("str")),
-        None => {
-            let tag: String = crate::model::path::escape(tag.as_bytes()).chars().take(60).collect();
-            let message = format!("the tag `{tag}` is none that Kubernetes reads");
-            Err(Fault::new("custom-tag", message, at)
-                .hint("remove the tag, and write the value itself"))
-        }
     }
 }
 
