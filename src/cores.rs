@@ -4,6 +4,11 @@
 /// From so many pieces on, other cores take part.
 const PIECES_MIN: usize = 64;
 
+/// Says whether so many pieces are worth more than one thread.
+pub fn are_many(pieces: usize) -> bool {
+    pieces >= PIECES_MIN
+}
+
 /// Does the same to every piece and gives the answers in order, or the first error in that order.
 ///
 /// Work on few pieces stays in the caller's thread, so what it does there has a fixed order.
@@ -12,7 +17,7 @@ pub fn on_all<T: Sync, R: Send, E: Send>(
     work: impl Fn(&T) -> Result<R, E> + Sync,
 ) -> Result<Vec<R>, E> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    if pieces.len() < PIECES_MIN || cores == 1 {
+    if !are_many(pieces.len()) || cores == 1 {
         return pieces.iter().map(work).collect();
     }
     let work = &work;
@@ -41,7 +46,7 @@ pub fn beside<A: Send, R>(
     work: impl FnOnce() -> A + Send,
     other: impl FnOnce(Box<dyn FnOnce() -> A + '_>) -> R,
 ) -> R {
-    if pieces < PIECES_MIN {
+    if !are_many(pieces) {
         return other(Box::new(work));
     }
     std::thread::scope(|scope| {

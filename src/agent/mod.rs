@@ -25,6 +25,7 @@ mod glance;
 mod history;
 pub mod inbox;
 pub mod lane;
+mod judging;
 mod lookup;
 mod named;
 mod meet;

@@ -3,6 +3,8 @@
 //! A panic is caught where it happens (`turn.rs`); a process whose memory was taken, or that
 //! aborted, can only be judged by the next one. So the name of each drop is noted before it is read
 //! and judged, in a file that outlives the process. It need not outlive the power and is not synced.
+//! Many drops are judged on all cores, where no one name can be noted: it is noted that there were many,
+//! and a start that finds that judges one by one, so that the next death has a name.
 //! A start that finds a name there counts a death for it; from [`DEATHS_MAX`] on the drop is refused
 //! unread, until it changes or somebody asks for it to be judged again.
 
@@ -36,7 +38,12 @@ pub struct Suspects {
     /// Where suspicions are kept.
     path: PathBuf,
     known: Vec<Suspect>,
+    /// The last process ended while it judged, many or one.
+    one_by_one: bool,
 }
+
+/// What is noted where many are judged.
+const MANY: &[u8] = b"many\n";
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Suspect {
@@ -71,8 +78,11 @@ impl Suspects {
             noted: Cell::new(true),
             path,
             known: known.unwrap_or_default(),
+            one_by_one: false,
         };
+        suspects.one_by_one = suspects.noted_line().is_some_and(|it| it == MANY);
         if let Some(left) = suspects.left() {
+            suspects.one_by_one = true;
             suspects.count_death(left);
         }
         suspects.judged_all();
@@ -81,13 +91,19 @@ impl Suspects {
 
     /// The drop that the last process was judging when it ended.
     fn left(&self) -> Option<Suspect> {
+        serde_json::from_slice(&self.noted_line()?).ok()
+    }
+
+    /// What was noted, with the end of its line.
+    fn noted_line(&self) -> Option<Vec<u8>> {
         let note = self.note.as_ref()?;
         let len = note.metadata().ok()?.len().min(NOTE_BYTES_MAX);
         let mut bytes = vec![0; usize::try_from(len).ok()?];
         note.read_exact_at(&mut bytes, 0).ok()?;
         // What follows the line is of an older, longer note.
-        let line = bytes.split(|it| *it == b'\n').next()?;
-        serde_json::from_slice(line).ok()
+        let end = bytes.iter().position(|it| *it == b'\n')?;
+        bytes.truncate(end + 1);
+        Some(bytes)
     }
 
     fn count_death(&mut self, left: Suspect) {
@@ -110,6 +126,17 @@ impl Suspects {
         line.push(b'\n');
         self.write(&line);
         self.noted.set(true);
+    }
+
+    /// Notes that many are judged from here on.
+    pub(super) fn judging_many(&self) {
+        self.write(MANY);
+        self.noted.set(true);
+    }
+
+    /// Many must be judged one by one, since one of them may have ended the last process.
+    pub(super) fn one_by_one(&self) -> bool {
+        self.one_by_one
     }
 
     /// Nothing is judged any more.
@@ -233,6 +260,23 @@ mod tests {
         assert_eq!(Suspects::open(&state).refused(&fabric, &it), Some(why), "it is remembered");
         assert_eq!(suspects.refused(&fabric, &ready("it.yaml", 2)), None, "it is another file");
         assert_eq!(Suspects::open(&state).refused(&fabric, &it), None);
+    }
+
+    #[test]
+    fn a_death_among_many_has_the_next_process_judge_one_by_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::of(dir.path(), dir.path(), None);
+        state.create(dir.path()).unwrap();
+        let suspects = Suspects::open(&state);
+        assert!(!suspects.one_by_one());
+        suspects.judging_many();
+        drop(suspects);
+        let suspects = Suspects::open(&state);
+        assert!(suspects.one_by_one() && suspects.known.is_empty());
+        suspects.judging_many();
+        suspects.judged_all();
+        drop(suspects);
+        assert!(!Suspects::open(&state).one_by_one(), "they were judged to the end");
     }
 
     #[test]

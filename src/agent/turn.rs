@@ -7,11 +7,11 @@
 //! Sending is the next step and not part of this file's promise: a drop is safe once it is committed.
 
 use super::lane::{FabricLane, Lane};
-use super::{Error, beside, lookup, message, named, settle};
+use super::{Error, beside, judging, lookup, message, named, settle};
 use crate::clock;
 use crate::git::{ArchiveDraft, CommitDraft, CommitOutcome};
 use crate::model::digest::Sha256;
-use crate::model::document::{Classified, Intake, Rejected, Validated};
+use crate::model::document::{Classified, Intake, Rejected};
 use crate::model::ids::{CommitId, OperationId};
 use crate::model::operation::{Operation, Purpose, State, Trigger};
 use crate::model::path::{RawPath, RepoPath};
@@ -19,8 +19,7 @@ use crate::model::plan::{Change, Disposal, Fate, Plan, Planned, Taken};
 use crate::model::problem::Problem;
 use crate::model::report::{Ending, FileReport, StageReport};
 use crate::pipeline::processing::Processed;
-use crate::pipeline::validation::Rules;
-use crate::pipeline::{archive, classification, processing, tracked, validation};
+use crate::pipeline::{archive, classification, processing, tracked};
 use crate::step::Mistake;
 use crate::worktree::ReadRaw;
 use std::collections::HashSet;
@@ -182,16 +181,9 @@ fn judge(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Judged, Error> {
     let fabric = &lane.fabrics[n];
     let names = lane.suspects.among(&intakes);
 
-    let mut valid = Vec::new();
+    let (mut valid, bad) = judging::validate_all(lane, n, intakes);
     let mut rejected: Vec<Rejected> = found.unreadable;
-    for intake in intakes {
-        lane.suspects.judging(&fabric.fabric.name, &intake.path);
-        match validate(intake, lane, fabric.strategies.partial.is_some()) {
-            Ok(it) => valid.push(it),
-            Err(it) => rejected.push(it),
-        }
-    }
-    lane.suspects.judged_all();
+    rejected.extend(bad);
     if let Some(picked) = &mut lane.picked {
         picked.keep(&mut valid, &mut rejected);
     }
@@ -235,20 +227,6 @@ fn judge(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Judged, Error> {
         // What is left of a drop is a drop of its own.
         more: found.more || parted,
         looked: found.looked,
-    })
-}
-
-/// Row 4. A file that makes the stage itself fail is set apart by name, and the agent goes on.
-pub(super) fn validate(intake: Intake, lane: &Lane, partial: bool) -> Result<Validated, Rejected> {
-    let (copy, rules) = (intake.clone(), Rules { partial, ..lane.rules() });
-    let judged = std::panic::AssertUnwindSafe(|| validation::validate(copy, &rules));
-    std::panic::catch_unwind(judged).unwrap_or_else(|_| {
-        tracing::error!(path = %intake.path, "judging this drop failed; it stays in raw/");
-        let problem =
-            Problem::error("unjudged", "judging this file failed, which is a mistake of ours");
-        let problem =
-            problem.hint("report it with the file; written more plainly it may go through");
-        Err(Rejected { intake, problems: vec![problem] })
     })
 }
 

@@ -500,6 +500,27 @@ fn a_drop_that_ends_the_agent_twice_is_set_aside_by_name_and_the_agent_goes_on()
     assert!(told.contains("big.yaml") && !told.contains("ends-the-agent"), "{told}");
 }
 
+/// Many drops are judged on all cores, and then one by one, so that the one gets its name.
+#[test]
+fn a_drop_among_many_that_ends_the_agent_is_found_out() {
+    let world = World::in_memory();
+    let init = agent(&world, &["init", "--fabric", "fabric-1"]).output().unwrap();
+    assert!(init.status.success());
+    let mut big = vpc("big") + "  x:\n";
+    big.extend((0..390_000).map(|_| "    - \"0123456789abcdef\"\n"));
+    world.drop("big.yaml", &big);
+    for n in 0..100 {
+        world.drop(&format!("small-{n}.yaml"), vpc(&format!("small-{n}")));
+    }
+    let deaths =
+        (0..5).take_while(|_| with_little_memory(&world, &["ingest"]).status.code().is_none());
+    assert_eq!(deaths.count(), 3, "among many, and twice by name");
+    let report = std::fs::read_to_string(world.raw("big.yaml.rejected.txt")).unwrap();
+    assert!(report.contains("2 processes ended"), "{report}");
+    let clone = world.clone_of_remote();
+    assert!((0..100).all(|n| clone.contains_key(&format!("managed/vpcs/small-{n}.yaml"))));
+}
+
 pub fn until(what: &str, mut so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !so() {
