@@ -118,20 +118,23 @@ fn push_as(
             None => walk::objects(&odb, &mut graph, frontier, &AtomicBool::new(false))?,
         };
         outcome.counts = counts;
-        let level =
-            repo.pack_compression().map_err(|err| Error::local("the configuration", err))?;
-        let settings = pack::Settings {
-            thin: options.thin && !remote.can("no-thin"),
-            ofs_delta: remote.can("ofs-delta"),
-            level,
-        };
-        job.pack = Some((wanted, settings));
+        job.pack = Some((wanted, settings(repo, &remote, options)?));
     }
     drop(graph);
     outcome.advertised = remote.refs;
     converse(wire, &odb, job, &capabilities, options, &mut outcome)?;
     outcome.sent_bytes = head_bytes + outcome.pack.bytes;
     Ok(outcome)
+}
+
+fn settings(
+    repo: &gix::Repository,
+    remote: &Advertisement,
+    options: &Options<'_>,
+) -> Result<pack::Settings, Error> {
+    let level = repo.pack_compression().map_err(|err| Error::local("the configuration", err))?;
+    let thin = options.thin && !remote.can("no-thin");
+    Ok(pack::Settings { thin, ofs_delta: remote.can("ofs-delta"), level })
 }
 
 pub(crate) fn check_names(updates: &[RefUpdate]) -> Result<(), Error> {
