@@ -7,15 +7,14 @@
 
 use std::{
     cmp,
-    collections::VecDeque,
-    rc::Rc,
+    ops::Range,
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use gix::{
     ObjectId,
     hashtable::{HashMap, HashSet},
-    objs::{Kind, TreeRefIter},
+    objs::{FindHeader, Kind, TreeRefIter},
 };
 
 use super::{
@@ -57,8 +56,15 @@ const DELTAS_BYTES_MAX: usize = 8 << 20;
 const RECENT_BYTES_MAX: usize = 1 << 20;
 const TREE_BYTES_KEPT_MAX: usize = RECENT_BYTES_MAX / 4;
 
-/// What keeping a tree costs beside its bytes.
-const KEEPING_BYTES: usize = 192;
+/// What a tree's name and place take.
+const PLACE_BYTES: usize = 64;
+
+/// How many buffers wait for the next trees.
+const SPARE_MAX: usize = 4;
+
+/// In a push of so few commits, larger trees than this are read beside what they are compared with.
+const SMALL_COMMITS_MAX: usize = 4;
+const LARGE_BYTES_MIN: u64 = 256 * 1024;
 
 /// The deepest a tree may go.
 const TREE_DEPTH_MAX: usize = 2048;
@@ -135,7 +141,8 @@ pub(crate) fn objects(
         counts: Counts::default(),
         deltas_bytes: 0,
         recent: Recent::default(),
-        buffer: Vec::new(),
+        spare: Vec::new(),
+        is_small: frontier.commits.len() <= SMALL_COMMITS_MAX,
         stop,
     };
     for (id, kind) in frontier.others.iter().filter(|it| it.1 != Kind::Tree) {
@@ -169,29 +176,50 @@ struct Walk<'a> {
     counts: Counts,
     deltas_bytes: usize,
     recent: Recent,
-    buffer: Vec<u8>,
+    spare: Vec<Tree>,
+    is_small: bool,
     stop: &'a AtomicBool,
 }
 
+/// A tree, as it is in the object.
+type Tree = Vec<u8>;
+
 /// The trees that were read last: what a commit brings is what the next one is compared with.
+/// They lie side by side in two halves, of which the older makes room: so many small pieces of
+/// memory, each kept for a while, would leave holes between what is needed for a moment only.
 #[derive(Default)]
 struct Recent {
-    trees: HashMap<ObjectId, Rc<Vec<u8>>>,
-    order: VecDeque<ObjectId>,
-    bytes: usize,
+    halves: [Vec<u8>; 2],
+    /// How many trees are in each.
+    kept: [usize; 2],
+    now: usize,
+    places: HashMap<ObjectId, (usize, Range<usize>)>,
 }
 
 impl Recent {
-    fn keep(&mut self, id: ObjectId, tree: &Rc<Vec<u8>>) {
-        self.trees.insert(id, tree.clone());
-        self.order.push_back(id);
-        self.bytes += tree.len() + KEEPING_BYTES;
-        while self.bytes > RECENT_BYTES_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            let gone = self.trees.remove(&oldest);
-            self.bytes -= gone.map_or(0, |it| it.len() + KEEPING_BYTES);
+    fn get(&self, id: &ObjectId) -> Option<&[u8]> {
+        let (half, range) = self.places.get(id)?;
+        self.halves[*half].get(range.clone())
+    }
+
+    fn keep(&mut self, id: ObjectId, tree: &[u8]) {
+        if tree.len() > TREE_BYTES_KEPT_MAX {
+            return;
         }
+        let names = self.kept[self.now] * PLACE_BYTES;
+        if self.halves[self.now].len() + tree.len() + names > RECENT_BYTES_MAX / 2 {
+            self.now ^= 1;
+            let now = self.now;
+            self.halves[now].clear();
+            self.kept[now] = 0;
+            self.places.retain(|_, it| it.0 != now);
+        }
+        let half = &mut self.halves[self.now];
+        half.reserve_exact((RECENT_BYTES_MAX / 2).saturating_sub(half.len()));
+        let start = half.len();
+        half.extend_from_slice(tree);
+        self.places.insert(id, (self.now, start..half.len()));
+        self.kept[self.now] += 1;
     }
 }
 
@@ -218,20 +246,67 @@ impl Walk<'_> {
         }
     }
 
-    fn load(&mut self, id: ObjectId) -> Result<Option<Rc<Vec<u8>>>, Error> {
-        if let Some(tree) = self.recent.trees.get(&id) {
-            return Ok(Some(tree.clone()));
+    /// Reads a tree; `false` if it is not here.
+    fn load(&mut self, id: ObjectId, out: &mut Vec<u8>) -> Result<bool, Error> {
+        if let Some(tree) = self.recent.get(&id) {
+            out.clear();
+            out.extend_from_slice(tree);
+            return Ok(true);
         }
-        let Some(object) = graph::find(self.odb, id, &mut self.buffer)? else { return Ok(None) };
-        if object.kind != Kind::Tree {
-            return Err(unreadable(id, "it is no tree"));
+        let found = read(self.odb, id, out)?;
+        if found {
+            self.recent.keep(id, out);
         }
-        if object.data.len() > TREE_BYTES_KEPT_MAX {
-            return Ok(Some(Rc::new(std::mem::take(&mut self.buffer))));
+        Ok(found)
+    }
+
+    /// Loads a tree and what it is compared with, of which what is not here is left out: a shallow
+    /// or partial repository may lack it.
+    fn load_with(&mut self, id: ObjectId, bases: &[ObjectId]) -> Result<(Tree, Vec<Tree>), Error> {
+        let mut tree = self.spare.pop().unwrap_or_default();
+        let mut base_trees = Vec::with_capacity(bases.len());
+        if let [base] = *bases
+            && self.is_large(id)
+        {
+            // Reading takes most of the time, and one core reads one tree.
+            let odb = self.odb.clone();
+            std::thread::scope(|scope| {
+                let other = scope.spawn(move || {
+                    let mut buffer = Vec::new();
+                    read(&odb, base, &mut buffer).map(|found| found.then_some(buffer))
+                });
+                if !self.load(id, &mut tree)? {
+                    return Err(Error::Missing { id });
+                }
+                let base = other.join().unwrap_or_else(|it| std::panic::resume_unwind(it))?;
+                base_trees.extend(base);
+                Ok(())
+            })?;
+            return Ok((tree, base_trees));
         }
-        let tree = Rc::new(object.data.to_vec());
-        self.recent.keep(id, &tree);
-        Ok(Some(tree))
+        if !self.load(id, &mut tree)? {
+            return Err(Error::Missing { id });
+        }
+        for base in bases {
+            let mut buffer = self.spare.pop().unwrap_or_default();
+            if self.load(*base, &mut buffer)? {
+                base_trees.push(buffer);
+            }
+        }
+        Ok((tree, base_trees))
+    }
+
+    /// Keeps a buffer for the next tree, unless it is large.
+    fn give_back(&mut self, buffer: Tree) {
+        if buffer.capacity() <= 2 * TREE_BYTES_KEPT_MAX && self.spare.len() < SPARE_MAX {
+            self.spare.push(buffer);
+        }
+    }
+
+    /// Whether a tree is worth a thread. Only a small push asks: asking costs a look at each tree.
+    fn is_large(&self, id: ObjectId) -> bool {
+        let header = self.is_small.then(|| self.odb.try_header(&id).ok().flatten());
+        header.flatten().is_some_and(|it| it.size > LARGE_BYTES_MIN)
     }
 
     /// Adds what is below tree `id` and differs from the same path in *every* one of `bases`.
@@ -243,12 +318,7 @@ impl Walk<'_> {
             return Err(unreadable(id, "its trees go too deep"));
         }
         self.add(id, Kind::Tree, bases.first().copied());
-        let data = self.load(id)?.ok_or(Error::Missing { id })?;
-        let mut base_data = Vec::new();
-        for base in bases {
-            // A shallow or partial repository may lack a base, which then is of no use.
-            base_data.extend(self.load(*base)?);
-        }
+        let (data, base_data) = self.load_with(id, bases)?;
         let mut changed = None;
         if let [base] = &*base_data
             && bases.len() == 1
@@ -260,11 +330,12 @@ impl Walk<'_> {
         let changed = match changed {
             Some(changed) => changed,
             None => {
-                let bases: Vec<_> = base_data.iter().map(|it| it.as_slice()).collect();
+                let bases: Vec<_> = base_data.iter().map(Vec::as_slice).collect();
                 self::changed(id, &data, &bases)?
             }
         };
-        drop((data, base_data));
+        // What lies below needs the room.
+        base_data.into_iter().chain([data]).for_each(|it| self.give_back(it));
         for (id, is_tree, bases) in changed {
             if is_tree {
                 self.tree(id, &bases, depth + 1)?;
@@ -274,6 +345,18 @@ impl Walk<'_> {
         }
         Ok(())
     }
+}
+
+/// Reads a tree; `false` if it is not here.
+fn read(odb: &Odb, id: ObjectId, buffer: &mut Vec<u8>) -> Result<bool, Error> {
+    let Some(object) = graph::find(odb, id, buffer)? else { return Ok(false) };
+    let (kind, length) = (object.kind, object.data.len());
+    if kind != Kind::Tree {
+        return Err(unreadable(id, "it is no tree"));
+    }
+    // The empty tree need not be anywhere.
+    buffer.truncate(length);
+    Ok(true)
 }
 
 type Changed = Vec<(ObjectId, bool, Vec<ObjectId>)>;
@@ -322,4 +405,36 @@ fn changed(id: ObjectId, data: &[u8], bases: &[&[u8]]) -> Result<Changed, Error>
 /// Where each wanted object stands in the list.
 pub(crate) fn positions(wanted: &[Wanted]) -> HashMap<ObjectId, u32> {
     wanted.iter().zip(0u32..).map(|(it, at)| (it.id, at)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_trees_that_were_read_last_are_kept_and_no_more() {
+        let mut recent = Recent::default();
+        let id = |n: u32| {
+            let mut bytes = [0; 20];
+            // Spread like a hash, which maps of names count on.
+            let spread = u64::from(n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            bytes[..8].copy_from_slice(&spread.to_be_bytes());
+            ObjectId::from_bytes_or_panic(&bytes)
+        };
+        // Of any size at first, and then so many small ones that their names are what counts.
+        let tree = |n: u32| vec![n as u8; if n < 3000 { n as usize * 7 % 3000 } else { 1 }];
+        for n in 0..30_000 {
+            recent.keep(id(n), &tree(n));
+            for back in [0, 1, 40].map(|it| n.saturating_sub(it)) {
+                assert_eq!(recent.get(&id(back)), Some(&*tree(back)), "{back} of {n}");
+            }
+            let bytes: usize = recent.halves.iter().map(Vec::capacity).sum();
+            assert!(
+                bytes <= RECENT_BYTES_MAX && recent.places.len() * PLACE_BYTES <= RECENT_BYTES_MAX
+            );
+        }
+        assert_eq!(recent.get(&id(0)), None);
+        recent.keep(id(0), &vec![0; TREE_BYTES_KEPT_MAX + 1]);
+        assert_eq!(recent.get(&id(0)), None);
+    }
 }

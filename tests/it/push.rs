@@ -628,6 +628,28 @@ fn one_file_in_a_tree_of_a_hundred_thousand() {
     });
 }
 
+#[test]
+fn one_file_in_a_folder_of_ten_thousand() {
+    let local = &Local::new();
+    let head = "commit refs/heads/main\ncommitter C <c@example.com> 1 +0000\ndata 1\nx\n";
+    let mut stream = String::from(head);
+    for n in 0..10_000 {
+        stream.push_str(&format!("M 100644 inline d/file-{n}\ndata 4\n{:04}\n", n % 50));
+    }
+    import(local.path(), &stream);
+    let before = local.id("main");
+    import(local.path(), &format!("{head}from {before}\nM 100644 inline d/file-7\ndata 3\nnew\n"));
+    let after = local.id("main");
+    on_each(|remote| {
+        push(local, remote, &[fast_forward("refs/heads/main", before)]);
+        let outcome = push(local, remote, &[fast_forward("refs/heads/main", after)]);
+        assert_eq!(statuses(&outcome), [&RefStatus::Ok], "{outcome:?}");
+        // The commit, two trees and the file; of a tree of 400 KB only what differs.
+        assert_eq!((outcome.pack.objects, outcome.pack.deltas), (4, 1));
+        assert!(outcome.sent_bytes < 1000, "{}", outcome.sent_bytes);
+    });
+}
+
 /// Commits faster than a work tree allows.
 fn import(dir: &Path, stream: &str) {
     use std::{io::Write, process::Stdio};
