@@ -298,7 +298,8 @@ fn stored(bytes: &[u8]) -> Vec<u8> {
 struct Encoder<'a> {
     source: Source<'a>,
     odb: Odb,
-    deflate: Compress,
+    /// Made when first needed: where all is copied, it is not.
+    deflate: Option<Compress>,
     new: Vec<u8>,
     old: Vec<u8>,
     out: Vec<u8>,
@@ -306,8 +307,7 @@ struct Encoder<'a> {
 
 impl<'a> Encoder<'a> {
     fn new(odb: Odb, source: Source<'a>) -> Self {
-        let deflate = Compress::new(source.level);
-        Encoder { source, odb, deflate, new: Vec::new(), old: Vec::new(), out: Vec::new() }
+        Encoder { source, odb, deflate: None, new: Vec::new(), old: Vec::new(), out: Vec::new() }
     }
 
     fn encode(&mut self, planned: &Planned) -> Result<Encoded, Error> {
@@ -394,17 +394,19 @@ impl<'a> Encoder<'a> {
     }
 
     fn deflated(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Error> {
-        self.deflate.reset();
+        let level = self.source.level;
+        let deflate = self.deflate.get_or_insert_with(|| Compress::new(level));
+        deflate.reset();
         // Zlib's own bound on what cannot be compressed, so that one call does.
         let room = bytes.len() + (bytes.len() >> 10) + 64;
         if self.out.len() < room {
             self.out.resize(room, 0);
         }
         let failed = |source| Error::local("objects to pack", source);
-        self.deflate
+        deflate
             .compress(bytes, &mut self.out, FlushCompress::Finish)
             .map_err(|err| failed(err.to_string()))?;
-        let (read, written) = (self.deflate.total_in(), self.deflate.total_out());
+        let (read, written) = (deflate.total_in(), deflate.total_out());
         if read != bytes.len() as u64 {
             return Err(failed("they do not compress".into()));
         }

@@ -40,8 +40,13 @@ pub(crate) fn plan(
         .zip(wanted)
         .map(|(at, object)| choose(at, object, wanted, positions, packs, thin))
         .collect();
-    let order = order(&mut planned, positions);
-    order.into_iter().map(|at| planned[at as usize]).collect()
+    let mut ranks = vec![0u32; planned.len()];
+    for (rank, at) in (0u32..).zip(order(&mut planned, positions)) {
+        ranks[at as usize] = rank;
+    }
+    // In place: a second list would be the largest thing held.
+    planned.sort_unstable_by_key(|it| ranks[it.at as usize]);
+    planned
 }
 
 fn choose(
