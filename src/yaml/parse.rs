@@ -107,8 +107,8 @@ fn parse_all(
                     begin = it.region.end;
                     found += 1;
                     take(Ok(it));
-                    // The next may be plain again.
-                    if plainly && is_marker(&whole[begin..]) {
+                    // Beginning anew costs what a small document does: only where it helps.
+                    if plainly && is_plain(&whole, begin, limits) {
                         from = begin;
                         continue 'on;
                     }
@@ -138,6 +138,11 @@ fn parse_all(
             None => return,
         }
     }
+}
+
+/// Says whether a document begins at `at` that needs no libyaml.
+fn is_plain(whole: &str, at: usize, limits: Limits) -> bool {
+    is_marker(&whole[at..]) && plain::document(whole, at, limits).is_some()
 }
 
 /// Reads documents as long as they are plain, sets `from` behind the last one, and counts them.

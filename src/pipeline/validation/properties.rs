@@ -27,8 +27,8 @@ fn tree() -> impl Strategy<Value = Tree> {
     let leaf = prop_oneof![
         word().prop_map(Tree::Plain),
         (1u32..99_999).prop_map(|n| Tree::Plain(n.to_string())),
-        "[a-z: #{}-]{0,9}".prop_map(Tree::Single),
-        "[a-z: #{}-]{0,9}".prop_map(Tree::Double),
+        "[a-z: #{-]{0,9}".prop_map(Tree::Single),
+        "[a-z: #{-]{0,9}".prop_map(Tree::Double),
         (prop_oneof![Just('|'), Just('>')], proptest::collection::vec("[a-z #:]{0,6}[a-z]", 1..4))
             .prop_map(|(sign, lines)| Tree::Block(sign, lines)),
         (word(), word()).prop_map(|(a, b)| Tree::Flow(format!("{{{a}: [1, {b}], x: '#'}}"))),
