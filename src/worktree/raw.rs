@@ -372,14 +372,21 @@ impl<'a> Claim<'a> {
     fn is_whole(&self, name: &[u8], drop_id: &Sha256) -> std::io::Result<bool> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW;
         let file = match beneath(self.dir, name, flags, Mode::empty()).map(File::from) {
-            Ok(file) if file.metadata()?.is_file() && lease::take(&file) != Leased::Busy => file,
-            // No file, or one that somebody writes, or that we may not read: not what we filed.
-            Ok(_) | Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::ACCESS | Errno::PERM) => {
+            Ok(file) => file,
+            // No file, or one that we may not read: not what we filed.
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::ACCESS | Errno::PERM) => {
                 return Ok(false);
             }
             Err(it) => return Err(it.into()),
         };
-        let mut bytes = Vec::new();
+        let found = file.metadata()?;
+        // What somebody writes is not what we filed either.
+        if !found.is_file() || lease::take(&file) == Leased::Busy {
+            return Ok(false);
+        }
+        // One read for all of it, and one that finds its end.
+        let room = usize::try_from(found.len().min(self.bytes_max)).unwrap_or_default();
+        let mut bytes = Vec::with_capacity(room + 1);
         (&file).take(self.bytes_max + 1).read_to_end(&mut bytes)?;
         lease::release(&file);
         Ok(Sha256::of_drop(self.path.as_bytes(), &bytes) == *drop_id)
