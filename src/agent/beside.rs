@@ -160,7 +160,7 @@ fn candidate(
 /// Says whether every document is a resource of the fabric.
 fn is_ours(lane: &Lane, n: usize, name: &str, bytes: &[u8]) -> bool {
     let intake = Intake::new(RawPath::new(name), bytes.to_vec());
-    let Ok(valid) = judging::validate(intake, &lane.rules()) else { return false };
+    let Ok(valid) = judging::validate(&intake, &lane.rules()) else { return false };
     let fabric = &lane.fabrics[n].fabric;
     let judged = classification::classify(valid, fabric, &lane.catalog).judged;
     !judged.is_empty()

@@ -14,21 +14,21 @@ use std::convert::Infallible;
 pub(super) fn validate_all(
     lane: &Lane,
     n: usize,
-    intakes: Vec<Intake>,
+    intakes: &[Intake],
 ) -> (Vec<Validated>, Vec<Rejected>) {
     let it = &lane.fabrics[n];
     let rules = Rules { partial: it.strategies.partial.is_some(), ..lane.rules() };
     let judged: Vec<_> = if cores::are_many(intakes.len()) && !lane.suspects.one_by_one() {
         lane.suspects.judging_many();
-        let judge = |it: &Intake| Ok::<_, Infallible>(validate(it.clone(), &rules));
-        let Ok(judged) = cores::on_all(&intakes, judge);
+        let judge = |it: &Intake| Ok::<_, Infallible>(validate(it, &rules));
+        let Ok(judged) = cores::on_all(intakes, judge);
         judged
     } else {
-        let judge = |intake: Intake| {
+        let judge = |intake: &Intake| {
             lane.suspects.judging(&it.fabric.name, &intake.path);
             validate(intake, &rules)
         };
-        intakes.into_iter().map(judge).collect()
+        intakes.iter().map(judge).collect()
     };
     lane.suspects.judged_all();
     let (mut valid, mut rejected) = (Vec::with_capacity(judged.len()), Vec::new());
@@ -42,15 +42,14 @@ pub(super) fn validate_all(
 }
 
 /// Judges one; a panic of the stage rejects it.
-pub(super) fn validate(intake: Intake, rules: &Rules<'_>) -> Result<Validated, Rejected> {
-    let copy = intake.clone();
-    let judged = std::panic::AssertUnwindSafe(|| validation::validate(copy, rules));
+pub(super) fn validate(intake: &Intake, rules: &Rules<'_>) -> Result<Validated, Rejected> {
+    let judged = std::panic::AssertUnwindSafe(|| validation::validate(intake.clone(), rules));
     std::panic::catch_unwind(judged).unwrap_or_else(|_| {
         tracing::error!(path = %intake.path, "judging this drop failed; it stays in raw/");
         let problem =
             Problem::error("unjudged", "judging this file failed, which is a mistake of ours");
         let problem =
             problem.hint("report it with the file; written more plainly it may go through");
-        Err(Rejected { intake, problems: vec![problem] })
+        Err(Rejected { intake: intake.clone(), problems: vec![problem] })
     })
 }

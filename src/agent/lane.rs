@@ -147,8 +147,8 @@ pub struct Lane {
     pub(super) picked: Option<Picked>,
     /// The first line of what is committed of drops, for one command; none says what is done.
     pub(super) subject: Option<String>,
-    /// The remote took the last push, so that it is worth calling it ahead of the next.
-    pub(super) remote_answers: bool,
+    /// What is committed is sent at once, and not when a remote that is away is asked again.
+    pub(super) sends_soon: bool,
     /// Where store, lock and socket are.
     pub state: StateDir,
     _lock: File,
@@ -192,7 +192,7 @@ impl Lane {
             strategy: None,
             picked: None,
             subject: None,
-            remote_answers: true,
+            sends_soon: true,
             settings: lane_settings(settings, repository, interrupt),
             catalog: settings.kinds(),
             repo,
@@ -239,8 +239,8 @@ impl Lane {
 
     /// Calls the remote while a commit is being made, where that is then sent at once.
     pub(super) fn call_ahead(&self) {
-        let sent_at_once = self.remote_answers && self.settings.review.is_none();
-        if let Some(remote) = self.sends_to().filter(|_| sent_at_once && !self.flooded()) {
+        let soon = self.sends_soon && self.settings.review.is_none() && !self.flooded();
+        if let Some(remote) = self.sends_to().filter(|_| soon) {
             self.repo.call_ahead(remote);
         }
     }

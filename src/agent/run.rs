@@ -285,7 +285,7 @@ impl Loop {
     /// One turn for each fabric; one in trouble keeps no other from its turn.
     fn turns(&mut self, lane: &mut Lane) -> Result<(), Error> {
         let mut trouble = None;
-        lane.remote_answers = self.push_failures == 0;
+        lane.sends_soon = self.push_failures == 0;
         for n in 0..lane.fabrics.len() {
             if let Err(error) = self.turn(lane, n) {
                 // It may have failed behind its commit.

@@ -181,7 +181,7 @@ fn judge(lane: &mut Lane, n: usize, cause: &Cause) -> Result<Judged, Error> {
     let fabric = &lane.fabrics[n];
     let names = lane.suspects.among(&intakes);
 
-    let (mut valid, bad) = judging::validate_all(lane, n, intakes);
+    let (mut valid, bad) = judging::validate_all(lane, n, &intakes);
     let mut rejected: Vec<Rejected> = found.unreadable;
     rejected.extend(bad);
     if let Some(picked) = &mut lane.picked {

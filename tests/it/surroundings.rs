@@ -470,15 +470,21 @@ fn with_little_memory(world: &World, args: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-#[test]
-fn a_drop_that_ends_the_agent_twice_is_set_aside_by_name_and_the_agent_goes_on() {
+/// A drop within every limit of its own, and more than there is memory for.
+fn world_with_a_big_drop() -> (World, String) {
     let world = World::in_memory();
     let init = agent(&world, &["init", "--fabric", "fabric-1"]).output().unwrap();
     assert!(init.status.success());
-    // Within every limit of its own, and more than there is memory for.
     let mut big = vpc("big") + "  x:\n";
     big.extend((0..390_000).map(|_| "    - \"0123456789abcdef\"\n"));
-    world.drop("big.yaml", &big).drop("small.yaml", vpc("small"));
+    world.drop("big.yaml", &big);
+    (world, big)
+}
+
+#[test]
+fn a_drop_that_ends_the_agent_twice_is_set_aside_by_name_and_the_agent_goes_on() {
+    let (world, big) = world_with_a_big_drop();
+    world.drop("small.yaml", vpc("small"));
     for n in 1..=2 {
         let out = with_little_memory(&world, &["ingest"]);
         let told = String::from_utf8_lossy(&out.stderr).into_owned();
@@ -503,12 +509,7 @@ fn a_drop_that_ends_the_agent_twice_is_set_aside_by_name_and_the_agent_goes_on()
 /// Many drops are judged on all cores, and then one by one, so that the one gets its name.
 #[test]
 fn a_drop_among_many_that_ends_the_agent_is_found_out() {
-    let world = World::in_memory();
-    let init = agent(&world, &["init", "--fabric", "fabric-1"]).output().unwrap();
-    assert!(init.status.success());
-    let mut big = vpc("big") + "  x:\n";
-    big.extend((0..390_000).map(|_| "    - \"0123456789abcdef\"\n"));
-    world.drop("big.yaml", &big);
+    let (world, _) = world_with_a_big_drop();
     for n in 0..100 {
         world.drop(&format!("small-{n}.yaml"), vpc(&format!("small-{n}")));
     }
