@@ -3,6 +3,11 @@
 use super::fabric::FabricName;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::LazyLock;
+
+/// The ids of resources are their own space among UUIDs (RFC 9562, section 6.5).
+static SPACE: LazyLock<uuid::Uuid> =
+    LazyLock::new(|| uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, b"urn:git-intake:resource"));
 
 /// What an absent namespace means.
 pub const DEFAULT_NAMESPACE: &str = "default";
@@ -41,8 +46,7 @@ impl ResourceId {
         // NUL cannot occur in any of the parts, so no two keys share a text.
         let text =
             format!("{fabric}\0{}\0{}\0{}\0{}", key.group, key.kind, key.namespace, key.name);
-        let space = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, b"urn:git-intake:resource");
-        ResourceId(uuid::Uuid::new_v5(&space, text.as_bytes()))
+        ResourceId(uuid::Uuid::new_v5(&SPACE, text.as_bytes()))
     }
 }
 

@@ -361,6 +361,10 @@ impl Store {
         cleared: impl FnOnce() -> Result<Vec<(FabricName, RawPath)>, E>,
     ) -> Result<(), E> {
         let before = self.before(&settlement)?;
+        if settlement.records.len() > BATCH_MAX {
+            // Each transaction then has the pages of its own stretch of the ids, and no other has.
+            settlement.records.sort_by_key(|it| it.id);
+        }
         while settlement.records.len() + settlement.gone.len() > BATCH_MAX {
             let keep = settlement.records.len().saturating_sub(BATCH_MAX);
             let records = settlement.records.split_off(keep);

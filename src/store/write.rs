@@ -65,7 +65,8 @@ impl Store {
         let mut trees = self.trees().to_vec();
         trees.extend([&self.meta, &self.owed]);
         // Nobody else writes.
-        let empty = [self.orphans.is_empty(), self.rejects.is_empty()];
+        let seldom = [&self.orphans, &self.rejects, &self.strays, &self.conflicts];
+        let empty = seldom.map(sled::Tree::is_empty);
         let done = trees.as_slice().transaction(|trees| {
             let [
                 records,
@@ -104,8 +105,7 @@ impl Store {
                 plans: tree(11, plans),
                 counted: RefCell::default(),
             };
-            writer.orphans.empty.set(empty[0]);
-            writer.rejects.empty.set(empty[1]);
+            writer.note_empty(empty);
             let grown = writer.batch(batch)?;
             let generation = number(meta, open::GENERATION)? + 1;
             meta.insert(open::GENERATION, generation.to_string().as_bytes())?;
@@ -300,6 +300,14 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    /// Which hold nothing, of those that seldom hold anything.
+    fn note_empty(&self, empty: [bool; 4]) {
+        let seldom = [&self.orphans, &self.rejects, &self.strays, &self.conflicts];
+        for (ledger, empty) in seldom.into_iter().zip(empty) {
+            ledger.empty.set(empty);
+        }
+    }
+
     /// Says whether the journal grew by an operation.
     fn batch(&self, batch: Batch<'_>) -> Written<bool> {
         for id in batch.pruned {
