@@ -27,10 +27,15 @@ impl Leaving {
         let old = rustix::fs::openat(dir, name, flags, Mode::empty());
         let taken = take();
         if let Ok(old) = old {
-            // Where all are busy it is closed here.
-            let _ = self.0.get_or_init(threads).try_send(old);
+            self.close(old);
         }
         taken
+    }
+
+    /// Closes a file that may have no name any more.
+    pub(super) fn close(&self, file: OwnedFd) {
+        // Where all are busy it is closed here.
+        let _ = self.0.get_or_init(threads).try_send(file);
     }
 }
 

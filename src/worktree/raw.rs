@@ -229,7 +229,7 @@ impl WorkTree {
             return Ok(());
         };
         let claim = Claim::new(&dir, &name, path, rest, bytes_max);
-        if is_there(&dir, &claim.hidden) && claim.is_whole(&name, rest).map_err(failed)? {
+        if is_there(&dir, &claim.hidden) && claim.whole(&name, rest).map_err(failed)?.is_some() {
             self.remove_raw(raw, path, drop_id, bytes_max)?;
         }
         Ok(())
@@ -246,10 +246,14 @@ impl WorkTree {
             Err(Errno::NOENT | Errno::EXIST) => (),
             Err(it) => return Err(it.into()),
         }
-        let settled = match it.is_whole(&it.hidden, it.drop_id) {
-            Ok(true) => self.drop_claim(it, rest),
+        let settled = match it.whole(&it.hidden, it.drop_id) {
+            Ok(Some(file)) => {
+                let dropped = self.drop_claim(it, rest);
+                self.leaving.close(file.into());
+                dropped
+            }
             // Not what we filed: back to its name, unless yet another file has that already.
-            Ok(false) => self.give_back(it),
+            Ok(None) => self.give_back(it),
             Err(error) => Err(error),
         };
         if settled.is_err() && self.steps.pass(Step::Rename).is_ok() {
@@ -264,8 +268,7 @@ impl WorkTree {
     fn drop_claim(&self, it: &Claim, rest: Option<(Temp<'_>, Sha256)>) -> std::io::Result<Removal> {
         let remove = || {
             self.steps.pass(Step::Remove)?;
-            let unlink = || rustix::fs::unlinkat(it.dir, &it.hidden[..], AtFlags::empty());
-            Ok(self.leaving.hold(it.dir, &it.hidden, unlink)?)
+            Ok(rustix::fs::unlinkat(it.dir, &it.hidden[..], AtFlags::empty())?)
         };
         let Some((temp, rest)) = rest else { return remove().map(|()| Removal::Removed) };
         self.steps.pass(Step::Rename)?;
@@ -289,9 +292,9 @@ impl WorkTree {
         self.steps.pass(Step::Rename)?;
         let (dir, swap) = (it.dir, rustix::fs::RenameFlags::EXCHANGE);
         rustix::fs::renameat_with(dir, &it.hidden[..], dir, it.name, swap)?;
-        match it.is_whole(&it.hidden, &rest)? {
-            true => remove()?,
-            false => put_beside(dir, &it.hidden, it.path)?,
+        match it.whole(&it.hidden, &rest)? {
+            Some(_) => remove()?,
+            None => put_beside(dir, &it.hidden, it.path)?,
         }
         Err(error)
     }
@@ -368,28 +371,28 @@ impl<'a> Claim<'a> {
         rename_new(self.dir, from, to)
     }
 
-    /// Says whether a file holds the bytes of a drop, all of them, and nobody is writing it.
-    fn is_whole(&self, name: &[u8], drop_id: &Sha256) -> std::io::Result<bool> {
+    /// The file of that name, if it holds the bytes of a drop, all of them, and nobody is writing it.
+    fn whole(&self, name: &[u8], drop_id: &Sha256) -> std::io::Result<Option<File>> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW;
         let file = match beneath(self.dir, name, flags, Mode::empty()).map(File::from) {
             Ok(file) => file,
             // No file, or one that we may not read: not what we filed.
             Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::ACCESS | Errno::PERM) => {
-                return Ok(false);
+                return Ok(None);
             }
             Err(it) => return Err(it.into()),
         };
         let found = file.metadata()?;
         // What somebody writes is not what we filed either.
         if !found.is_file() || lease::take(&file) == Leased::Busy {
-            return Ok(false);
+            return Ok(None);
         }
         // One read for all of it, and one that finds its end.
         let room = usize::try_from(found.len().min(self.bytes_max)).unwrap_or_default();
         let mut bytes = Vec::with_capacity(room + 1);
         (&file).take(self.bytes_max + 1).read_to_end(&mut bytes)?;
         lease::release(&file);
-        Ok(Sha256::of_drop(self.path.as_bytes(), &bytes) == *drop_id)
+        Ok((Sha256::of_drop(self.path.as_bytes(), &bytes) == *drop_id).then_some(file))
     }
 }
 
