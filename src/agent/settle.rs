@@ -5,8 +5,9 @@
 
 use super::Error;
 use super::inbox::Inbox;
-use super::lane::{FabricLane, Lane, depends_on_the_world};
+use super::lane::{Lane, depends_on_the_world};
 use crate::clock;
+use crate::cores;
 use crate::git::IndexOutcome;
 use crate::heap;
 use crate::model::digest::Sha256;
@@ -14,7 +15,7 @@ use crate::model::document::Intake;
 use crate::model::fabric::Fabric;
 use crate::model::ids::CommitId;
 use crate::model::key::ResourceId;
-use crate::model::operation::{Operation, Purpose, State};
+use crate::model::operation::{Headline, Operation, Purpose, State};
 use crate::model::path::{RawPath, RepoPath};
 use crate::model::plan::{Disposal, Fate, Plan, Recorded};
 use crate::model::problem::Problem;
@@ -46,14 +47,32 @@ pub(super) fn settle(
         }
     }
     remove_files(lane, operation)?;
-    settlement.conflicts.extend(conflicts.iter().map(|it| conflict(lane, n, it, now)));
+    clear_and_close(lane, n, &leaving, |lane| {
+        settlement.conflicts.extend(conflicts.iter().map(|it| conflict(lane, n, it, now)));
+        follow(lane, plan, operation, &mut settlement)?;
+        // Git has it by now, and a flood's drops have tens of megabytes.
+        *plan = Plan::default();
+        // What the journal keeps of it is what it was when the operation began.
+        Ok((settlement, operation.headline()))
+    })?;
+    tracing::debug!(operation.id = %operation.id, "settled");
+    Ok(())
+}
+
+/// What follows from the plan in the store, and how far the operation has come with it.
+fn follow(
+    lane: &Lane,
+    plan: &Plan,
+    operation: &mut Operation,
+    settlement: &mut Settlement<'_>,
+) -> Result<(), Error> {
     for it in &plan.recorded {
         let path = RawPath::new(it.path.as_str());
         settlement.homed.push((operation.fabric.clone(), path));
         settlement.resolved.push(ResourceId::of(&operation.fabric, &it.document.key));
     }
     settlement.resolved.retain(|id| settlement.conflicts.iter().all(|it| it.id != *id));
-    match operation.state.clone() {
+    match operation.state {
         State::Committed { commit_id, .. } => {
             settlement.records = records(lane, plan, Some(commit_id), operation)?;
             // Where no drop says what is in the files, the records follow by reading them.
@@ -61,20 +80,14 @@ pub(super) fn settle(
                 settlement.synced = Some((operation.fabric.clone(), commit_id));
             }
             operation.state = lane.settled(commit_id);
-            operation.completed_at = (!operation.state.is_open()).then_some(now);
+            let ended = !operation.state.is_open();
+            operation.completed_at = ended.then(clock::now);
         }
         _ => {
             settlement.records = records(lane, plan, None, operation)?;
-            operation.completed_at = Some(now);
+            operation.completed_at = Some(clock::now());
         }
     }
-    // Git has it by now, and a flood's drops have tens of megabytes.
-    *plan = Plan::default();
-    // What the journal keeps of it is what it was when the operation began.
-    let headline = operation.headline();
-    let settlement = Settlement { moved: Some(&headline), ..settlement };
-    clear_and_close(lane, n, &leaving, settlement)?;
-    tracing::debug!(operation.id = %operation.id, "settled");
     Ok(())
 }
 
@@ -96,40 +109,45 @@ impl Leaving {
     }
 }
 
-/// Takes what was filed out of `raw/` while its records are written; once both are done, and on the
-/// disk, the operation is closed.
+/// Takes what was filed out of `raw/` while its records are made and written; once both are done, and
+/// on the disk, the operation is closed.
 fn clear_and_close(
     lane: &mut Lane,
     n: usize,
     leaving: &[Leaving],
-    settlement: Settlement<'_>,
+    records: impl FnOnce(&Lane) -> Result<(Settlement<'static>, Headline), Error>,
 ) -> Result<(), Error> {
-    let Lane { tree, store, settings, fabrics, .. } = lane;
-    let FabricLane { fabric, inbox, .. } = &mut fabrics[n];
+    let shared: &Lane = lane;
+    let (tree, fabric) = (&shared.tree, &shared.fabrics[n].fabric);
+    let bytes_max = shared.settings.bytes_max;
     let take_all = || {
-        let take =
-            |it: &Leaving| Ok::<_, Infallible>(it.take_away(tree, fabric, settings.bytes_max));
-        let Ok(taken) = crate::cores::on_all(leaving, take);
+        let take = |it: &Leaving| Ok::<_, Infallible>(it.take_away(tree, fabric, bytes_max));
+        let Ok(taken) = cores::on_all(leaving, take);
         taken
     };
-    crate::cores::beside(leaving.len(), take_all, |taken| {
-        store.settle_with(settlement, || {
-            let mut cleared = Vec::with_capacity(leaving.len());
-            for (it, taken) in leaving.iter().zip(taken()) {
-                match taken {
-                    Ok(()) => {
-                        inbox.left(&it.path);
-                        cleared.push((fabric.name.clone(), it.path.clone()));
-                    }
-                    Err(error) => stuck(inbox, &it.path, error),
-                }
-            }
+    let mut endings = Vec::new();
+    let closed = cores::beside(leaving.len(), take_all, |taken| {
+        let (settlement, headline) = records(shared)?;
+        let settlement = Settlement { moved: Some(&headline), ..settlement };
+        shared.store.settle_with(settlement, || {
+            endings = taken();
+            let gone = leaving.iter().zip(&endings).filter(|(_, it)| it.is_ok());
+            let cleared: Vec<_> =
+                gone.map(|(it, _)| (fabric.name.clone(), it.path.clone())).collect();
             if !cleared.is_empty() {
                 tree.sync_directories([fabric.raw()].iter())?;
             }
             Ok(cleared)
         })
-    })
+    });
+    let inbox = &mut lane.fabrics[n].inbox;
+    for (it, ending) in leaving.iter().zip(endings) {
+        match ending {
+            Ok(()) => inbox.left(&it.path),
+            Err(error) => stuck(inbox, &it.path, error),
+        }
+    }
+    closed
 }
 
 /// One file that cannot be removed must not keep the others: it is found again.
