@@ -5,7 +5,7 @@ use super::lane::{FabricLane, Lane};
 use crate::model::document::{Classified, Rejected, Verdict};
 use crate::model::fabric::Fabric;
 use crate::model::ids::CommitId;
-use crate::model::key::ResourceId;
+use crate::model::key::{Key, ResourceId};
 use crate::model::path::{RawPath, RepoPath};
 use crate::model::rules::Direction;
 use crate::pipeline::processing::{Held, Holdings, InWorkTree, wanted};
@@ -26,17 +26,18 @@ pub(super) fn holdings(
 ) -> Result<Holdings, Error> {
     let fabric = &it.fabric;
     let mut holdings = Holdings::default();
-    for judged in classified.iter().flat_map(|it| &it.judged) {
-        if let Verdict::Managed { .. } = judged.verdict {
-            let key = &judged.document.key;
-            if let Some(record) = lane.store.record(&ResourceId::of(&fabric.name, key))? {
-                holdings.places.insert(key.clone(), record.path);
-            }
-            match it.rules.direction_of(key) {
-                Direction::Bidirectional | Direction::RecordToGit => (),
-                closed @ (Direction::GitToRecord | Direction::Disabled) => {
-                    holdings.closed.insert(key.clone(), closed);
-                }
+    let judged = classified.iter().flat_map(|it| &it.judged);
+    let managed = judged.filter(|it| matches!(it.verdict, Verdict::Managed { .. }));
+    let keys: Vec<&Key> = managed.map(|it| &it.document.key).collect();
+    let ids: Vec<_> = keys.iter().map(|key| ResourceId::of(&fabric.name, key)).collect();
+    for (key, place) in keys.into_iter().zip(lane.store.records_of(&ids, |it| it.path)?) {
+        if let Some(place) = place {
+            holdings.places.insert(key.clone(), place);
+        }
+        match it.rules.direction_of(key) {
+            Direction::Bidirectional | Direction::RecordToGit => (),
+            closed @ (Direction::GitToRecord | Direction::Disabled) => {
+                holdings.closed.insert(key.clone(), closed);
             }
         }
     }

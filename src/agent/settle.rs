@@ -66,15 +66,16 @@ fn follow(
     operation: &mut Operation,
     settlement: &mut Settlement<'_>,
 ) -> Result<(), Error> {
-    for it in &plan.recorded {
-        let path = RawPath::new(it.path.as_str());
-        settlement.homed.push((operation.fabric.clone(), path));
-        settlement.resolved.push(ResourceId::of(&operation.fabric, &it.document.key));
-    }
+    let fabric = &operation.fabric;
+    let homed = plan.recorded.iter().map(|it| (fabric.clone(), RawPath::new(it.path.as_str())));
+    settlement.homed.extend(homed);
+    let ids: Vec<_> =
+        plan.recorded.iter().map(|it| ResourceId::of(fabric, &it.document.key)).collect();
+    settlement.resolved.extend(&ids);
     settlement.resolved.retain(|id| settlement.conflicts.iter().all(|it| it.id != *id));
     match operation.state {
         State::Committed { commit_id, .. } => {
-            settlement.records = records(lane, plan, Some(commit_id), operation)?;
+            settlement.records = records(lane, plan, &ids, Some(commit_id), operation)?;
             // Where no drop says what is in the files, the records follow by reading them.
             if !plan.recorded.is_empty() {
                 settlement.synced = Some((operation.fabric.clone(), commit_id));
@@ -84,7 +85,7 @@ fn follow(
             operation.completed_at = ended.then(clock::now);
         }
         _ => {
-            settlement.records = records(lane, plan, None, operation)?;
+            settlement.records = records(lane, plan, &ids, None, operation)?;
             operation.completed_at = Some(clock::now());
         }
     }
@@ -269,15 +270,16 @@ fn conflict(lane: &Lane, n: usize, it: &Met, now: jiff::Timestamp) -> Conflict {
 fn records(
     lane: &Lane,
     plan: &Plan,
+    ids: &[ResourceId],
     commit_id: Option<CommitId>,
     operation: &Operation,
 ) -> Result<Vec<Record>, Error> {
     let texts: Vec<&[u8]> = plan.recorded.iter().map(|it| it.document.text.as_bytes()).collect();
     let blob_ids = lane.repo.blob_ids_of(&texts)?;
+    let held = lane.store.records_of(ids, |it| it)?;
     let mut records = Vec::with_capacity(plan.recorded.len());
-    for (it, blob_id) in plan.recorded.iter().zip(blob_ids) {
-        let id = ResourceId::of(&operation.fabric, &it.document.key);
-        let old = lane.store.record(&id)?;
+    let pieces = plan.recorded.iter().zip(blob_ids).zip(ids.iter().zip(held));
+    for ((it, blob_id), (id, old)) in pieces {
         let commit_id = match &old {
             Some(old) if old.blob_id == blob_id && old.commit_id.is_some() => old.commit_id,
             _ => commit_id.or(operation.base),
@@ -293,7 +295,7 @@ fn records(
         };
         let old = match old {
             Some(it) => Some(it),
-            None => lane.store.orphan(&id)?.map(|it| it.record),
+            None => lane.store.orphan(id)?.map(|it| it.record),
         };
         let (modifications, actual) =
             old.map(|it| (it.modifications, it.actual)).unwrap_or_default();

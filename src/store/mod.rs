@@ -211,6 +211,24 @@ impl Store {
         get(self.sound(&self.records)?, id.0.as_bytes())
     }
 
+    /// What `take` makes of the record of each of these resources, where there is one.
+    ///
+    /// They are read in the order of their ids: many at random would read most pages several times.
+    pub fn records_of<T>(
+        &self,
+        ids: &[ResourceId],
+        take: impl Fn(Record) -> T,
+    ) -> Result<Vec<Option<T>>, Error> {
+        let mut order: Vec<usize> = (0..ids.len()).collect();
+        order.sort_unstable_by_key(|n| ids[*n]);
+        let mut found: Vec<Option<T>> = Vec::new();
+        found.resize_with(ids.len(), || None);
+        for n in order {
+            found[n] = self.record(&ids[n])?.map(&take);
+        }
+        Ok(found)
+    }
+
     /// The record whose file is `path`.
     pub fn record_at(&self, fabric: &FabricName, path: &RepoPath) -> Result<Option<Record>, Error> {
         let key = joined(fabric, path.as_str().as_bytes());
