@@ -76,7 +76,7 @@ impl Default for IntakeSettings {
             poll: Duration::from_secs(2),
             hand_edits_quiet: Duration::from_secs(60),
             one_file_system: false,
-            files_per_turn_max: 12_000,
+            files_per_turn_max: 10_000,
             bytes_per_turn_max: 32 << 20,
             entries_max: 1_000_000,
         }
