@@ -13,7 +13,6 @@ use super::turn::{self, Cause};
 use super::{Error, follow, glance, hands, schedule, settle};
 use crate::clock;
 use crate::git;
-use crate::heap;
 use crate::model::operation::Trigger;
 use crate::model::path::RawPath;
 use crate::model::rules::Mode;
@@ -329,7 +328,7 @@ impl Loop {
         self.look_by(turned.next_look);
         if turned.files.len() >= LITTER_MIN {
             self.litter = true;
-            heap::give_back();
+            settle::clear_up(lane);
         }
         if let Some(operation) = turned.operation {
             let commit = operation.state.commit_id().map(|it| it.short());
@@ -339,7 +338,7 @@ impl Loop {
                 self.send_soon();
                 if self.push_at > clock::instant() && !lane.flooded() {
                     // The remote is away, so nothing follows that would do it.
-                    super::settle::tidy(lane);
+                    settle::tidy(lane);
                 }
             }
         }

@@ -347,8 +347,8 @@ pub(super) fn tidy(lane: &Lane) {
     }
 }
 
-/// After a flood, when nothing more waits: what was read of the repository is let go, and what was freed
-/// goes back to the kernel.
+/// After each turn of a flood, and when nothing more waits: what was read of the repository is let go,
+/// packs that are mapped above all, and what was freed goes back to the kernel.
 pub(super) fn clear_up(lane: &mut Lane) {
     if let Err(error) = lane.repo.open_anew() {
         let error = Error::from(error).chain();

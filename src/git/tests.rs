@@ -246,6 +246,23 @@ fn our_commits_are_made_again_on_top_of_others() {
 }
 
 #[test]
+fn packs_that_were_read_are_unmapped_when_they_are_let_go() {
+    let mut it = seeded();
+    let commit = it.commit(&[("a.yaml", "a: 1\n")]);
+    it.repo.open_anew().unwrap();
+    let objects = it.repo.work_tree().join(".git/objects/pack");
+    let mapped = || {
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        maps.lines().filter(|it| it.contains(objects.to_str().unwrap())).count()
+    };
+    assert_eq!(mapped(), 0);
+    it.repo.blobs_at(Some(commit), [&b"a.yaml"[..]]).unwrap();
+    assert_ne!(mapped(), 0);
+    it.repo.open_anew().unwrap();
+    assert_eq!(mapped(), 0);
+}
+
+#[test]
 fn many_small_packs_are_folded_into_one() {
     let it = seeded();
     for n in 0..70 {
