@@ -49,7 +49,7 @@ pub(super) fn settle(
     remove_files(lane, operation)?;
     clear_and_close(lane, n, &leaving, |lane| {
         settlement.conflicts.extend(conflicts.iter().map(|it| conflict(lane, n, it, now)));
-        follow(lane, plan, operation, &mut settlement)?;
+        conclude(lane, plan, operation, &mut settlement)?;
         // Git has it by now, and a flood's drops have tens of megabytes.
         *plan = Plan::default();
         // What the journal keeps of it is what it was when the operation began.
@@ -60,7 +60,7 @@ pub(super) fn settle(
 }
 
 /// What follows from the plan in the store, and how far the operation has come with it.
-fn follow(
+fn conclude(
     lane: &Lane,
     plan: &Plan,
     operation: &mut Operation,
@@ -73,22 +73,19 @@ fn follow(
         plan.recorded.iter().map(|it| ResourceId::of(fabric, &it.document.key)).collect();
     settlement.resolved.extend(&ids);
     settlement.resolved.retain(|id| settlement.conflicts.iter().all(|it| it.id != *id));
-    match operation.state {
-        State::Committed { commit_id, .. } => {
-            settlement.records = records(lane, plan, &ids, Some(commit_id), operation)?;
-            // Where no drop says what is in the files, the records follow by reading them.
-            if !plan.recorded.is_empty() {
-                settlement.synced = Some((operation.fabric.clone(), commit_id));
-            }
-            operation.state = lane.settled(commit_id);
-            let ended = !operation.state.is_open();
-            operation.completed_at = ended.then(clock::now);
+    let commit_id = match operation.state {
+        State::Committed { commit_id, .. } => Some(commit_id),
+        _ => None,
+    };
+    settlement.records = records(lane, plan, &ids, commit_id, operation)?;
+    if let Some(commit_id) = commit_id {
+        // Where no drop says what is in the files, the records follow by reading them.
+        if !plan.recorded.is_empty() {
+            settlement.synced = Some((operation.fabric.clone(), commit_id));
         }
-        _ => {
-            settlement.records = records(lane, plan, &ids, None, operation)?;
-            operation.completed_at = Some(clock::now());
-        }
+        operation.state = lane.settled(commit_id);
     }
+    operation.completed_at = (!operation.state.is_open()).then(clock::now);
     Ok(())
 }
 

@@ -164,6 +164,12 @@ fn a_record_is_found_by_id_by_path_and_by_source() {
     let (a, b) = (record("a", "w.yaml"), record("b", "w.yaml"));
     settled(&store, vec![a.clone(), b.clone()]);
     assert_eq!(store.record(&a.id).unwrap().as_ref(), Some(&a));
+    for [first, second] in [[&a, &b], [&b, &a]] {
+        // In the order in which they are asked for, whatever order they are read in.
+        let ids = [first.id, record("absent", "w.yaml").id, second.id];
+        let found = store.records_of(&ids, |it| it.path).unwrap();
+        assert_eq!(found, [Some(first.path.clone()), None, Some(second.path.clone())]);
+    }
     assert_eq!(store.record_at(&fabric(), &b.path).unwrap().as_ref(), Some(&b));
     assert_eq!(store.records_from(&fabric(), &RawPath::new("w.yaml")).unwrap().len(), 2);
     assert_eq!(store.records(&fabric()).count(), 2);
