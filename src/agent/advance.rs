@@ -4,13 +4,14 @@ use super::follow::all_follow_head;
 use super::lane::Lane;
 use super::{Error, recovery};
 use crate::cores;
-use crate::git::{Filters, Follow, Kind};
+use crate::git::{ChangedEntry, Filters, Follow, Following, Kind};
 use crate::model::ids::{BlobId, CommitId};
 use crate::model::operation::State;
 use crate::model::path::escape;
 use crate::store::Settlement;
 use crate::worktree::Foreign;
 use bstr::{BString, ByteSlice};
+use std::collections::HashSet;
 
 /// The largest file of others that is brought along in memory, in bytes.
 const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -28,11 +29,34 @@ pub(super) fn follow_on(lane: &mut Lane) -> Result<(), Error> {
         tracing::info!(commit_id = %it.to, "going on with what others pushed");
         return follow(lane, &it.branch, it.from, it.to);
     }
-    if standing.branch == it.branch && standing.commit == Some(it.to) {
-        carried_over(lane, it.from, it.to)?;
-    }
     // The branch has moved by now, by us or by somebody else.
+    if let Some(head) = standing.commit {
+        if !lane.repo.is_ancestor(it.to, head)? {
+            turn_back(lane, &it, &files, head)?;
+        } else if standing.branch == it.branch {
+            carried_over(lane, it.from, it.to)?;
+        }
+    }
     Ok(lane.repo.follows_no_more()?)
+}
+
+/// Gives the files that were brought along what HEAD has: the branch went elsewhere, so that they
+/// would look like uncommitted work, and be in the way of what others push next. A file that is not
+/// what was brought along is a person's, and stays.
+fn turn_back(
+    lane: &Lane,
+    it: &Following,
+    brought: &[ChangedEntry],
+    head: CommitId,
+) -> Result<(), Error> {
+    tracing::info!(commit_id = %it.to, "not going on with what others pushed: the branch moved meanwhile");
+    let brought: HashSet<&BString> = brought.iter().map(|it| &it.path).collect();
+    let mut changes = lane.repo.entries_between(Some(it.to), head)?;
+    changes.retain(|it| brought.contains(&it.path));
+    bring(lane, &way(lane, &changes)?.files)?;
+    let paths: Vec<BString> = changes.into_iter().map(|it| it.path).collect();
+    lane.repo.refresh_index(&paths, it.from, head)?;
+    Ok(())
 }
 
 /// What the work tree gets: a path, and what is to be there.
@@ -48,8 +72,31 @@ pub(super) fn way_to(
     to: CommitId,
 ) -> Result<(Files, Vec<BString>), Error> {
     let changes = lane.repo.entries_between(from, to)?;
-    let mut files = Files::new();
-    let mut blocked = Vec::new();
+    let Way { files, mut blocked } = way(lane, &changes)?;
+    if !blocked.is_empty() {
+        let n = blocked.len();
+        blocked.truncate(5);
+        return Err(Error::Held {
+            reason: format!(
+                "others pushed changes to {n} files that have uncommitted changes here ({}); commit, stash or \
+                 undo them, and the agent goes on by itself",
+                blocked.join(", ")
+            ),
+        });
+    }
+    Ok((files, changes.into_iter().map(|it| it.path).collect()))
+}
+
+/// What a work tree needs for some changes.
+#[derive(Default)]
+struct Way {
+    files: Files,
+    /// What is neither as it was nor as it will be, as shown to people.
+    blocked: Vec<String>,
+}
+
+fn way(lane: &Lane, changes: &[ChangedEntry]) -> Result<Way, Error> {
+    let Way { mut files, mut blocked } = Way::default();
     let left_out = lane.repo.left_out(changes.iter().map(|it| &it.path))?;
     let mut converted = Converted { lane, filters: None };
     let tree = &lane.tree;
@@ -70,22 +117,19 @@ pub(super) fn way_to(
             files.push((it.path.clone(), converted.of(&it.path, it.new)?));
         }
     }
-    if !blocked.is_empty() {
-        let n = blocked.len();
-        blocked.truncate(5);
-        return Err(Error::Held {
-            reason: format!(
-                "others pushed changes to {n} files that have uncommitted changes here ({}); commit, stash or \
-                 undo them, and the agent goes on by itself",
-                blocked.join(", ")
-            ),
-        });
-    }
-    Ok((files, changes.into_iter().map(|it| it.path).collect()))
+    Ok(Way { files, blocked })
+}
+
+/// Writes what others have below our directories and elsewhere; those that we need stay.
+fn bring(lane: &Lane, files: &Files) -> Result<(), Error> {
+    let fabrics = lane.fabrics.iter().map(|it| &it.fabric);
+    let keep = fabrics.flat_map(|it| [it.dir.clone(), it.raw(), it.managed(), it.unmanaged()]);
+    lane.tree.tell_eye(files.iter().map(|it| it.0.as_slice()));
+    Ok(lane.tree.write_foreign(files, &keep.collect::<Vec<_>>())?)
 }
 
 /// Moves the branch and brings work tree and index along, or changes nothing at all: what is cut off
-/// in between is finished before anything else is done.
+/// in between is finished, or undone where the branch went elsewhere, before anything else is done.
 pub(super) fn follow(
     lane: &mut Lane,
     branch: &str,
@@ -94,10 +138,7 @@ pub(super) fn follow(
 ) -> Result<(), Error> {
     let (files, paths) = way_to(lane, from, to)?;
     lane.repo.follows(branch, from, to)?;
-    let fabrics = lane.fabrics.iter().map(|it| &it.fabric);
-    let keep = fabrics.flat_map(|it| [it.dir.clone(), it.raw(), it.managed(), it.unmanaged()]);
-    lane.tree.tell_eye(files.iter().map(|it| it.0.as_slice()));
-    lane.tree.write_foreign(&files, &keep.collect::<Vec<_>>())?;
+    bring(lane, &files)?;
     let why = "follow the remote";
     match lane.repo.move_branch(branch, from, to, &lane.settings.author, why)? {
         Follow::Moved => (),

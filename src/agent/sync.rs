@@ -49,6 +49,8 @@ pub fn deliver(lane: &mut Lane) -> Result<Sent, Error> {
 
 fn send(lane: &mut Lane) -> Result<Sent, Error> {
     let Some(remote) = lane.sends_to().cloned() else { return Ok(Sent::Nothing) };
+    // Not with what others pushed last, which may be out of reach.
+    follow_on(lane)?;
     let mut locked = None;
     for _ in 0..REPLAYS_MAX {
         let standing = lane.head_to_commit_on()?;

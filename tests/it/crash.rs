@@ -297,25 +297,63 @@ fn deliver(world: &World) -> Result<(), String> {
 
 #[test]
 fn of_following_what_others_pushed() {
-    let before = || {
-        let world = World::in_memory();
-        world.drop("three.yaml", [vpc("vpc-1"), vpc("vpc-2"), vpc("vpc-3")].join("---\n"));
-        world.turn();
-        let other = World::beside(&world);
-        let managed = |name: &str| format!("fabric-1/managed/vpcs/{name}.yaml");
-        std::fs::write(other.work().join(managed("vpc-1")), vpc("vpc-1").replace("1001", "9"))
-            .unwrap();
-        other.git(&["rm", "-q", &managed("vpc-2")]);
-        other.git(&["mv", &managed("vpc-3"), "fabric-1/managed/vpcs/moved.yaml"]);
-        other.drop("by-git.yaml", vpc("vpc-4")).drop("bad.yaml", vpc("BAD"));
-        std::fs::write(other.work().join("notes"), "theirs\n").unwrap();
-        other.git(&["add", "."]);
-        other.git(&["commit", "-qm", "theirs"]);
-        other.git(&["push", "-q", "origin", "main"]);
-        world
-    };
     let take_in = |world: &World| sync::take_in(&mut opened(world)?).map_err(|it| it.chain());
-    each_step_fails(before, Some(take_in), 10);
+    each_step_fails(before_following, Some(take_in), 10);
+}
+
+/// The agent dies while it brings others' work along, and before it is back the branch goes elsewhere:
+/// nothing of theirs is left behind as if a person had written it.
+#[test]
+fn whoever_commits_while_others_work_is_brought_along_keeps_no_half_of_it() {
+    let template = before_following();
+    // At least one step each: the note, its sync, a file, the branch.
+    for n in 1.. {
+        let mut world = template.copy();
+        world.steps.stop_after(n);
+        let first =
+            opened(&world).and_then(|mut it| sync::take_in(&mut it).map_err(|it| it.chain()));
+        if first.is_ok() {
+            assert!(n > 10, "it took only {n} steps");
+            break;
+        }
+        world.steps = Steps::default();
+        std::fs::write(world.work().join("own"), "a person's\n").unwrap();
+        world.git(&["add", "own"]);
+        world.git(&["commit", "-qm", "a person's", "--", "own"]);
+        // What was left half is not in the way of what comes next, wherever that comes from.
+        let others = World::beside(&world);
+        std::fs::write(others.work().join("notes"), "theirs, later\n").unwrap();
+        let path = others.managed("vpcs/vpc-1.yaml");
+        std::fs::write(path, vpc("vpc-1").replace("1001", "10")).unwrap();
+        others.git(&["commit", "-qam", "theirs, later"]);
+        others.git(&["push", "-q", "origin", "main"]);
+        world.try_turn().unwrap_or_else(|it| panic!("step {n}: {it}"));
+        world.turn();
+        let clone = world.clone_of_remote();
+        let text = &clone["managed/vpcs/vpc-1.yaml"];
+        assert!(text.contains("vlan: 10}"), "step {n}: {text}");
+        assert!(clone.contains_key("managed/vpcs/moved.yaml"), "step {n}");
+        let status = world.git(&["status", "--porcelain", "--", ".", ":!fabric-1/raw"]);
+        assert_eq!(status, "", "step {n}");
+        assert_eq!(std::fs::read_to_string(world.work().join("notes")).unwrap(), "theirs, later\n");
+    }
+}
+
+fn before_following() -> World {
+    let world = World::in_memory();
+    world.drop("three.yaml", [vpc("vpc-1"), vpc("vpc-2"), vpc("vpc-3")].join("---\n"));
+    world.turn();
+    let other = World::beside(&world);
+    let managed = |name: &str| format!("fabric-1/managed/vpcs/{name}.yaml");
+    std::fs::write(other.work().join(managed("vpc-1")), vpc("vpc-1").replace("1001", "9")).unwrap();
+    other.git(&["rm", "-q", &managed("vpc-2")]);
+    other.git(&["mv", &managed("vpc-3"), "fabric-1/managed/vpcs/moved.yaml"]);
+    other.drop("by-git.yaml", vpc("vpc-4")).drop("bad.yaml", vpc("BAD"));
+    std::fs::write(other.work().join("notes"), "theirs\n").unwrap();
+    other.git(&["add", "."]);
+    other.git(&["commit", "-qm", "theirs"]);
+    other.git(&["push", "-q", "origin", "main"]);
+    world
 }
 
 #[test]
