@@ -98,6 +98,21 @@ impl Census {
         Ok(census)
     }
 
+    /// All stretches: where each begins, and how many it holds.
+    pub fn stretches(&self) -> impl Iterator<Item = (&[u8], u64)> {
+        self.fabrics.values().flat_map(|row| row.iter().map(|(first, n)| (&first[..], *n)))
+    }
+
+    /// The census that has these stretches.
+    pub fn of_stretches<'a>(stretches: impl Iterator<Item = (&'a [u8], u64)>) -> Census {
+        let mut census = Census::default();
+        for (first, count) in stretches {
+            let row = census.fabrics.entry(fabric_of(first).to_vec()).or_default();
+            row.insert(first.to_vec(), count);
+        }
+        census
+    }
+
     /// How many a fabric has.
     pub fn count(&self, fabric: &[u8]) -> u64 {
         self.fabrics.get(fabric).map_or(0, |row| row.values().sum())

@@ -12,10 +12,10 @@ mod journal;
 mod migrate;
 mod news;
 mod open;
+mod seal;
 mod slack;
 mod write;
 
-use crate::fence;
 use crate::model::fabric::FabricName;
 use crate::model::ids::CommitId;
 use crate::model::key::ResourceId;
@@ -159,19 +159,7 @@ pub struct Store {
     stands: sled::Tree,
     /// operation and a number → a part of its plan.
     plans: sled::Tree,
-    _last: Last,
-}
-
-/// The handle with which sled closes its file. It panics where the disk does not take the end of it,
-/// which ends nothing: what was acknowledged is on the disk, and the rest was told as an error.
-#[derive(Debug)]
-struct Last(Option<sled::Db>);
-
-impl Drop for Last {
-    fn drop(&mut self) {
-        let db = self.0.take();
-        fence::around(|| drop(db));
-    }
+    last: seal::Last,
 }
 
 /// The file that says how much was acknowledged, and whether a sync ever failed.
@@ -479,10 +467,14 @@ fn get<T: DeserializeOwned>(tree: &sled::Tree, key: &[u8]) -> Result<Option<T>, 
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(bytes).map_err(|it| Error::Read(it.into()))
+    serde_json::from_slice(bytes).map_err(|it| {
+        seal::doubt();
+        Error::Read(it.into())
+    })
 }
 
 fn read(why: sled::Error) -> Error {
+    seal::doubt();
     Error::Read(io::Error::other(why))
 }
 

@@ -8,7 +8,8 @@
 
 use super::census::Census;
 use super::migrate::{self, FORMAT_KEY};
-use super::{Error, Last, Store, news, slack};
+use super::write::DIGEST;
+use super::{Error, Store, news, seal, slack};
 use crate::fence;
 use crate::step::{Mistake, Steps};
 use crate::whole;
@@ -133,12 +134,36 @@ impl Store {
             ear: news::Ear::default(),
             stands: db.open_tree("stands")?,
             plans: db.open_tree("plans")?,
-            _last: Last(Some(db.clone())),
+            last: seal::Last::of(&db),
             db,
             file,
             blobs,
             steps,
         })
+    }
+
+    /// What is to be sealed when this store is closed, where that is worth it: a small one is read to
+    /// its end in less time.
+    pub(super) fn closing(&self) -> Option<seal::Closing> {
+        let db = self.blobs.parent()?.to_owned();
+        let dir = db.parent()?.to_owned();
+        let census = self.census().clone();
+        let sealed = self.witness.lock().is_ok_and(|it| it.file.is_some());
+        let large = census.total() >= LARGE_RECORDS;
+        let (generation, digest) = (self.generation.load(Ordering::SeqCst), self.digest_held()?);
+        let closing = || seal::Closing { dir, db, generation, digest, census };
+        (sealed && large).then(closing)
+    }
+
+    fn is_sealed_as(&self, seal: &seal::Seal) -> bool {
+        self.generation.load(Ordering::SeqCst) == seal.generation
+            && self.digest_held().as_ref() == Some(&seal.digest)
+    }
+
+    /// The digest that the last write left.
+    fn digest_held(&self) -> Option<String> {
+        let held = self.meta.get(DIGEST).ok()??;
+        String::from_utf8(held.to_vec()).ok()
     }
 
     /// Writes the format, and begins to note beside the store what is acknowledged.
@@ -170,9 +195,21 @@ enum Trouble {
 
 /// Opens a store and says what is wrong with it. A large one is opened once more, because sled lets go of
 /// what was read to check it only when as much was read again.
+///
+/// One that was closed in good order, and that nobody has touched since, is not read.
 fn checked_open(path: &Path, dir: &Path, existed: bool, steps: &Steps) -> Result<Store, Trouble> {
+    let refused = |source| Trouble::Refused(Error::Open { path: dir.to_owned(), source });
+    if let Some(seal) = seal::broken(dir, path).map_err(refused)? {
+        let store = patient_open(path, steps, Some(seal.census()))?;
+        // Another process may have had it in between.
+        if store.is_sealed_as(&seal) {
+            check_end(&store, dir, existed)?;
+            return Ok(store);
+        }
+    }
     let store = patient_open(path, steps, None)?;
-    check(&store, dir, existed)?;
+    check_end(&store, dir, existed)?;
+    check_whole(&store)?;
     if store.census().total() < LARGE_RECORDS {
         return Ok(store);
     }
@@ -215,7 +252,8 @@ fn try_open(path: &Path, steps: &Steps, counted: Option<Census>) -> Result<Store
         .map_err(|it| Trouble::Broken(it.to_string()))
 }
 
-fn check(store: &Store, dir: &Path, existed: bool) -> Result<(), Trouble> {
+/// Says whether a store is one that this version can write, and ends where it was acknowledged to.
+fn check_end(store: &Store, dir: &Path, existed: bool) -> Result<(), Trouble> {
     let meta = &store.meta;
     if let Some(found) = store.format().filter(|it| *it > FORMAT) {
         return Err(Trouble::Refused(Error::Newer { path: dir.to_owned(), found }));
@@ -240,7 +278,11 @@ fn check(store: &Store, dir: &Path, existed: bool) -> Result<(), Trouble> {
             "it ends with write {within:?}, though write {beside:?} was acknowledged"
         )));
     }
-    // Damaged pages may make sled panic on the first touch; all of them are touched here.
+    Ok(())
+}
+
+/// Damaged pages may make sled panic on the first touch; all of them are touched here.
+fn check_whole(store: &Store) -> Result<(), Trouble> {
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| store.is_whole())) {
         Ok(Ok(true)) => Ok(()),
         Ok(Ok(false)) => Err(Trouble::Broken("its content is not what was written".to_owned())),

@@ -210,6 +210,56 @@ fn a_half_written_snapshot_does_not_keep_the_store_shut() {
     assert_eq!((freshness, store.records_count(&fabric())), (Freshness::Kept, 1));
 }
 
+/// More records than a store has that is read to its end whenever it is opened.
+fn large(dir: &std::path::Path) -> Store {
+    let (store, _) = Store::open(dir, Steps::default()).unwrap();
+    settled(&store, (0..1_200).map(|n| record(&format!("v{n:04}"), "all.yaml")).collect());
+    store
+}
+
+#[test]
+fn a_large_store_that_was_closed_in_order_is_not_read_to_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let seal = dir.path().join("closed");
+    let reopened = || Store::open(dir.path(), Steps::default()).unwrap();
+    drop(large(dir.path()));
+    assert!(seal.exists());
+    let (store, freshness) = reopened();
+    assert_eq!(freshness, Freshness::Kept);
+    assert!(!seal.exists(), "it would vouch for what a killed agent leaves");
+    assert_eq!(store.records_count(&fabric()), 1_200);
+    assert_eq!(store.records_from_nth(&fabric(), 1_000).count(), 200);
+
+    // One record goes without a word, and whoever did so closes the store as we do.
+    store.records.remove(record("v0001", "").id.0.as_bytes()).unwrap();
+    drop(store);
+    let (store, freshness) = reopened();
+    assert_eq!(freshness, Freshness::Kept, "it was read");
+    drop(store);
+
+    // Nobody who only touches a file gets past the look at everything.
+    let db = File::options().write(true).open(dir.path().join("db/db")).unwrap();
+    db.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    let (store, freshness) = reopened();
+    assert!(matches!(freshness, Freshness::Replaced { .. }), "{freshness:?}");
+
+    settled(&store, (0..1_200).map(|n| record(&format!("v{n:04}"), "all.yaml")).collect());
+    drop(store);
+    // A seal of another day, as a copy of the directory has it.
+    let old = std::fs::read(&seal).unwrap();
+    drop(reopened());
+    std::fs::write(&seal, &old[..old.len() / 2]).unwrap();
+    assert_eq!(seal::broken(dir.path(), &dir.path().join("db")).unwrap(), None, "half of it");
+    std::fs::write(&seal, old).unwrap();
+    assert_eq!(seal::broken(dir.path(), &dir.path().join("db")).unwrap(), None, "an old one");
+
+    // What could not be read once is not vouched for.
+    let (store, _) = reopened();
+    assert!(decode::<Record>(b"not one").is_err());
+    drop(store);
+    assert!(!seal.exists());
+}
+
 #[test]
 fn a_store_that_lost_its_content_is_put_aside() {
     let dir = tempfile::tempdir().unwrap();

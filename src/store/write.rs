@@ -187,6 +187,8 @@ impl Drop for Store {
         }
         if let Err(error) = self.sync() {
             tracing::warn!(%error, "cannot sync the store at the end; it is checked at the next start");
+        } else {
+            self.last.closing = self.closing();
         }
     }
 }
