@@ -4,7 +4,10 @@
 //! children: paint that arrives late is passed on again, and nothing ends before everything that
 //! is still queued is known to the remote.
 
-use std::collections::{BinaryHeap, HashSet};
+use std::{
+    collections::{BinaryHeap, HashSet},
+    ops::Range,
+};
 
 use gix::{
     ObjectId,
@@ -20,7 +23,8 @@ pub(crate) type Odb = gix::odb::Handle;
 /// What is kept of a commit.
 #[derive(Debug, Clone)]
 pub(crate) struct Commit {
-    pub(crate) parents: Vec<ObjectId>,
+    /// Where its parents are in the list of all.
+    parents: Range<usize>,
     pub(crate) tree: ObjectId,
     time: i64,
     paint: u8,
@@ -52,6 +56,9 @@ pub(crate) struct Graph<'a> {
     /// Commits whose parents the remote lacks.
     remote_shallow: &'a HashSet<ObjectId>,
     commits: HashMap<ObjectId, Commit>,
+    /// The parents of all commits, side by side: a small piece of memory for each would lie between
+    /// what reading a commit takes for a moment, so that none of that could be used again.
+    parents: Vec<ObjectId>,
     buffer: Vec<u8>,
     /// How many commits were looked at, for people who wonder where time went.
     pub(crate) visited: usize,
@@ -81,8 +88,8 @@ impl<'a> Graph<'a> {
         remote_shallow: &'a HashSet<ObjectId>,
     ) -> Self {
         shallow.sort_unstable();
-        let (commits, buffer) = (HashMap::default(), Vec::new());
-        Graph { odb, shallow, remote_shallow, commits, buffer, visited: 0 }
+        let (commits, parents, buffer) = (HashMap::default(), Vec::new(), Vec::new());
+        Graph { odb, shallow, remote_shallow, commits, parents, buffer, visited: 0 }
     }
 
     pub(crate) fn peel(&mut self, id: ObjectId) -> Result<Peeled, Error> {
@@ -122,11 +129,12 @@ impl<'a> Graph<'a> {
             return Err(unreadable(id, "it is no commit"));
         }
         let commit = CommitRefIter::from_bytes(object.data, id.kind());
-        let parents = match self.shallow.binary_search(&id) {
-            Ok(_) => Vec::new(),
-            Err(_) => commit.parent_ids().collect(),
-        };
         let tree = commit.clone().tree_id().map_err(|err| unreadable(id, err))?;
+        let first = self.parents.len();
+        if self.shallow.binary_search(&id).is_err() {
+            self.parents.extend(commit.parent_ids());
+        }
+        let parents = first..self.parents.len();
         let time = commit.committer().map_or(0, |it| it.seconds());
         entry.insert(Commit { parents, tree, time, paint: 0 });
         self.visited += 1;
@@ -135,6 +143,11 @@ impl<'a> Graph<'a> {
 
     pub(crate) fn get(&self, id: &ObjectId) -> Option<&Commit> {
         self.commits.get(id)
+    }
+
+    /// The parents of a commit that was visited.
+    pub(crate) fn parents(&self, commit: &Commit) -> &[ObjectId] {
+        self.parents.get(commit.parents.clone()).unwrap_or_default()
     }
 
     /// The tree of a commit that may not have been visited.
@@ -146,7 +159,7 @@ impl<'a> Graph<'a> {
     pub(crate) fn parents_of(&mut self, id: ObjectId) -> Result<Vec<ObjectId>, Error> {
         let Some((id, Kind::Commit)) = self.peel(id)?.end else { return Ok(Vec::new()) };
         self.load(id)?;
-        Ok(self.commits.get(&id).map(|it| it.parents.clone()).unwrap_or_default())
+        Ok(self.commits.get(&id).map(|it| self.parents(it).to_vec()).unwrap_or_default())
     }
 
     fn time(&self, id: &ObjectId) -> i64 {
@@ -221,7 +234,8 @@ impl<'a> Graph<'a> {
             if queued & HAVE != 0 && self.remote_shallow.contains(&id) {
                 continue;
             }
-            for parent in commit.parents.clone() {
+            for at in commit.parents.clone() {
+                let parent = self.parents[at];
                 if self.load(parent)? {
                     self.add(parent, queued, &mut queue, &mut open);
                 } else if queued == WANT {

@@ -19,11 +19,11 @@ use super::{
     RefUpdate,
     error::Error,
     graph::{Graph, Odb},
-    walk::{self, Counts, Frontier, Wanted},
+    walk::{self, Counts, Frontier, Objects},
 };
 
 /// What a walk finds.
-type Found = Result<(Vec<Wanted>, Counts), Error>;
+type Found = Result<(Objects, Counts), Error>;
 
 /// For more references than this, nothing is thought of beforehand.
 const UPDATES_MAX: usize = 16;
@@ -169,7 +169,7 @@ mod tests {
         let mut graph = Graph::new(&odb, Vec::new(), &uncut);
         let tips = commits.get(held).copied();
         let frontier = walk::frontier(&mut graph, &[commits[0]], tips).unwrap();
-        guess.found(&frontier).map(|it| it.unwrap().0.len())
+        guess.found(&frontier).map(|it| it.unwrap().0.wanted.len())
     }
 
     #[test]

@@ -27,7 +27,7 @@ use super::{
     graph::{self, Odb, unreadable},
     plan::{self, Planned},
     reuse::{Form, Packs},
-    walk::{self, Wanted},
+    walk::{self, Objects, Wanted},
 };
 
 /// What a pack was made of.
@@ -84,14 +84,15 @@ struct Encoded {
     data: Vec<u8>,
 }
 
-/// Writes the pack of `wanted`; `report` hears of objects and bytes now and then.
+/// Writes the pack of `objects`; `report` hears of objects and bytes now and then.
 pub(crate) fn write(
     odb: &Odb,
-    wanted: &[Wanted],
+    objects: &Objects,
     settings: Settings,
     out: &mut dyn Write,
     report: &mut dyn FnMut(u32, u64),
 ) -> Result<PackCounts, Failure> {
+    let wanted = &objects.wanted[..];
     let count = u32::try_from(wanted.len()).expect("a repository holds fewer objects");
     let mut pack = Pack {
         out,
@@ -108,7 +109,7 @@ pub(crate) fn write(
     let packs =
         if is_worth_copying(odb, wanted)? { Packs::open(odb, wanted.len()) } else { Packs::none() };
     let plan = plan::plan(wanted, &positions, &packs, settings.thin);
-    let source = Source { wanted, packs: &packs, level: settings.level };
+    let source = Source { objects, packs: &packs, level: settings.level };
     let mut written = 0;
     let mut take = |planned: &Planned, encoded: Encoded| -> Result<(), Failure> {
         pack.entry(planned.at as usize, encoded, &positions, settings.ofs_delta)?;
@@ -274,7 +275,7 @@ impl Pack<'_> {
 /// Where objects come from.
 #[derive(Clone, Copy)]
 struct Source<'a> {
-    wanted: &'a [Wanted],
+    objects: &'a Objects,
     packs: &'a Packs,
     level: Compression,
 }
@@ -311,7 +312,8 @@ impl<'a> Encoder<'a> {
     }
 
     fn encode(&mut self, planned: &Planned) -> Result<Encoded, Error> {
-        let object = &self.source.wanted[planned.at as usize];
+        let objects = self.source.objects;
+        let object = &objects.wanted[planned.at as usize];
         let (id, kind, base) = (object.id, object.kind, planned.base);
         if let Some(encoded) = self.copy(planned, kind) {
             return Ok(encoded);
@@ -319,6 +321,7 @@ impl<'a> Encoder<'a> {
         if let (Some(base), Some(delta)) = (base, &object.delta)
             && object.base == Some(base)
         {
+            let delta = objects.deltas.get(delta);
             let size = delta.len() as u64;
             let data = match delta.len() {
                 ..=STORED_BYTES_MAX => stored(delta),

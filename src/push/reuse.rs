@@ -4,9 +4,16 @@
 //! which object the base of a delta is. The checksum in the index stands in for looking inside.
 //! A pack that cannot be read is passed over: the object database then finds the object its way.
 
-use std::sync::OnceLock;
+use std::{
+    fs::DirEntry,
+    path::PathBuf,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
-use gix::{ObjectId, objs::Kind};
+use gix::{ObjectId, hash::Kind as Hash, objs::Kind};
 use gix_pack::data::entry::Header;
 
 use super::graph::Odb;
@@ -19,9 +26,22 @@ const PACKS_MAX: usize = 1_000;
 const PACK_OBJECTS_MAX: usize = 16 * 1024;
 const SHARE_MIN: usize = 256;
 
-/// The packs of a repository and of those it borrows from.
+/// The packs of a repository and of those it borrows from, the newest first. Each is opened when all
+/// before it have been asked in vain: of files in memory the kernel counts what lies around a byte
+/// too, so a look into each of many takes more than all that is sent.
 pub(crate) struct Packs {
-    packs: Vec<Pack>,
+    slots: Vec<Slot>,
+    /// Packs of more objects are not worth it.
+    objects_max: usize,
+    hash: Hash,
+    /// Where the last object was found: the next one is probably there too.
+    latest: AtomicU32,
+}
+
+/// A pack, once it was looked into; none if it cannot be read, or is not worth it.
+struct Slot {
+    index: PathBuf,
+    pack: OnceLock<Option<Pack>>,
 }
 
 struct Pack {
@@ -56,44 +76,58 @@ pub(crate) enum Form {
 impl Packs {
     /// No packs at all.
     pub(crate) fn none() -> Self {
-        Packs { packs: Vec::new() }
+        Packs { slots: Vec::new(), objects_max: 0, hash: Hash::Sha1, latest: AtomicU32::default() }
     }
 
-    /// Opens the packs that are worth it for a push of so many objects.
+    /// The packs that may be worth it for a push of so many objects.
     pub(crate) fn open(odb: &Odb, wanted: usize) -> Self {
         let store = odb.store_ref();
         let mut dirs = vec![store.path().to_owned()];
         // Without the borrowed ones their objects are only sent more slowly.
         dirs.extend(store.alternate_db_paths().unwrap_or_default());
         let names = dirs.iter().filter_map(|it| std::fs::read_dir(it.join("pack")).ok()).flatten();
-        let names = names.filter_map(|it| Some(it.ok()?.path()));
-        let indices = names.filter(|it| it.extension().is_some_and(|it| it == "idx"));
-        let mut packs = Vec::new();
-        for path in indices.take(PACKS_MAX) {
-            let hash = store.object_hash();
-            let Ok(index) = gix_pack::index::File::at(&path, hash) else { continue };
-            if index.num_objects() as usize > PACK_OBJECTS_MAX.max(wanted.saturating_mul(SHARE_MIN))
-            {
-                continue;
-            }
-            let Ok(data) = gix_pack::data::File::at(path.with_extension("pack"), hash) else {
-                continue;
-            };
-            packs.push(Pack { index, data, entries: OnceLock::new() });
+        let indices =
+            names.flatten().filter(|it| it.path().extension().is_some_and(|it| it == "idx"));
+        let age = |it: &DirEntry| it.metadata().and_then(|it| it.modified()).ok();
+        let mut indices: Vec<_> = indices.take(PACKS_MAX).map(|it| (age(&it), it.path())).collect();
+        indices.sort_unstable_by(|a, b| b.cmp(a));
+        let slot = |(_, index)| Slot { index, pack: OnceLock::new() };
+        Packs {
+            slots: indices.into_iter().map(slot).collect(),
+            objects_max: PACK_OBJECTS_MAX.max(wanted.saturating_mul(SHARE_MIN)),
+            hash: store.object_hash(),
+            latest: AtomicU32::default(),
         }
-        Packs { packs }
+    }
+
+    fn pack(&self, at: u32) -> Option<&Pack> {
+        let slot = self.slots.get(at as usize)?;
+        let open = || {
+            let index = gix_pack::index::File::at(&slot.index, self.hash).ok()?;
+            if index.num_objects() as usize > self.objects_max {
+                return None;
+            }
+            let data = gix_pack::data::File::at(slot.index.with_extension("pack"), self.hash);
+            Some(Pack { index, data: data.ok()?, entries: OnceLock::new() })
+        };
+        slot.pack.get_or_init(open).as_ref()
     }
 
     pub(crate) fn find(&self, id: ObjectId) -> Option<Place> {
-        (0u32..).zip(&self.packs).find_map(|(pack, it)| {
-            let entry = it.index.lookup(id)?;
+        let latest = self.latest.load(Ordering::Relaxed);
+        let all = std::iter::once(latest).chain((0u32..).take(self.slots.len()));
+        let mut found = all.filter_map(|pack| {
+            let entry = self.pack(pack)?.index.lookup(id)?;
             Some(Place { pack, entry })
-        })
+        });
+        let found = found.next()?;
+        self.latest.store(found.pack, Ordering::Relaxed);
+        Some(found)
     }
 
     /// What lies at a place; none if it is damaged.
     pub(crate) fn entry(&self, place: Place) -> Option<Entry<'_>> {
-        let pack = self.packs.get(place.pack as usize)?;
+        let pack = self.pack(place.pack)?;
         let (bytes, start) = pack.bytes(place.entry)?;
         let entry = gix_pack::data::Entry::from_bytes(bytes, start, pack.index.object_hash());
         let entry = entry.ok()?;
@@ -113,7 +147,7 @@ impl Packs {
 
     /// Says whether the bytes at a place are those that the pack was made with.
     pub(crate) fn is_intact(&self, place: Place) -> bool {
-        let Some(pack) = self.packs.get(place.pack as usize) else { return false };
+        let Some(pack) = self.pack(place.pack) else { return false };
         let bytes = pack.bytes(place.entry);
         // Packs of the oldest format have no checksums; they are read the careful way.
         bytes.is_some_and(|(bytes, _)| {
@@ -144,5 +178,42 @@ impl Pack {
         let fits = start < end && end <= self.data.pack_end() as u64;
         let bytes = fits.then(|| self.data.entry_slice(start..end)).flatten()?;
         Some((bytes, start))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn older_packs_are_opened_only_for_what_the_newer_lack() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = |line: &str| {
+            let out = Command::new("sh").current_dir(dir.path()).args(["-ec", line]).output();
+            let out = out.unwrap();
+            assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+            ObjectId::from_hex(out.stdout.trim_ascii()).ok()
+        };
+        run("git init -q");
+        let packed = |name: &str| {
+            run(&format!(
+                "git update-ref refs/tags/{name} $(echo {name} | git hash-object -w --stdin)"
+            ));
+            run("git repack -qd");
+            run(&format!("git rev-parse {name}")).unwrap()
+        };
+        let old = packed("old");
+        run("touch -d @0 .git/objects/pack/*");
+        let new = packed("new");
+        let repo = gix::open_opts(dir.path(), gix::open::Options::isolated()).unwrap();
+        let packs = Packs::open(&repo.objects.clone().into_inner(), 1);
+        let opened = || packs.slots.iter().filter(|it| it.pack.get().is_some()).count();
+        assert_eq!((packs.slots.len(), opened()), (2, 0));
+        assert_eq!((packs.find(new).unwrap().pack, opened()), (0, 1));
+        let place = packs.find(old).unwrap();
+        assert_eq!((place.pack, opened()), (1, 2));
+        assert_eq!(packs.entry(place).unwrap().form, Form::Whole(Kind::Blob));
+        assert_eq!(packs.find(ObjectId::null(Hash::Sha1)), None);
     }
 }

@@ -35,7 +35,7 @@ use super::{
     pack::{self, PackCounts},
     pulse::Pulse,
     report::{self, Report},
-    walk::{self, Wanted},
+    walk::{self, Objects},
     wire::Wire,
 };
 
@@ -113,12 +113,12 @@ fn push_as(
     let mut job = Job { head, pack: None };
     if !wants.is_empty() {
         let frontier = walk::frontier(&mut graph, &wants, remote.tips())?;
-        let (wanted, counts) = match guess.found(&frontier) {
+        let (objects, counts) = match guess.found(&frontier) {
             Some(found) => found?,
             None => walk::objects(&odb, &mut graph, frontier, &AtomicBool::new(false))?,
         };
         outcome.counts = counts;
-        job.pack = Some((wanted, settings(repo, &remote, options)?));
+        job.pack = Some((objects, settings(repo, &remote, options)?));
     }
     drop(graph);
     outcome.advertised = remote.refs;
@@ -293,7 +293,7 @@ fn commands(
 /// What goes out.
 struct Job {
     head: Vec<u8>,
-    pack: Option<(Vec<Wanted>, pack::Settings)>,
+    pack: Option<(Objects, pack::Settings)>,
 }
 
 /// Hands lines on and keeps them, up to a limit.
@@ -466,10 +466,10 @@ fn send(
     let mut out = BufWriter::with_capacity(64 * 1024, out);
     out.write_all(&job.head)?;
     let mut counts = PackCounts::default();
-    if let Some((wanted, settings)) = &job.pack {
-        let total = u32::try_from(wanted.len()).unwrap_or(u32::MAX);
+    if let Some((objects, settings)) = &job.pack {
+        let total = u32::try_from(objects.wanted.len()).unwrap_or(u32::MAX);
         let mut report = |objects, bytes| progress(objects, total, bytes);
-        counts = pack::write(odb, wanted, *settings, &mut out, &mut report)?;
+        counts = pack::write(odb, objects, *settings, &mut out, &mut report)?;
     }
     out.flush()?;
     Ok(counts)

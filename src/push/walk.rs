@@ -31,7 +31,55 @@ pub(crate) struct Wanted {
     /// Its predecessor: an object that the remote has, or that is sent too.
     pub(crate) base: Option<ObjectId>,
     /// The delta against `base`, where the walk had both in hand anyway.
-    pub(crate) delta: Option<Box<[u8]>>,
+    pub(crate) delta: Option<Kept>,
+}
+
+/// What is to be sent.
+#[derive(Debug, Default)]
+pub(crate) struct Objects {
+    pub(crate) wanted: Vec<Wanted>,
+    pub(crate) deltas: Deltas,
+}
+
+/// Deltas that the walk has kept, side by side: a small piece of memory for each would lie between
+/// what reading an object takes for a moment, so that none of that could be used again.
+#[derive(Debug, Default)]
+pub(crate) struct Deltas {
+    pages: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+/// Where a delta lies.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    page: usize,
+    range: Range<usize>,
+}
+
+impl Kept {
+    pub(crate) fn len(&self) -> usize {
+        self.range.len()
+    }
+}
+
+impl Deltas {
+    /// Keeps a delta, unless there are too many.
+    fn keep(&mut self, delta: &[u8]) -> Option<Kept> {
+        self.bytes = Some(self.bytes + delta.len()).filter(|it| *it <= DELTAS_BYTES_MAX)?;
+        let full = |it: &Vec<u8>| it.capacity() - it.len() < delta.len();
+        if self.pages.last().is_none_or(full) {
+            self.pages.push(Vec::with_capacity(delta.len().max(PAGE_BYTES)));
+        }
+        let page = self.pages.len() - 1;
+        let bytes = &mut self.pages[page];
+        let start = bytes.len();
+        bytes.extend_from_slice(delta);
+        Some(Kept { page, range: start..bytes.len() })
+    }
+
+    pub(crate) fn get(&self, at: &Kept) -> &[u8] {
+        self.pages.get(at.page).and_then(|it| it.get(at.range.clone())).unwrap_or_default()
+    }
 }
 
 /// How many objects of which kind are to be sent.
@@ -51,6 +99,7 @@ pub struct Counts {
 
 /// The most bytes of deltas that are kept from the walk; later ones are made again when sent.
 const DELTAS_BYTES_MAX: usize = 8 << 20;
+const PAGE_BYTES: usize = 64 * 1024;
 
 /// The most bytes of trees that are kept to be compared with.
 const RECENT_BYTES_MAX: usize = 1 << 20;
@@ -132,14 +181,13 @@ pub(crate) fn objects(
     graph: &mut Graph<'_>,
     frontier: Frontier,
     stop: &AtomicBool,
-) -> Result<(Vec<Wanted>, Counts), Error> {
+) -> Result<(Objects, Counts), Error> {
     let mut walk = Walk {
         odb,
         hash_bytes: odb.store_ref().object_hash().len_in_bytes(),
         seen: frontier.held,
-        out: Vec::new(),
+        out: Objects::default(),
         counts: Counts::default(),
-        deltas_bytes: 0,
         recent: Recent::default(),
         spare: Vec::new(),
         is_small: frontier.commits.len() <= SMALL_COMMITS_MAX,
@@ -156,7 +204,7 @@ pub(crate) fn objects(
             continue;
         };
         let mut bases = Vec::new();
-        for parent in commit.parents {
+        for parent in graph.parents(&commit).to_vec() {
             bases.extend(graph.tree_of(parent)?);
         }
         walk.tree(commit.tree, &bases, 0)?;
@@ -172,9 +220,8 @@ struct Walk<'a> {
     odb: &'a Odb,
     hash_bytes: usize,
     seen: HashSet<ObjectId>,
-    out: Vec<Wanted>,
+    out: Objects,
     counts: Counts,
-    deltas_bytes: usize,
     recent: Recent,
     spare: Vec<Tree>,
     is_small: bool,
@@ -232,17 +279,15 @@ impl Walk<'_> {
                 Kind::Blob => &mut self.counts.blobs,
                 Kind::Tag => &mut self.counts.tags,
             } += 1;
-            self.out.push(Wanted { id, kind, base, delta: None });
+            self.out.wanted.push(Wanted { id, kind, base, delta: None });
         }
     }
 
     /// Keeps the delta of the object that came last.
     fn remember(&mut self, delta: Option<Vec<u8>>) {
-        if let (Some(delta), Some(last)) = (delta, self.out.last_mut())
-            && self.deltas_bytes + delta.len() <= DELTAS_BYTES_MAX
-        {
-            self.deltas_bytes += delta.len();
-            last.delta = Some(delta.into());
+        let Objects { wanted, deltas } = &mut self.out;
+        if let (Some(delta), Some(last)) = (delta, wanted.last_mut()) {
+            last.delta = deltas.keep(&delta);
         }
     }
 
