@@ -3,8 +3,8 @@
 //! `cargo bench --bench push [-- FILTER]`, for instance `-- "one file, flat, ssh"`. Each round pushes
 //! the same commits to two remotes, one with each, both in a process of its own; rounds alternate
 //! in who goes first, so that a busy machine slows both alike, and the medians are compared.
-//! Over `file` and `ssh` the receiver is measured alone too, fed with the bytes that the room sent: no
-//! sender can be faster than that.
+//! Over `file`, `http` and `ssh` the receiver is measured alone too, fed with the bytes that the room
+//! sent: no sender can be faster than that.
 //! `PUSH_BENCH_ROUNDS` (7) and `PUSH_BENCH_FILES` (100000) change the size.
 //! CPU seconds and peak memory count a process and the children it waited for: over `file` the
 //! receiving git is among them on both sides.
@@ -16,7 +16,7 @@ mod remote;
 
 use std::{
     fmt::Write as _,
-    io::Write as _,
+    io::{Read as _, Write as _},
     ops::Range,
     path::Path,
     process::{Command, Stdio},
@@ -231,7 +231,7 @@ struct Alone {
 
 impl Alone {
     fn new(carrier: &str) -> Option<Alone> {
-        let receiver = remote(carrier).filter(|_| matches!(carrier, "file" | "ssh"))?;
+        let receiver = remote(carrier).filter(|_| carrier != "https")?;
         Some(Alone { record: Remote::file(), receiver })
     }
 
@@ -239,6 +239,9 @@ impl Alone {
         let sent = self.record.dir.path().join("sent");
         let tee = format!("tee {} | git-receive-pack", sent.display());
         timed(room(local, &self.record, &tee));
+        if self.receiver.url.starts_with("http:") {
+            return over_http(&self.receiver.url, &std::fs::read(sent).unwrap());
+        }
         let path = self.receiver.path.to_str().unwrap();
         let mut receive = match &self.receiver.ssh_command {
             Some(ssh) => {
@@ -258,6 +261,25 @@ impl Alone {
         receive.envs(remote::ENVIRONMENT).stdin(std::fs::File::open(sent).unwrap());
         timed(receive)
     }
+}
+
+/// What git's server takes over HTTP, asked by two requests that are ready to be sent.
+fn over_http(url: &str, sent: &[u8]) -> Run {
+    let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let ask = |head: String, body: &[u8]| {
+        let mut to = std::net::TcpStream::connect(host).unwrap();
+        to.write_all(format!("{head} HTTP/1.0\r\nHost: {host}\r\n").as_bytes()).unwrap();
+        let kind = "Content-Type: application/x-git-receive-pack-request";
+        write!(to, "{kind}\r\nContent-Length: {}\r\n\r\n", body.len()).unwrap();
+        to.write_all(body).unwrap();
+        let mut answer = Vec::new();
+        to.read_to_end(&mut answer).unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 200") || answer.starts_with(b"HTTP/1.0 200"));
+    };
+    let begun = Instant::now();
+    ask(format!("GET /{path}/info/refs?service=git-receive-pack"), b"");
+    ask(format!("POST /{path}/git-receive-pack"), sent);
+    Run { wall: begun.elapsed(), cpu_s: 0.0, peak_kib: 0.0 }
 }
 
 fn measure(title: &str, carrier: &str, local: &Path, case: &Case, rounds: Range<usize>) {
