@@ -13,41 +13,15 @@ use crate::model::fabric::FabricName;
 use crate::model::ids::{BlobId, CommitId};
 use crate::model::key::{Key, ResourceId};
 use crate::model::path::{RawPath, RepoPath, escape};
-use crate::model::record::{
-    MODIFICATIONS_MAX, Modification, Orphan, Record, Source, Stray, StrayKind,
-};
+use crate::model::record::{MODIFICATIONS_MAX, Modification, Orphan, Record, Stray, StrayKind};
 use crate::model::rules::OnDelete;
 use crate::pipeline::{classification, validation};
 use crate::store::Settlement;
 use bstr::BString;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Makes the record of a document as it stands in the tree.
-pub(super) fn record_of(
-    fabric: FabricName,
-    document: &Document,
-    path: RepoPath,
-    blob_id: BlobId,
-    commit_id: Option<CommitId>,
-    source: Option<Source>,
-) -> Record {
-    Record {
-        id: ResourceId::of(&fabric, &document.key),
-        fabric,
-        key: document.key.clone(),
-        api_version: document.api_version.clone(),
-        path,
-        blob_id,
-        sha256: Sha256::of(document.text.as_bytes()),
-        content: document.content,
-        commit_id,
-        labels: document.labels.clone(),
-        annotations: document.annotations.clone(),
-        source,
-        modifications: Vec::new(),
-        actual: None,
-    }
-}
+/// So many records are held in memory where all of a fabric are made.
+const PART_RECORDS: usize = 5_000;
 
 /// The path of a file that could hold a resource.
 pub(super) fn manifest_path(path: &BString) -> Option<RepoPath> {
@@ -134,6 +108,10 @@ pub(super) fn follow(
         }
     };
     let mut news = News::of(lane, n, head, &history);
+    // What the archive knows of many is looked up for all of them together.
+    if from.is_none() && lane.repo.tip(&fabric.archive_ref())?.is_none() {
+        news.parts = Some(0);
+    }
     news.take(&changes)?;
     if from.is_none() {
         news.forget_strays()?;
@@ -181,6 +159,9 @@ struct News<'a> {
     /// What changed paths hold now.
     changed: HashMap<BString, Option<BlobId>>,
     records: BTreeMap<ResourceId, Record>,
+    /// Records are written as they come, so many by now, and the commit that they follow with the last
+    /// of them: what a crash leaves of them is forgotten when they are made again.
+    parts: Option<usize>,
     gone: BTreeMap<ResourceId, (Record, Option<Modification>)>,
     orphans: Vec<Orphan>,
     strays: BTreeMap<RawPath, Stray>,
@@ -192,7 +173,21 @@ impl<'a> News<'a> {
         let fabric = lane.fabrics[n].fabric.name.clone();
         let (records, gone, orphans) = Default::default();
         let (changed, strays, homed) = Default::default();
-        News { lane, fabric, n, head, history, changed, records, gone, orphans, strays, homed }
+        let parts = None;
+        News {
+            lane,
+            fabric,
+            n,
+            head,
+            history,
+            changed,
+            records,
+            parts,
+            gone,
+            orphans,
+            strays,
+            homed,
+        }
     }
 
     fn take(&mut self, changes: &[Changed]) -> Result<(), Error> {
@@ -217,6 +212,14 @@ impl<'a> News<'a> {
                     (Some(path), Some(_), Some(read)) => self.adopt(path, read)?,
                     (None | Some(_), ..) => (),
                 }
+            }
+            if let Some(written) = &mut self.parts
+                && self.records.len() >= PART_RECORDS
+            {
+                let records = std::mem::take(&mut self.records);
+                *written += records.len();
+                let records = records.into_values().collect();
+                self.lane.store.settle(Settlement { records, ..Settlement::default() })?;
             }
         }
         self.gone.retain(|id, _| !self.records.contains_key(id));
@@ -353,7 +356,7 @@ impl<'a> News<'a> {
         // An edit in place does not change where a resource came from.
         let source = told.map(|it| it.0.clone()).or(old.as_ref().and_then(|it| it.source.clone()));
         let (fabric, modifications) = (self.fabric.clone(), self.modified(&path, old.as_ref()));
-        let record = record_of(fabric, document, path, blob, commit_id, source);
+        let record = read::record_of(fabric, document, path, blob, commit_id, source);
         let actual = old.and_then(|it| it.actual);
         Ok(Record { sha256: Sha256::of(bytes), modifications, actual, ..record })
     }
@@ -427,10 +430,13 @@ impl<'a> News<'a> {
         let bytes = self.lane.repo.blob(blob)?;
         let read = validation::read_managed(&bytes, &self.lane.settings.limits);
         let Ok(document) = read else { return Ok(()) };
-        let record = record_of(self.fabric.clone(), &document, at, blob, None, None);
+        let record = read::record_of(self.fabric.clone(), &document, at, blob, None, None);
         let fabric = &self.lane.fabrics[self.n].fabric;
         let ours = classification::home(&document, fabric, &self.lane.catalog).is_ok();
-        if ours && !self.records.contains_key(&record.id) {
+        let id = &record.id;
+        let written = self.parts.is_some() && self.lane.store.record(id)?.is_some();
+        let there = written || self.records.contains_key(id);
+        if ours && !there {
             self.gone.insert(record.id, (record, Some(by.clone())));
         }
         Ok(())
@@ -461,6 +467,7 @@ impl<'a> News<'a> {
             }
         }
         settlement.records = self.records.into_values().collect();
+        settlement.before = self.parts.unwrap_or(0);
         settlement.orphans = self.orphans;
         settlement.strays = self.strays.into_values().collect();
         let homed = self.homed.into_iter().map(|it| (self.fabric.clone(), it));

@@ -9,6 +9,7 @@ use crate::model::path::RepoPath;
 use crate::model::record::{MODIFICATIONS_MAX, Modification, Source};
 use bstr::{BStr, BString, ByteSlice};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// How many commits are read for where files came from.
 pub(super) const COMMITS_MAX: usize = 100_000;
@@ -26,7 +27,7 @@ pub(super) struct History {
     /// What did not come through the agent, the newest first.
     foreign: BTreeMap<BString, Vec<Modification>>,
     /// Paths whose newest change did not come through the agent.
-    foreign_last: BTreeMap<BString, Modification>,
+    foreign_last: BTreeMap<BString, Arc<Modification>>,
     /// Commits of the agent's own that took over edits by hand.
     by_hand: BTreeSet<CommitId>,
 }
@@ -39,7 +40,7 @@ impl History {
 
     /// The change of `path` that did not come through the agent, if that was the last one.
     pub fn foreign(&self, path: &BStr) -> Option<&Modification> {
-        self.foreign_last.get(path)
+        self.foreign_last.get(path).map(Arc::as_ref)
     }
 
     /// The same for what nobody has looked at yet: edits by hand were, before they were committed.
@@ -98,7 +99,8 @@ pub(super) fn read(
         for (path, commit_id) in own.newest {
             if !history.newest.contains_key(&path) {
                 let change = own.foreign.remove(&path).unwrap_or_default();
-                history.foreign_last.extend(change.first().map(|it| (path.clone(), it.clone())));
+                let first = change.first().map(|it| (path.clone(), Arc::new(it.clone())));
+                history.foreign_last.extend(first);
                 history.foreign.insert(path.clone(), change);
                 history.newest.insert(path, commit_id);
             }
@@ -116,6 +118,8 @@ fn note(
 ) -> Result<(), Error> {
     // Of a shallow clone the parent may not be here.
     let parent = commit.parent.filter(|it| lane.repo.has_commit(*it));
+    // One for all that a commit changed: it may be a hundred thousand files.
+    let change = Arc::new(modification(commit));
     for (path, old, _) in lane.repo.changes_between(parent, commit.commit_id, managed)? {
         let first = !history.newest.contains_key(&path);
         if first {
@@ -124,14 +128,15 @@ fn note(
         if ours {
             continue;
         }
-        let change = modification(commit);
-        if first {
-            history.foreign_last.insert(path.clone(), change.clone());
-        }
         // Who made a file has not modified it.
-        let all = history.foreign.entry(path).or_default();
-        if old.is_some() && all.len() < MODIFICATIONS_MAX {
-            all.push(change);
+        if old.is_some() {
+            let all = history.foreign.entry(path.clone()).or_default();
+            if all.len() < MODIFICATIONS_MAX {
+                all.push(Modification::clone(&change));
+            }
+        }
+        if first {
+            history.foreign_last.insert(path, change.clone());
         }
     }
     Ok(())

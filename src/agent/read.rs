@@ -1,11 +1,16 @@
-//! Managed files of a tree, read one after the other and judged on all cores.
+//! Managed files of a tree, read one after the other and judged on all cores, and the records of them.
 
 use super::Error;
 use super::lane::Lane;
 use crate::cores;
+use crate::model::digest::Sha256;
 use crate::model::document::Document;
-use crate::model::ids::BlobId;
+use crate::model::fabric::FabricName;
+use crate::model::ids::{BlobId, CommitId};
+use crate::model::key::ResourceId;
+use crate::model::path::RepoPath;
 use crate::model::problem::Problem;
+use crate::model::record::{Record, Source};
 use crate::pipeline::validation;
 use std::convert::Infallible;
 
@@ -35,4 +40,31 @@ pub(super) fn all(
     let Ok(judged) = judged;
     let together = |((blob, bytes), document)| Read { blob, bytes, document };
     Ok(fetched.into_iter().zip(judged).map(|(it, of)| it.zip(of).map(together)).collect())
+}
+
+/// Makes the record of a document as it stands in the tree.
+pub(super) fn record_of(
+    fabric: FabricName,
+    document: &Document,
+    path: RepoPath,
+    blob_id: BlobId,
+    commit_id: Option<CommitId>,
+    source: Option<Source>,
+) -> Record {
+    Record {
+        id: ResourceId::of(&fabric, &document.key),
+        fabric,
+        key: document.key.clone(),
+        api_version: document.api_version.clone(),
+        path,
+        blob_id,
+        sha256: Sha256::of(document.text.as_bytes()),
+        content: document.content,
+        commit_id,
+        labels: document.labels.clone(),
+        annotations: document.annotations.clone(),
+        source,
+        modifications: Vec::new(),
+        actual: None,
+    }
 }

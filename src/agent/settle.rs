@@ -315,14 +315,7 @@ fn record(
         operation: Some(operation.id),
     };
     let fabric = operation.fabric.clone();
-    super::follow::record_of(
-        fabric,
-        &it.document,
-        it.path.clone(),
-        blob_id,
-        commit_id,
-        Some(source),
-    )
+    super::read::record_of(fabric, &it.document, it.path.clone(), blob_id, commit_id, Some(source))
 }
 
 /// What follows a commit and nobody waits for: done while the remote takes the push, or when there

@@ -91,6 +91,8 @@ pub struct Settlement<'a> {
     pub moved: Option<&'a Headline>,
     /// Records that are new or changed.
     pub records: Vec<Record>,
+    /// How many of the same were written before, in parts.
+    pub before: usize,
     /// Records that are gone; an orphan of that resource as well.
     pub gone: Vec<ResourceId>,
     /// Records whose files others removed: they are gone, and kept as orphans.

@@ -75,7 +75,7 @@ impl Store {
             return Ok(None);
         }
         let mut before = Before {
-            records: it.records.len(),
+            records: it.before + it.records.len(),
             gone: it.gone.len(),
             open: Vec::new(),
             resolved: Vec::new(),

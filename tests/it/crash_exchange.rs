@@ -6,7 +6,9 @@ use crate::world::{World, vpc};
 use git_intake::agent::desk::Request;
 use git_intake::agent::exchange::SyncAsked;
 use git_intake::agent::fabrics::{AddFabric, RemoveFabric};
+use git_intake::agent::verify;
 use git_intake::model::rules::Mode;
+use git_intake::step::Steps;
 
 /// A world with so many VPCs, on the remote.
 fn with_vpcs(count: usize) -> World {
@@ -140,4 +142,43 @@ fn of_a_fabric_that_is_brought_back() {
         ask(world, &Request::AddFabric(add)).map(drop)
     };
     each_step_fails(before, Some(add), 15);
+}
+
+/// More records than are held in memory at once: they are written as they are made.
+#[test]
+fn of_a_first_start_with_very_many_files() {
+    const FILES: u64 = 5_200;
+    let template = World::in_memory();
+    std::fs::create_dir_all(template.managed("vpcs")).unwrap();
+    for n in 0..FILES {
+        let name = format!("vpc-{n}");
+        std::fs::write(template.managed(&format!("vpcs/{name}.yaml")), vpc(&name)).unwrap();
+    }
+    template.git(&["add", "-A"]);
+    template.git(&["commit", "-qm", "all"]);
+    let all_there = |world: &World| {
+        let lane = opened(world).unwrap();
+        assert_eq!(lane.store.records_count(&lane.fabrics[0].fabric.name), FILES);
+        let mut differences = verify::verify(&lane, true).unwrap().differences;
+        differences.retain(|it| it.between != "remote");
+        assert_eq!(differences, vec![], "but for what was not pushed");
+    };
+    let undisturbed = template.copy();
+    let before = undisturbed.steps.taken();
+    all_there(&undisturbed);
+    let steps = undisturbed.steps.taken() - before;
+    let mut begun = 0;
+    for n in [steps - 14, steps - 7, steps - 3, steps - 1] {
+        let mut world = template.copy();
+        world.steps.stop_after(n);
+        assert!(opened(&world).is_err(), "step {n} of {steps}");
+        world.steps = Steps::default();
+        let lane = world.open().unwrap();
+        let name = lane.fabrics[0].fabric.name.clone();
+        let records = lane.store.records_count(&name);
+        begun += usize::from(records > 0 && lane.store.synced(&name).unwrap().is_none());
+        drop(lane);
+        all_there(&world);
+    }
+    assert!(begun > 0, "none was cut off between its records");
 }
