@@ -32,12 +32,10 @@ const HINTS_MAX: usize = 100_000;
 const ASKED_MAX: usize = 64;
 /// A lane that has nothing to do looks up this often where a watchdog wants to hear of it.
 const PULSE_MAX: Duration = Duration::from_secs(60);
-
 /// In a flood a push takes along what several turns committed, so long: each costs the remote a look.
 const GATHER_MAX: Duration = Duration::from_secs(10);
 /// A turn of so many drops leaves memory behind that is worth giving back.
 const LITTER_MIN: usize = 1_000;
-
 /// The eye on `managed/` is not opened more often, since that costs a look at every file.
 const EYE_PAUSE: Duration = Duration::from_secs(5);
 
@@ -278,6 +276,9 @@ impl Loop {
         }
         if self.fetch_at.is_some_and(|at| clock::instant() >= at) {
             self.fetch(lane);
+        }
+        if self.gathering.is_none() && lane.repo.holds_index() {
+            settle::tidy(lane);
         }
     }
 

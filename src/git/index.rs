@@ -1,6 +1,6 @@
 //! The index follows our commits, for people's `git status`; what they staged stays as it is.
 
-use super::locks::{self, Note, Taken};
+use super::locks::{self, Lock, Note, Taken};
 use super::{Error, Repo};
 use crate::model::ids::{BlobId, CommitId};
 use crate::step::Step;
@@ -15,6 +15,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// How it went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,13 +56,14 @@ impl Repo {
 
     /// Says whether another process is changing the index.
     pub fn index_is_locked(&self) -> bool {
-        self.gix.index_path().with_extension("lock").exists()
+        !self.holds_index() && self.gix.index_path().with_extension("lock").exists()
     }
 
     /// Notes, before a branch moves, that the index has to follow. What was owed before stays owed.
     ///
     /// The note is on the disk before the branch: an index that nobody knows to be behind looks as if
-    /// a person had staged the opposite.
+    /// a person had staged the opposite. From here on the index is locked, too, until it has followed or
+    /// [`Repo::let_go_of_index`] is called.
     pub(super) fn owe_index(&self, from: Option<CommitId>, to: CommitId) -> Result<(), Error> {
         let failed = |it: io::Error| Error::io("note what the index has to follow", it);
         let from = match self.owed().map_err(failed)? {
@@ -74,9 +76,39 @@ impl Repo {
         self.steps.pass(Step::Sync).map_err(failed)?;
         file.sync_data().map_err(failed)?;
         match path.parent() {
-            Some(dir) if new => File::open(dir).and_then(|it| it.sync_all()).map_err(failed),
-            _ => Ok(()),
+            Some(dir) if new => File::open(dir).and_then(|it| it.sync_all()).map_err(failed)?,
+            _ => (),
         }
+        if let Err(error) = self.hold_index() {
+            tracing::debug!(%error, "cannot lock the index; it follows without");
+        }
+        Ok(())
+    }
+
+    /// Locks the index, if nobody has it: who is at work with it right now cannot commit any more once
+    /// the branch has moved, since git compares.
+    fn hold_index(&self) -> io::Result<()> {
+        if self.holds_index() {
+            return Ok(());
+        }
+        self.steps.pass(Step::WriteIndex)?;
+        let note = Note::write(self.git_dir(), "index", self.gix.index_path(), b"")?;
+        if let Taken::Ours(it) = note.lock_within(Duration::ZERO)?
+            && it.is_linked()
+        {
+            self.index_lock.replace(Some(it));
+        }
+        Ok(())
+    }
+
+    /// Says whether we keep everybody else from the index until it has followed.
+    pub fn holds_index(&self) -> bool {
+        self.index_lock.borrow().is_some()
+    }
+
+    /// Lets others at the index again.
+    pub(super) fn let_go_of_index(&self) {
+        self.index_lock.take();
     }
 
     /// Notes that the index has to follow from nothing.
@@ -121,6 +153,12 @@ impl Repo {
 
     /// Lets the index follow what an earlier run, or a lock of somebody else's, left undone.
     pub fn pay_index(&self) -> Result<IndexOutcome, Error> {
+        let paid = self.pay();
+        self.let_go_of_index();
+        paid
+    }
+
+    fn pay(&self) -> Result<IndexOutcome, Error> {
         let failed = |it: io::Error| Error::io("read what the index has to follow", it);
         let Some((from, to)) = self.owed().map_err(failed)? else {
             return Ok(IndexOutcome::Refreshed);
@@ -188,17 +226,10 @@ impl Repo {
         to: CommitId,
     ) -> Result<IndexOutcome, Error> {
         let failed = |it: io::Error| Error::io("refresh the index", it);
-        let index = self.gix.index_path();
-        locks::let_go(self.git_dir(), "index", &index).map_err(failed)?;
-        if self.index_is_locked() {
-            return Ok(IndexOutcome::Locked);
-        }
-        self.steps.pass(Step::WriteIndex).map_err(failed)?;
         // Under the lock from the first look on, so that nothing anybody stages gets lost.
-        let note = Note::write(self.git_dir(), "index", index, b"").map_err(failed)?;
-        let mut lock = match note.lock().map_err(failed)? {
-            Taken::Ours(it) => it,
-            Taken::Theirs(_) => return Ok(IndexOutcome::Locked),
+        let held = self.index_lock.take();
+        let Some(mut lock) = held.map_or_else(|| self.lock_index(), |it| Ok(Some(it)))? else {
+            return Ok(IndexOutcome::Locked);
         };
         let older = self.owed().map_err(failed)?.filter(|it| it.0 != from || paths.is_empty());
         let (from, owed) = match older {
@@ -234,6 +265,22 @@ impl Repo {
         }
         self.owe_nothing().map_err(failed)?;
         Ok(IndexOutcome::Refreshed)
+    }
+
+    /// The lock on the index; none where somebody else has it.
+    fn lock_index(&self) -> Result<Option<Lock>, Error> {
+        let failed = |it: io::Error| Error::io("refresh the index", it);
+        let index = self.gix.index_path();
+        locks::let_go(self.git_dir(), "index", &index).map_err(failed)?;
+        if self.index_is_locked() {
+            return Ok(None);
+        }
+        self.steps.pass(Step::WriteIndex).map_err(failed)?;
+        let note = Note::write(self.git_dir(), "index", index, b"").map_err(failed)?;
+        match note.lock().map_err(failed)? {
+            Taken::Ours(it) => Ok(Some(it)),
+            Taken::Theirs(_) => Ok(None),
+        }
     }
 
     /// The index with those entries; none where nothing is to be changed.

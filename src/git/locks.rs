@@ -11,7 +11,7 @@ use std::fs::{File, Metadata};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Where the notes lie, in the git directory.
 const NOTES: &str = "intake/locks";
@@ -81,6 +81,11 @@ impl Note {
 
     /// Locks the target with it, waiting a moment for somebody who has it.
     pub(super) fn lock(self) -> io::Result<Taken> {
+        self.lock_within(WAIT)
+    }
+
+    /// The same with so long a wait.
+    pub(super) fn lock_within(self, wait: Duration) -> io::Result<Taken> {
         let lock = lock_of(&self.target);
         if let Some(dir) = self.target.parent() {
             std::fs::create_dir_all(dir)?;
@@ -90,7 +95,7 @@ impl Note {
             match self.link(&lock) {
                 Ok(other) => break other,
                 Err(it) if it.kind() == io::ErrorKind::AlreadyExists => {
-                    if waited(begun) {
+                    if crate::clock::instant().duration_since(begun) >= wait {
                         remove(&self.path)?;
                         return Ok(Taken::Theirs(lock));
                     }
@@ -125,14 +130,15 @@ impl Note {
     }
 }
 
-fn waited(begun: Instant) -> bool {
-    crate::clock::instant().duration_since(begun) >= WAIT
-}
-
 impl Lock {
     /// The lock file, for content that can only be made under the lock.
     pub(super) fn file(&mut self) -> &mut File {
         &mut self.file
+    }
+
+    /// Says whether a start after a crash would know it for ours.
+    pub(super) fn is_linked(&self) -> bool {
+        self.file.metadata().is_ok_and(|it| it.nlink() > 1)
     }
 
     /// The lock becomes the file that it locks. Its directory is the caller's to sync.

@@ -163,6 +163,9 @@ pub struct Repo {
     unsynced: Cell<bool>,
     /// The index as we saw or wrote it last, and how often it was another one than that.
     index_known: Cell<(Option<index::IndexMark>, u64)>,
+    /// The index, locked from before the branch moves until it follows: whoever commits from an index
+    /// that is behind commits that what we filed is gone.
+    index_lock: RefCell<Option<locks::Lock>>,
     /// Packs made since the repository was opened.
     packs_made: Cell<u32>,
     /// This value has marked the run, and unmarks it at its end.
@@ -193,6 +196,7 @@ impl Repo {
             doubted_packs: RefCell::default(),
             unsynced: Cell::new(false),
             index_known: Cell::default(),
+            index_lock: RefCell::default(),
             packs_made: Cell::new(0),
             running: Cell::new(false),
             client: RefCell::default(),

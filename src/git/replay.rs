@@ -189,12 +189,15 @@ impl Repo {
         self.make_durable(to)?;
         self.owe_index(from, to)?;
         let moves = [Move { name: branch, from, to, why }];
-        match self.move_refs(&moves, Some(branch), author, crate::clock::now())? {
-            Moved::There => {
+        match self.move_refs(&moves, Some(branch), author, crate::clock::now()) {
+            Ok(Moved::There) => {
                 self.durable.set(Some(to));
                 Ok(Follow::Moved)
             }
-            Moved::Elsewhere | Moved::Locked(_) => Ok(Follow::Contended),
+            not => {
+                self.let_go_of_index();
+                not.map(|_| Follow::Contended)
+            }
         }
     }
 

@@ -303,34 +303,84 @@ fn large_packs_are_folded_a_part_at_a_time() {
 
 #[test]
 fn a_failed_step_moves_nothing_or_all_of_it() {
+    const INDEX: u64 = 7;
     let it = seeded();
     let mut moved: Vec<bool> = Vec::new();
     for n in 1.. {
         let before = it.repo.head().unwrap();
+        let taken = it.steps.taken();
         it.steps.fail_once(n);
         let done = it.repo.commit(&it.draft(&[("f/a.yaml", &n.to_string())]));
+        it.repo.let_go_of_index();
         it.git(&["fsck", "--strict"]);
         assert!(!it.dir.path().join(".git/HEAD.lock").exists(), "{n}");
         assert!(!it.dir.path().join(".git/refs/heads/main.lock").exists(), "{n}");
-        if done.is_ok() {
+        if it.steps.taken() - taken < n {
             break;
         }
         moved.push(it.repo.head().unwrap() != before);
+        assert!(done.is_err() || n == INDEX, "{n}");
         // Another repository value, which holds nothing in doubt.
         it.repo.make_durable(it.repo.head().unwrap().commit.unwrap()).unwrap();
         it.repo.durable.set(None);
     }
-    // Pack: write, two syncs, rename, sync; what the index owes: sync; history: sync; branch: move,
-    // sync, rename, sync. Only the last one is behind the renaming.
-    let last = moved.pop();
-    assert_eq!((moved, last), (vec![false; 10], Some(true)));
+    // Pack: write, two syncs, rename, sync; what the index owes: sync; its lock, without which a
+    // commit goes on; history: sync; branch: move, sync, rename, sync. Only the last one is behind the
+    // renaming.
+    let expected = (1..=12).map(|n| n == INDEX || n == 12);
+    assert_eq!(moved, expected.collect::<Vec<_>>());
+}
+
+#[test]
+fn nobody_commits_from_an_index_that_is_behind() {
+    let it = seeded();
+    let commit = |name: &str| {
+        let name = format!("f/{name}.yaml");
+        let outcome = it.repo.commit(&it.draft(&[(&name, "x\n")]));
+        assert!(matches!(outcome, Ok(CommitOutcome::Committed(_))), "{outcome:?}");
+    };
+    commit("a");
+    assert!(it.repo.holds_index() && !it.repo.index_is_locked(), "it is ours");
+    let git = std::process::Command::new("git")
+        .current_dir(it.dir.path())
+        .args([
+            "-c",
+            "user.name=A",
+            "-c",
+            "user.email=a@b",
+            "commit",
+            "--allow-empty",
+            "-m",
+            "mine",
+        ])
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&git.stderr).contains("index.lock"), "{git:?}");
+    commit("b");
+    assert_eq!(it.repo.pay_index().unwrap(), IndexOutcome::Refreshed);
+    assert!(!it.repo.holds_index());
+    it.git(&["commit", "-q", "--allow-empty", "-m", "mine"]);
+    assert_eq!(it.git(&["ls-files"]), "README\nf/a.yaml\nf/b.yaml\n");
+    assert_eq!(it.git(&["diff", "--name-only", "HEAD^", "HEAD"]), "");
+
+    // Whoever was first goes on, and we without it.
+    let lock = it.dir.path().join(".git/index.lock");
+    fs::write(&lock, "").unwrap();
+    commit("c");
+    assert!(!it.repo.holds_index() && it.repo.index_is_locked());
+    assert_eq!(it.repo.pay_index().unwrap(), IndexOutcome::Locked);
+    fs::remove_file(&lock).unwrap();
+    // A commit that is not made leaves no lock behind.
+    it.steps.fail_once(9);
+    assert!(it.repo.commit(&it.draft(&[("f/d.yaml", "d\n")])).is_err());
+    assert!(!it.repo.holds_index() && !lock.exists());
 }
 
 #[test]
 fn a_branch_that_was_not_synced_is_written_again_before_anything_relies_on_it() {
     use std::os::unix::fs::MetadataExt;
     let it = seeded();
-    it.steps.fail_once(11);
+    it.steps.fail_once(12);
     assert!(it.repo.commit(&it.draft(&[("f/a.yaml", "a")])).is_err());
     let place = it.dir.path().join(".git/refs/heads/main");
     let (inode, text) = (fs::metadata(&place).unwrap().ino(), fs::read(&place).unwrap());
@@ -491,9 +541,12 @@ fn what_others_wrote_a_moment_ago_is_synced_before_we_build_on_it() {
     let it = seeded();
     it.commit(&[("f/a.yaml", "a\n")]);
     let steps = |text: &str| {
+        it.repo.let_go_of_index();
         let before = it.steps.taken();
         it.repo.commit(&it.draft(&[("f/b.yaml", text)])).unwrap();
-        it.steps.taken() - before
+        let taken = it.steps.taken() - before;
+        it.repo.let_go_of_index();
+        taken
     };
     let usual = steps("1\n");
     assert_eq!(steps("2\n"), usual, "our own is on the disk already");

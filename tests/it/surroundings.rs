@@ -8,8 +8,9 @@ use git_intake::agent::lane::Lane;
 use git_intake::model::record::Record;
 use git_intake::model::report::Delivery;
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// A world at work: one resource is filed and pushed.
@@ -49,6 +50,56 @@ fn a_lock_of_others_on_head_is_waited_for_and_one_on_the_index_is_in_nobodys_way
     std::fs::remove_file(&lock).unwrap();
     world.turn();
     assert_eq!(world.git(&["status", "--porcelain"]), "", "the index follows by itself");
+    world.at_rest();
+}
+
+/// An agent that is killed at the end, whatever that is.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A `git commit` takes what the index holds: one that lacks what was just filed would remove it.
+#[test]
+fn whoever_commits_while_a_drop_is_on_its_way_takes_nothing_of_it_away() {
+    let world = settled();
+    let hook = world.remote.join("hooks/pre-receive");
+    std::fs::write(&hook, "#!/bin/sh\nsleep 0.4\n").unwrap();
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(agent(&world, &["init", "--fabric", "fabric-1"]).output().unwrap().status.success());
+    let running = Running(agent(&world, &["run"]).stderr(Stdio::null()).spawn().unwrap());
+    let commits = || git_output(&world.work(), &["commit", "-qm", "mine"]).status.success();
+    let head = || world.git(&["rev-parse", "HEAD"]);
+    for round in 2..5 {
+        std::fs::write(world.work().join(format!("own-{round}")), "a person's\n").unwrap();
+        world.git(&["add", &format!("own-{round}")]);
+        let before = head();
+        world.drop("next.yaml", vpc(&format!("vpc-{round}")));
+        until("the drop is committed", || head() != before);
+        until("a person's commit is made", commits);
+        let there = world.git(&["ls-tree", "-r", "--name-only", "HEAD"]);
+        assert!(there.contains(&format!("vpc-{round}.yaml")), "{there}");
+        assert!(there.contains(&format!("own-{round}")), "{there}");
+    }
+    // Nobody is kept out for as long as the remote is away.
+    let away = world.dir.path().join("away.git");
+    until("the remote has all", || is_pushed(&world));
+    std::fs::rename(&world.remote, &away).unwrap();
+    let before = head();
+    world.drop("last.yaml", vpc("vpc-9"));
+    until("the drop is committed", || head() != before);
+    std::fs::write(world.work().join("own"), "a person's\n").unwrap();
+    until("nobody has the index", || git_output(&world.work(), &["add", "own"]).status.success());
+    until("a person's commit is made", commits);
+    drop(running);
+    std::fs::rename(&away, &world.remote).unwrap();
+    world.turn();
+    let clone = world.clone_of_remote();
+    assert!((1..5).chain([9]).all(|n| clone.contains_key(&format!("managed/vpcs/vpc-{n}.yaml"))));
     world.at_rest();
 }
 
