@@ -7,6 +7,7 @@
 use std::{
     collections::{BinaryHeap, HashSet},
     ops::Range,
+    time::Duration,
 };
 
 use gix::{
@@ -73,6 +74,10 @@ pub(crate) struct Peeled {
     pub(crate) end: Option<(ObjectId, Kind)>,
 }
 
+/// How often an object that is here is looked for again, and after how long.
+const LOOKS_MAX: u32 = 3;
+const LOOK_PAUSE: Duration = Duration::from_millis(5);
+
 /// The most tags of tags that are followed.
 const TAG_DEPTH_MAX: usize = 100;
 
@@ -114,6 +119,18 @@ impl<'a> Graph<'a> {
                 .map_err(|err| unreadable(id, err))?;
         }
         Ok(out)
+    }
+
+    /// The end of what is here for certain, looked for again where it seems not to be: once in many
+    /// thousand pushes gix found nothing, with packs just folded and another thread looking for them.
+    pub(crate) fn peel_known(&mut self, id: ObjectId) -> Result<Option<(ObjectId, Kind)>, Error> {
+        for _ in 0..LOOKS_MAX {
+            if let Some(found) = self.peel(id)?.end {
+                return Ok(Some(found));
+            }
+            std::thread::sleep(LOOK_PAUSE);
+        }
+        Ok(self.peel(id)?.end)
     }
 
     /// Loads a commit; `false` if it is not here.

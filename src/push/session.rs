@@ -210,7 +210,7 @@ fn obstacle(
     if !odb.exists(&old) {
         return Ok(Some(Rejection::FetchFirst));
     }
-    let (from, to) = (graph.peel(old)?.end, graph.peel(update.new)?.end);
+    let (from, to) = (graph.peel_known(old)?, graph.peel_known(update.new)?);
     let (Some((from, Kind::Commit)), Some((to, Kind::Commit))) = (from, to) else {
         return Ok(Some(Rejection::NeedsForce));
     };
