@@ -73,12 +73,8 @@ impl Repo {
     /// Commits, all or nothing: objects in one synced pack, then archive and branch under one set of
     /// locks, each only from the value that was seen.
     pub fn commit(&self, draft: &CommitDraft) -> Result<CommitOutcome, Error> {
-        let held = self.holds_index();
-        let outcome = self.try_commit(draft);
-        if !held && !matches!(outcome, Ok(CommitOutcome::Committed(_))) {
-            self.let_go_of_index();
-        }
-        outcome
+        let committed = |it: &_| matches!(it, CommitOutcome::Committed(_));
+        self.moving(|| self.try_commit(draft), committed)
     }
 
     fn try_commit(&self, draft: &CommitDraft) -> Result<CommitOutcome, Error> {

@@ -106,6 +106,21 @@ impl Repo {
         self.index_lock.borrow().is_some()
     }
 
+    /// Does what moves the branch. Where it was not moved after all, others get the index again, unless an
+    /// earlier move keeps it.
+    pub(super) fn moving<T>(
+        &self,
+        work: impl FnOnce() -> Result<T, Error>,
+        moved: impl FnOnce(&T) -> bool,
+    ) -> Result<T, Error> {
+        let held = self.holds_index();
+        let done = work();
+        if !held && !done.as_ref().is_ok_and(moved) {
+            self.let_go_of_index();
+        }
+        done
+    }
+
     /// Lets others at the index again.
     pub(super) fn let_go_of_index(&self) {
         self.index_lock.take();

@@ -187,18 +187,18 @@ impl Repo {
     ) -> Result<Follow, Error> {
         // What others wrote is not synced one by one.
         self.make_durable(to)?;
-        self.owe_index(from, to)?;
         let moves = [Move { name: branch, from, to, why }];
-        match self.move_refs(&moves, Some(branch), author, crate::clock::now()) {
-            Ok(Moved::There) => {
-                self.durable.set(Some(to));
-                Ok(Follow::Moved)
-            }
-            not => {
-                self.let_go_of_index();
-                not.map(|_| Follow::Contended)
-            }
-        }
+        let work = || {
+            self.owe_index(from, to)?;
+            Ok(match self.move_refs(&moves, Some(branch), author, crate::clock::now())? {
+                Moved::There => {
+                    self.durable.set(Some(to));
+                    Follow::Moved
+                }
+                Moved::Elsewhere | Moved::Locked(_) => Follow::Contended,
+            })
+        };
+        self.moving(work, |it| *it == Follow::Moved)
     }
 
     /// Notes, before the work tree is brought along, where the branch is to go. The note is on the
