@@ -121,6 +121,8 @@ fn tree(dir: &Path, files: usize, per_folder: usize) {
     run(dir, &["init", "--quiet", "-b", "main"]);
     // Nobody tidies up in the background while others are measured.
     run(dir, &["config", "gc.auto", "0"]);
+    // As in a clone, what was last seen of the remote is known.
+    run(dir, &["config", "remote.origin.url", "nowhere"]);
     let mut stream = HEAD.to_owned();
     for n in 0..files {
         stream.push_str(&entry(&format!("d{}/f{n}", n / per_folder), &format!("file {n}\n")));
@@ -293,6 +295,7 @@ fn measure(title: &str, carrier: &str, local: &Path, case: &Case, rounds: Range<
     }
     let (mut git_runs, mut room_runs, mut alone_runs) = (Vec::new(), Vec::new(), Vec::new());
     for round in rounds {
+        run(local, &["update-ref", "refs/remotes/origin/main", "main"]);
         import(local, &(case.change)(round), case.loose);
         let mut git = command(Path::new("git"));
         let login = format!("{USER}:{}@localhost", PASSWORD.replace(' ', "%20"));

@@ -10,7 +10,6 @@
 
 use std::{
     io::{self, Read, Write},
-    path::Path,
     pin::{Pin, pin},
     sync::{Arc, OnceLock},
     task::{Context, Poll},
@@ -24,6 +23,7 @@ use super::{
     credentials::Login,
     error::{Cause, Error},
     pulse::Pulse,
+    trust,
 };
 
 /// How a client reaches the world.
@@ -126,12 +126,12 @@ impl Client {
             .tcp_keepalive(Duration::from_secs(30))
             .pool_idle_timeout(POOL_IDLE)
             .redirect(reqwest::redirect::Policy::custom(stay_on_host));
-        if let Some(file) = &options.ca_file {
-            builder = builder.tls_certs_merge(certificates(file)?);
-        }
-        if options.trust_any_certificate {
-            builder = builder.tls_danger_accept_invalid_certs(true);
-        }
+        builder = if options.trust_any_certificate {
+            builder.tls_danger_accept_invalid_certs(true)
+        } else {
+            let settings = trust::settings(options.ca_file.as_deref(), options.http1_only)?;
+            builder.tls_backend_preconfigured(settings)
+        };
         if options.http1_only {
             builder = builder.http1_only();
         }
@@ -169,17 +169,6 @@ fn proxy(text: &str, options: &ClientOptions) -> Result<reqwest::Proxy, Error> {
     let proxy = reqwest::Proxy::all(text).map_err(|err| failed(err.without_url().into()))?;
     let excepted = reqwest::NoProxy::from_env().filter(|_| !options.no_environment);
     Ok(proxy.no_proxy(excepted))
-}
-
-fn certificates(file: &Path) -> Result<Vec<reqwest::Certificate>, Error> {
-    let failed =
-        |source: Cause| Error::Setup { what: format!("CA file {}", file.display()), source };
-    let pem = std::fs::read(file).map_err(|err| failed(err.into()))?;
-    let found = reqwest::Certificate::from_pem_bundle(&pem).map_err(|err| failed(err.into()))?;
-    if found.is_empty() {
-        return Err(failed("there is no certificate in it".into()));
-    }
-    Ok(found)
 }
 
 fn stay_on_host(attempt: reqwest::redirect::Attempt<'_>) -> reqwest::redirect::Action {

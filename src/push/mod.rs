@@ -112,6 +112,7 @@ mod pulse;
 mod report;
 mod reuse;
 mod session;
+mod trust;
 pub mod url;
 mod walk;
 mod web;

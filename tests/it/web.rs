@@ -54,6 +54,7 @@ impl Local {
     fn push_with(&self, url: &str, variables: &[(&str, &str)]) -> Output {
         let mut command = Command::new(shim());
         command.args(["--porcelain", url, "main"]).current_dir(self.0.path());
+        command.env_remove("GIT_SSL_CAINFO");
         command.envs(ENVIRONMENT).envs(variables.iter().copied());
         command.output().unwrap()
     }
@@ -96,6 +97,22 @@ fn a_certificate_is_not_checked_where_the_settings_say_so() {
     let by_variable = Local::new(&[])
         .push_with(&remote.url, &[("GIT_SSL_NO_VERIFY", "1"), ("SSH_AUTH_SOCK", "")]);
     assert!(by_variable.status.success(), "{by_variable:?}");
+}
+
+#[test]
+fn the_systems_certificates_are_read_where_one_is_to_be_judged() {
+    let (Some(plain), Some(remote)) = (Remote::http(Auth::None), Remote::https(Auth::None)) else {
+        return;
+    };
+    let none = [("SSL_CERT_FILE", "/nonexistent"), ("SSL_CERT_DIR", "/nonexistent")];
+    let output = Local::new(&[]).push_with(&plain.url, &none);
+    assert!(output.status.success(), "{output:?}");
+    let ca = remote.ca_file.clone().unwrap();
+    let output = Local::new(&[("http.sslCAInfo", text(&ca))]).push_with(&remote.url, &none);
+    assert!(output.status.success(), "{output:?}");
+    let output = Local::new(&[]).push_with(&remote.url, &none);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("No CA certificates"), "{said}");
 }
 
 #[test]
