@@ -7,19 +7,18 @@
 use std::{
     collections::{BinaryHeap, HashSet},
     ops::Range,
-    time::Duration,
 };
 
 use gix::{
     ObjectId,
     hashtable::{HashMap, hash_map::Entry},
-    objs::{CommitRefIter, Find, Kind, TagRefIter},
+    objs::{CommitRefIter, Kind, TagRefIter},
 };
 
-use super::error::{Cause, Error};
-
-/// The object database on disk: the repository's own, without what replaces what.
-pub(crate) type Odb = gix::odb::Handle;
+use super::{
+    error::Error,
+    odb::{Odb, unreadable},
+};
 
 /// What is kept of a commit.
 #[derive(Debug, Clone)]
@@ -38,20 +37,11 @@ type Queued = (i64, bool, ObjectId, u8);
 const WANT: u8 = 1;
 const HAVE: u8 = 2;
 
-/// Finds an object. The empty tree is there even if nobody has written it: git knows it by heart.
-pub(crate) fn find<'b>(
-    odb: &Odb,
-    id: ObjectId,
-    buffer: &'b mut Vec<u8>,
-) -> Result<Option<gix::objs::Data<'b>>, Error> {
-    let found = odb.try_find(&id, buffer).map_err(|err| unreadable(id, err))?;
-    let empty = || gix::objs::Data { kind: Kind::Tree, object_hash: id.kind(), data: &[] };
-    Ok(found.or_else(|| id.is_empty_tree().then(empty)))
-}
-
 /// Commits as they are loaded, each once.
 pub(crate) struct Graph<'a> {
     odb: &'a Odb,
+    /// The same as it is known, once something was missing.
+    listed: Option<Odb>,
     /// Commits whose parents are not here.
     shallow: Vec<ObjectId>,
     /// Commits whose parents the remote lacks.
@@ -74,16 +64,8 @@ pub(crate) struct Peeled {
     pub(crate) end: Option<(ObjectId, Kind)>,
 }
 
-/// How often an object that is here is looked for again, and after how long.
-const LOOKS_MAX: u32 = 3;
-const LOOK_PAUSE: Duration = Duration::from_millis(5);
-
 /// The most tags of tags that are followed.
 const TAG_DEPTH_MAX: usize = 100;
-
-pub(crate) fn unreadable(id: ObjectId, source: impl Into<Cause>) -> Error {
-    Error::local(format!("object {id}"), source)
-}
 
 impl<'a> Graph<'a> {
     /// `shallow` are our own cuts, `remote_shallow` the remote's.
@@ -94,10 +76,31 @@ impl<'a> Graph<'a> {
     ) -> Self {
         shallow.sort_unstable();
         let (commits, parents, buffer) = (HashMap::default(), Vec::new(), Vec::new());
-        Graph { odb, shallow, remote_shallow, commits, parents, buffer, visited: 0 }
+        Graph { odb, listed: None, shallow, remote_shallow, commits, parents, buffer, visited: 0 }
     }
 
     pub(crate) fn peel(&mut self, id: ObjectId) -> Result<Peeled, Error> {
+        self.peel_in(self.odb, id)
+    }
+
+    /// What a tip of the remote stands for. Most of a busy remote's are not here, and looking for
+    /// packs that came meanwhile is done for the first of those, not for each.
+    pub(crate) fn peel_tip(&mut self, id: ObjectId) -> Result<Peeled, Error> {
+        match self.listed.take() {
+            Some(listed) => {
+                let peeled = self.peel_in(&listed, id);
+                self.listed = Some(listed);
+                peeled
+            }
+            None => {
+                let peeled = self.peel(id)?;
+                self.listed = peeled.end.is_none().then(|| self.odb.as_listed());
+                Ok(peeled)
+            }
+        }
+    }
+
+    fn peel_in(&mut self, odb: &Odb, id: ObjectId) -> Result<Peeled, Error> {
         let mut out = Peeled::default();
         let mut id = id;
         for _ in 0..TAG_DEPTH_MAX {
@@ -105,8 +108,7 @@ impl<'a> Graph<'a> {
                 out.end = Some((id, Kind::Commit));
                 return Ok(out);
             }
-            let found = self.odb.try_find(&id, &mut self.buffer);
-            let Some(object) = found.map_err(|err| unreadable(id, err))? else {
+            let Some(object) = odb.find(id, &mut self.buffer)? else {
                 return Ok(out);
             };
             if object.kind != Kind::Tag {
@@ -121,25 +123,12 @@ impl<'a> Graph<'a> {
         Ok(out)
     }
 
-    /// The end of what is here for certain, looked for again where it seems not to be: once in many
-    /// thousand pushes gix found nothing, with packs just folded and another thread looking for them.
-    pub(crate) fn peel_known(&mut self, id: ObjectId) -> Result<Option<(ObjectId, Kind)>, Error> {
-        for _ in 0..LOOKS_MAX {
-            if let Some(found) = self.peel(id)?.end {
-                return Ok(Some(found));
-            }
-            std::thread::sleep(LOOK_PAUSE);
-        }
-        Ok(self.peel(id)?.end)
-    }
-
     /// Loads a commit; `false` if it is not here.
     fn load(&mut self, id: ObjectId) -> Result<bool, Error> {
         let Entry::Vacant(entry) = self.commits.entry(id) else {
             return Ok(true);
         };
-        let found = self.odb.try_find(&id, &mut self.buffer);
-        let Some(object) = found.map_err(|err| unreadable(id, err))? else {
+        let Some(object) = self.odb.find(id, &mut self.buffer)? else {
             return Ok(false);
         };
         if object.kind != Kind::Commit {

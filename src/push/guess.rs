@@ -18,7 +18,8 @@ use gix::ObjectId;
 use super::{
     RefUpdate,
     error::Error,
-    graph::{Graph, Odb},
+    graph::Graph,
+    odb::Odb,
     walk::{self, Counts, Frontier, Objects},
 };
 
@@ -155,7 +156,7 @@ mod tests {
     fn guessed(is_tracked: bool, held: usize) -> Option<usize> {
         let dir = tempfile::tempdir().unwrap();
         let (repo, commits) = repository(dir.path(), is_tracked);
-        let odb: Odb = repo.objects.clone().into_inner();
+        let odb = Odb::of(&repo);
         let update = RefUpdate {
             name: "refs/heads/main".into(),
             new: commits[0],
@@ -190,7 +191,7 @@ mod tests {
     fn of_one_second_only_what_is_wanted_is_walked() {
         let dir = tempfile::tempdir().unwrap();
         let (repo, commits) = repository(dir.path(), false);
-        let odb: Odb = repo.objects.clone().into_inner();
+        let odb = Odb::of(&repo);
         let uncut = Default::default();
         for (at, want) in commits.iter().enumerate() {
             let mut graph = Graph::new(&odb, Vec::new(), &uncut);

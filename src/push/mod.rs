@@ -106,6 +106,7 @@ mod graph;
 mod guess;
 pub mod http;
 mod line;
+mod odb;
 mod pack;
 mod plan;
 mod pulse;

@@ -9,12 +9,7 @@ use std::{
     sync::mpsc,
 };
 
-use gix::{
-    ObjectId,
-    hash::Hasher,
-    hashtable::HashMap,
-    objs::{Find, FindHeader, Kind},
-};
+use gix::{ObjectId, hash::Hasher, hashtable::HashMap, objs::Kind};
 use gix_pack::data::entry::Header;
 use gix_zlib::{
     Compression,
@@ -24,7 +19,7 @@ use gix_zlib::{
 use super::{
     delta::{self, Ends},
     error::Error,
-    graph::{self, Odb, unreadable},
+    odb::{Odb, unreadable},
     plan::{self, Planned},
     reuse::{Form, Packs},
     walk::{self, Objects, Wanted},
@@ -96,7 +91,7 @@ pub(crate) fn write(
     let count = u32::try_from(wanted.len()).expect("a repository holds fewer objects");
     let mut pack = Pack {
         out,
-        hash: gix::hash::hasher(odb.store_ref().object_hash()),
+        hash: gix::hash::hasher(odb.hash()),
         counts: PackCounts { objects: count, ..PackCounts::default() },
         offsets: vec![0; wanted.len()],
         header: Vec::new(),
@@ -137,7 +132,7 @@ fn is_worth_copying(odb: &Odb, wanted: &[Wanted]) -> Result<bool, Error> {
         return Ok(true);
     }
     for id in wanted.iter().filter(|it| it.delta.is_none()).map(|it| it.id) {
-        let header = odb.try_header(&id).map_err(|err| unreadable(id, err))?;
+        let header = odb.header(id)?;
         if header.is_some_and(|it| it.size >= COPY_BYTES_MIN) {
             return Ok(true);
         }
@@ -330,7 +325,7 @@ impl<'a> Encoder<'a> {
             return Ok(Encoded { base: Some(base), kind, size, copied: false, data });
         }
         let mut buffer = std::mem::take(&mut self.new);
-        let object = graph::find(&self.odb, id, &mut buffer)?.ok_or(Error::Missing { id })?;
+        let object = self.odb.find(id, &mut buffer)?.ok_or(Error::Missing { id })?;
         if object.kind != kind {
             return Err(unreadable(id, format!("it is a {}, not a {kind}", object.kind)));
         }
@@ -353,12 +348,12 @@ impl<'a> Encoder<'a> {
         if !fits(new.len() as u64) {
             return Ok(None);
         }
-        let header = self.odb.try_header(&base).map_err(|err| unreadable(base, err))?;
+        let header = self.odb.header(base)?;
         // Little of a large object can come from a small one.
         if header.is_none_or(|it| !fits(it.size) || it.size < new.len() as u64 / 4) {
             return Ok(None);
         }
-        let old = self.odb.try_find(&base, &mut self.old).map_err(|err| unreadable(base, err))?;
+        let old = self.odb.find(base, &mut self.old)?;
         let Some(old) = old.filter(|it| it.kind == kind) else {
             return Ok(None);
         };

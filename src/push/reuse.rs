@@ -16,7 +16,7 @@ use std::{
 use gix::{ObjectId, hash::Kind as Hash, objs::Kind};
 use gix_pack::data::entry::Header;
 
-use super::graph::Odb;
+use super::odb::Odb;
 
 /// The most packs that are looked into.
 const PACKS_MAX: usize = 1_000;
@@ -81,7 +81,7 @@ impl Packs {
 
     /// The packs that may be worth it for a push of so many objects.
     pub(crate) fn open(odb: &Odb, wanted: usize) -> Self {
-        let store = odb.store_ref();
+        let store = odb.store();
         let mut dirs = vec![store.path().to_owned()];
         // Without the borrowed ones their objects are only sent more slowly.
         dirs.extend(store.alternate_db_paths().unwrap_or_default());
@@ -207,7 +207,7 @@ mod tests {
         run("touch -d @0 .git/objects/pack/*");
         let new = packed("new");
         let repo = gix::open_opts(dir.path(), gix::open::Options::isolated()).unwrap();
-        let packs = Packs::open(&repo.objects.clone().into_inner(), 1);
+        let packs = Packs::open(&Odb::of(&repo), 1);
         let opened = || packs.slots.iter().filter(|it| it.pack.get().is_some()).count();
         assert_eq!((packs.slots.len(), opened()), (2, 0));
         assert_eq!((packs.find(new).unwrap().pack, opened()), (0, 1));

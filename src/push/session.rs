@@ -21,7 +21,7 @@ use std::{
 use gix::{
     ObjectId,
     bstr::{BStr, BString, ByteSlice},
-    objs::{Exists, Kind},
+    objs::Kind,
 };
 
 use super::{
@@ -29,9 +29,10 @@ use super::{
     RefUpdate, Rejection,
     advertisement::Advertisement,
     error::Error,
-    graph::{Graph, Odb},
+    graph::Graph,
     guess::Guess,
     line,
+    odb::Odb,
     pack::{self, PackCounts},
     pulse::Pulse,
     report::{self, Report},
@@ -75,8 +76,7 @@ fn push_as(
             (None, Pulse::new(idle, wall, options.interrupt.clone()))
         }
     };
-    let mut odb: Odb = repo.objects.clone().into_inner();
-    odb.ignore_replacements = true;
+    let odb = Odb::of(repo);
     let cuts = repo.shallow_commits().map_err(|err| Error::local("the shallow file", err))?;
     let shallow: Vec<ObjectId> = cuts.iter().flat_map(|it| it.iter().copied()).collect();
     let guess = Guess::begin(repo, &odb, &shallow, likely);
@@ -93,7 +93,7 @@ fn push_as(
 
     let mut graph = Graph::new(&odb, shallow.clone(), &remote.shallow);
     let mut outcome = Outcome {
-        refs: decide(&odb, &mut graph, &remote, &updates, options.atomic)?,
+        refs: decide(&mut graph, &remote, &updates, options.atomic)?,
         ..Outcome::default()
     };
     let ours = |it: &RefResult| it.status == RefStatus::Unknown;
@@ -154,7 +154,6 @@ pub(crate) fn check_names(updates: &[RefUpdate]) -> Result<(), Error> {
 
 /// Judges each update against what the remote advertised. What is to be sent is left `Unknown`.
 fn decide(
-    odb: &Odb,
     graph: &mut Graph<'_>,
     remote: &Advertisement,
     updates: &[RefUpdate],
@@ -177,7 +176,7 @@ fn decide(
         } else if update.new.is_null() || old.is_null() {
             RefStatus::Unknown
         } else {
-            match obstacle(odb, graph, update, old)? {
+            match obstacle(graph, update, old)? {
                 Some(why) if update.expect == Expect::FastForward => RefStatus::Rejected(why),
                 why => {
                     forced = why.is_some();
@@ -199,7 +198,6 @@ fn decide(
 
 /// What speaks against moving an existing reference without force.
 fn obstacle(
-    odb: &Odb,
     graph: &mut Graph<'_>,
     update: &RefUpdate,
     old: ObjectId,
@@ -207,10 +205,11 @@ fn obstacle(
     if update.name.starts_with(b"refs/tags/") {
         return Ok(Some(Rejection::AlreadyExists));
     }
-    if !odb.exists(&old) {
+    let from = graph.peel(old)?;
+    if from.end.is_none() && from.tags.is_empty() {
         return Ok(Some(Rejection::FetchFirst));
     }
-    let (from, to) = (graph.peel_known(old)?, graph.peel_known(update.new)?);
+    let (from, to) = (from.end, graph.peel(update.new)?.end);
     let (Some((from, Kind::Commit)), Some((to, Kind::Commit))) = (from, to) else {
         return Ok(Some(Rejection::NeedsForce));
     };

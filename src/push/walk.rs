@@ -14,13 +14,14 @@ use std::{
 use gix::{
     ObjectId,
     hashtable::{HashMap, HashSet},
-    objs::{FindHeader, Kind, TreeRefIter},
+    objs::{Kind, TreeRefIter},
 };
 
 use super::{
     delta::{self, Ends},
     error::Error,
-    graph::{self, Graph, Odb, unreadable},
+    graph::Graph,
+    odb::{Odb, unreadable},
 };
 
 /// An object to be sent.
@@ -148,7 +149,7 @@ pub(crate) fn frontier(
     let mut out = Frontier::default();
     let mut have_commits = Vec::new();
     for tip in tips {
-        let peeled = graph.peel(tip)?;
+        let peeled = graph.peel_tip(tip)?;
         out.held.extend(peeled.tags);
         match peeled.end {
             Some((id, Kind::Commit)) => have_commits.push(id),
@@ -184,7 +185,7 @@ pub(crate) fn objects(
 ) -> Result<(Objects, Counts), Error> {
     let mut walk = Walk {
         odb,
-        hash_bytes: odb.store_ref().object_hash().len_in_bytes(),
+        hash_bytes: odb.hash().len_in_bytes(),
         seen: frontier.held,
         out: Objects::default(),
         counts: Counts::default(),
@@ -350,7 +351,7 @@ impl Walk<'_> {
 
     /// Whether a tree is worth a thread. Only a small push asks: asking costs a look at each tree.
     fn is_large(&self, id: ObjectId) -> bool {
-        let header = self.is_small.then(|| self.odb.try_header(&id).ok().flatten());
+        let header = self.is_small.then(|| self.odb.header(id).ok().flatten());
         header.flatten().is_some_and(|it| it.size > LARGE_BYTES_MIN)
     }
 
@@ -394,13 +395,10 @@ impl Walk<'_> {
 
 /// Reads a tree; `false` if it is not here.
 fn read(odb: &Odb, id: ObjectId, buffer: &mut Vec<u8>) -> Result<bool, Error> {
-    let Some(object) = graph::find(odb, id, buffer)? else { return Ok(false) };
-    let (kind, length) = (object.kind, object.data.len());
-    if kind != Kind::Tree {
+    let Some(object) = odb.find(id, buffer)? else { return Ok(false) };
+    if object.kind != Kind::Tree {
         return Err(unreadable(id, "it is no tree"));
     }
-    // The empty tree need not be anywhere.
-    buffer.truncate(length);
     Ok(true)
 }
 
