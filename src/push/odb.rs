@@ -91,8 +91,9 @@ impl Odb {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods)]
 mod tests {
+    #![allow(clippy::disallowed_methods)]
+
     use super::super::{graph::Graph, walk};
     use super::*;
     use std::path::{Path, PathBuf};
