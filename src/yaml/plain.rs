@@ -1,6 +1,6 @@
 //! Documents as nearly everybody writes them, read line by line.
 //!
-//! Block mappings and lists whose scalars stand on one line each, `{}`, words in brackets, and
+//! Block mappings and lists whose scalars stand on one line each, words in brackets and braces, and
 //! comments: what libyaml makes of these is known, down to the places, so it need not be asked.
 //! Anything else in a document, and first of all any mistake, leaves all of the document to libyaml:
 //! it alone says what is YAML, and why something is not. That both read the same is tested, and
@@ -165,42 +165,55 @@ impl Reader<'_> {
         Some(())
     }
 
-    /// Reads `{}`, or brackets with nothing but words between commas, and says where they end.
+    /// Reads brackets or braces that end on their line and hold nothing but words, and says where they
+    /// end.
     fn flow(&mut self, at: usize) -> Option<usize> {
-        let list = match self.bytes[at] {
-            b'[' => true,
-            b'{' => false,
+        let (list, close) = match self.bytes[at] {
+            b'[' => (true, b']'),
+            b'{' => (false, b'}'),
             _ => return None,
         };
         self.builder.open(None, at, true, list).ok()?;
         let mut end = self.blanks(at + 1);
-        while list && self.bytes[end] != b']' {
-            let (content, behind) = match self.bytes[end] {
-                b'"' | b'\'' => self.scalar(end)?,
-                _ => self.word(end)?,
+        while self.bytes[end] != close {
+            if !list {
+                let (key, behind) = self.word(end)?;
+                if !self.is_colon(behind) || behind - end > KEY_BYTES_MAX {
+                    return None;
+                }
+                self.builder.scalar(key, end..behind, None).ok()?;
+                end = self.blanks(behind + 1);
+            }
+            end = match self.word(end) {
+                Some((content, behind)) => {
+                    self.builder.scalar(content, end..behind, None).ok()?;
+                    behind
+                }
+                // No deeper than the limit, which the builder knows.
+                None => self.flow(end)?,
             };
-            self.builder.scalar(content, end..behind, None).ok()?;
-            end = self.blanks(behind);
+            end = self.blanks(end);
             match self.bytes[end] {
                 b',' => end = self.blanks(end + 1),
-                b']' => (),
+                it if it == close => (),
                 _ => return None,
             }
-        }
-        if self.bytes[end] != if list { b']' } else { b'}' } {
-            return None;
         }
         self.builder.shut(end + 1).ok()?;
         Some(end + 1)
     }
 
-    /// A scalar without quotes that is one wherever it stands.
+    /// A scalar in quotes, or one without that is one wherever it stands.
     fn word(&self, at: usize) -> Option<(Content, usize)> {
         let plain = |it: &u8| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_' | b'.' | b'/');
-        let len = self.bytes[at..].iter().take_while(|it| plain(it)).count();
-        self.bytes[at]
-            .is_ascii_alphanumeric()
-            .then(|| self.content(at..at + len, Style::Plain, at + len))
+        match self.bytes[at] {
+            b'"' | b'\'' => self.scalar(at),
+            it if it.is_ascii_alphanumeric() => {
+                let len = self.bytes[at..].iter().take_while(|it| plain(it)).count();
+                Some(self.content(at..at + len, Style::Plain, at + len))
+            }
+            _ => None,
+        }
     }
 
     /// The scalar at `at`, and where it ends.

@@ -37,10 +37,12 @@ fn what_people_write_is_plain() {
         "  a:\n    b: é # ü\n    \"c\": -1\n    'd': ~\n  e: .5\n",
         "a: http://b:80/#c\nd: e #f\n",
         "a: {}\nb: [ ]\nc: [d, 'e f' ,\"g\",1.5, ] # h\ni:\n- [j/k]\n- {} # l\n- - []\n  - { }\n",
+        "a: {b: c}\nd: {e: 1.5, 'f g': \"h\" , i: j/k, } # l\nm:\n- {n: o}\n- [{p: q}, [r]]\n",
+        "a: {b: {c: {d: [e, {f: g}]}}, h: []}\n",
         "a: -\u{e9}\nb: c",
         "\u{ff21}: b\n",
     ];
-    for text in &texts[..7] {
+    for text in &texts[..9] {
         assert!(is_plain(text), "{text:?}");
     }
     texts.iter().for_each(|it| check(it));
@@ -122,6 +124,27 @@ fn what_is_not_plain_is_left_to_libyaml() {
         "a: \u{fffe}\n",
         "a: b\rc: d\r\n",
         "\u{ff21}: [[]]\n",
+        "a: {b:c}\n",
+        "a: {b: }\n",
+        "a: {b}\n",
+        "a: {b: c d: e}\n",
+        "a: {b: c,, d: e}\n",
+        "a: {, }\n",
+        "a: {b: c]\n",
+        "a: [b: c]\n",
+        "a: {\"b\":c}\n",
+        "a: {[b]: c}\n",
+        "a: {b: c\n",
+        "a: {b:\n  c}\n",
+        "a: {b: c}}\n",
+        "a: {b: c}: d\n",
+        "a: {b: c, b: d}\n",
+        "a: {? b: c}\n",
+        "a: {b: c#d}\n",
+        "a: {b: c #d}\n",
+        "a: {b: :c}\n",
+        "{a: b}\n",
+        "- {a: b}\n-  {c: d}\n",
         "\u{feff}a: b\n",
     ];
     for text in texts {
@@ -150,6 +173,7 @@ fn what_is_too_long_for_a_key_is_none() {
         check(&format!("{word}: a\n"));
         check(&format!("- '{word}': a\n"));
         check(&format!("- {word}\n- b: {word}\n"));
+        check(&format!("a: {{b: c, {word}: {{'{word}': d}}}}\n"));
     }
 }
 
@@ -161,6 +185,10 @@ fn limits_hold() {
     let deep = (0..120).map(|n| format!("{}a:\n", " ".repeat(n))).collect::<String>();
     check(&deep);
     check(&format!("{}a\n", "- ".repeat(120)));
+    for n in 1..120 {
+        check(&format!("a: {}b: c{}\n", "{b: ".repeat(n) + "{", "}".repeat(n + 1)));
+        check(&format!("a: {}{}\n", "[".repeat(n), "]".repeat(n)));
+    }
 }
 
 /// Their letters taken out, doubled or exchanged, one at a time.
@@ -200,10 +228,45 @@ fn the_fixtures_are_read_the_same_however_they_are_bent() {
 
 /// Bits of text as they stand in manifests, plain and not.
 fn soup() -> impl Strategy<Value = String> {
-    const PLAIN: [&str; 34] = [
-        "{}", "[]", "[a]", "[a, 'b']", "[", "]", "a", "b", "key", "1", "-1", "é", "'q'", "\"r\"",
-        ": ", ":", ":\n", ":\n  ", ":\n    ", "\n", "\n", "\n  ", "\n    ", "\n      ", "- ", "- ",
-        "-\n", " # c", "# d", "  ", " ", "\n---\n", "~", ".",
+    const PLAIN: [&str; 38] = [
+        "{}",
+        "[]",
+        "[a]",
+        "[a, 'b']",
+        "{a: b}",
+        "{a: b, c: {d: e}}",
+        "{a: ",
+        ", ",
+        "[",
+        "]",
+        "a",
+        "b",
+        "key",
+        "1",
+        "-1",
+        "é",
+        "'q'",
+        "\"r\"",
+        ": ",
+        ":",
+        ":\n",
+        ":\n  ",
+        ":\n    ",
+        "\n",
+        "\n",
+        "\n  ",
+        "\n    ",
+        "\n      ",
+        "- ",
+        "- ",
+        "-\n",
+        " # c",
+        "# d",
+        "  ",
+        " ",
+        "\n---\n",
+        "~",
+        ".",
     ];
     const OTHER: [&str; 22] = [
         "[", "]", "{", "}", ",", "|\n", ">\n  ", "&x ", "*x", "!t ", "? ", "%", "\t", "\\", "'",
