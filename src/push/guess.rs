@@ -3,7 +3,8 @@
 //! Most pushes bring a little on top of what was last seen of the remote. So while a connection is
 //! made and the remote makes up its mind, trees are compared as if it still had that. If it then
 //! lacks just the commits that were thought of, the work is done; if not, it is done again, and
-//! all that was lost is the time of a processor that would have waited.
+//! all that was lost is the time of a processor that would have waited. Where there is time left,
+//! what was found is encoded as well ([`super::draft`]).
 
 use std::{
     sync::{
@@ -17,14 +18,16 @@ use gix::ObjectId;
 
 use super::{
     RefUpdate,
+    draft::Draft,
     error::Error,
     graph::Graph,
     odb::Odb,
+    pack::Settings,
     walk::{self, Counts, Frontier, Objects},
 };
 
-/// What a walk finds.
-type Found = Result<(Objects, Counts), Error>;
+/// What a walk finds, and what was made of it.
+type Found = Result<(Objects, Counts, Option<Draft>), Error>;
 
 /// For more references than this, nothing is thought of beforehand.
 const UPDATES_MAX: usize = 16;
@@ -38,17 +41,20 @@ pub(crate) struct Guess {
 #[derive(Default)]
 struct Shared {
     commits: OnceLock<Vec<ObjectId>>,
+    /// The remote has spoken, and what is not encoded by now is encoded when it is sent.
+    spoken: AtomicBool,
     stop: AtomicBool,
 }
 
 impl Guess {
     /// Begins to walk as if the remote had what the remote-tracking branches say, or else all but
-    /// the newest commit of each update.
+    /// the newest commit of each update; and to encode what is found, where it is known how.
     pub(crate) fn begin(
         repo: &gix::Repository,
         odb: &Odb,
         shallow: &[ObjectId],
         updates: &[RefUpdate],
+        settings: Option<Settings>,
     ) -> Guess {
         let shared = Arc::new(Shared::default());
         let news: Vec<_> = updates.iter().map(|it| it.new).filter(|it| !it.is_null()).collect();
@@ -59,12 +65,22 @@ impl Guess {
         let (odb, shallow, told) = (odb.clone(), shallow.to_vec(), shared.clone());
         let thread = std::thread::Builder::new().name("git-push-guess".into());
         // Without a thread to spare the walk is only made later.
-        let walk = thread.spawn(move || look(&odb, shallow, &news, haves, &told)).ok();
+        let walk = thread.spawn(move || look(&odb, shallow, &news, haves, settings, &told)).ok();
         Guess { shared, walk }
     }
 
+    /// What lies behind a frontier: found beforehand, or else now.
+    pub(crate) fn or_now(self, odb: &Odb, graph: &mut Graph<'_>, frontier: Frontier) -> Found {
+        if let Some(found) = self.found(&frontier) {
+            return found;
+        }
+        let (objects, counts) = walk::objects(odb, graph, frontier, &AtomicBool::new(false))?;
+        Ok((objects, counts, None))
+    }
+
     /// What was found, if these are the commits that were thought of.
-    pub(crate) fn found(mut self, frontier: &Frontier) -> Option<Found> {
+    fn found(mut self, frontier: &Frontier) -> Option<Found> {
+        self.shared.spoken.store(true, Ordering::Relaxed);
         let right = frontier.is_plain() && self.shared.commits.get() == Some(&frontier.commits);
         let walk = self.walk.take_if(|_| right)?;
         walk.join().ok().flatten()
@@ -74,6 +90,7 @@ impl Guess {
 impl Drop for Guess {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.spoken.store(true, Ordering::Relaxed);
         if let Some(walk) = self.walk.take() {
             // Nobody wants to know any more.
             drop(walk.join());
@@ -100,6 +117,7 @@ fn look(
     shallow: Vec<ObjectId>,
     news: &[ObjectId],
     mut haves: Vec<ObjectId>,
+    settings: Option<Settings>,
     told: &Shared,
 ) -> Option<Found> {
     let uncut = Default::default();
@@ -113,7 +131,17 @@ fn look(
     if !frontier.is_plain() || told.commits.set(frontier.commits.clone()).is_err() {
         return None;
     }
-    Some(walk::objects(odb, &mut graph, frontier, &told.stop))
+    let (objects, counts) = match walk::objects(odb, &mut graph, frontier, &told.stop) {
+        Ok(found) => found,
+        Err(error) => return Some(Err(error)),
+    };
+    drop(graph);
+    let settings = settings.filter(|_| !told.spoken.load(Ordering::Relaxed));
+    let mut draft = settings.and_then(|it| Draft::of(odb, &objects, it).ok());
+    if let Some(draft) = &mut draft {
+        draft.encode_ahead(odb, &objects, &told.spoken);
+    }
+    Some(Ok((objects, counts, draft)))
 }
 
 #[cfg(test)]
@@ -152,8 +180,9 @@ mod tests {
         (repo, commits)
     }
 
-    /// What was found beforehand, where the remote in truth has `held`.
-    fn guessed(is_tracked: bool, held: usize) -> Option<usize> {
+    /// How many objects were found beforehand, and how many of them encoded, where the remote in truth
+    /// has `held`.
+    fn guessed(is_tracked: bool, held: usize) -> Option<(usize, usize)> {
         let dir = tempfile::tempdir().unwrap();
         let (repo, commits) = repository(dir.path(), is_tracked);
         let odb = Odb::of(&repo);
@@ -162,7 +191,9 @@ mod tests {
             new: commits[0],
             expect: Expect::FastForward,
         };
-        let guess = Guess::begin(&repo, &odb, &[], &[update]);
+        let settings =
+            Settings { thin: true, ofs_delta: true, level: repo.pack_compression().unwrap() };
+        let guess = Guess::begin(&repo, &odb, &[], &[update], Some(settings));
         while guess.walk.as_ref().is_some_and(|it| !it.is_finished()) {
             std::thread::yield_now();
         }
@@ -170,20 +201,21 @@ mod tests {
         let mut graph = Graph::new(&odb, Vec::new(), &uncut);
         let tips = commits.get(held).copied();
         let frontier = walk::frontier(&mut graph, &[commits[0]], tips).unwrap();
-        guess.found(&frontier).map(|it| it.unwrap().0.wanted.len())
+        let (objects, _, draft) = guess.found(&frontier)?.unwrap();
+        Some((objects.wanted.len(), draft.unwrap().made().len()))
     }
 
     #[test]
     fn one_commit_on_top_is_what_is_thought_of() {
         // A commit, two trees and a file.
-        assert_eq!(guessed(false, 1), Some(4));
+        assert_eq!(guessed(false, 1), Some((4, 4)));
         assert_eq!(guessed(false, 2), None);
         assert_eq!(guessed(false, 3), None);
     }
 
     #[test]
     fn what_was_seen_of_the_remote_goes_before() {
-        assert_eq!(guessed(true, 2), Some(8));
+        assert_eq!(guessed(true, 2), Some((8, 8)));
         assert_eq!(guessed(true, 1), None);
     }
 

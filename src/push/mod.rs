@@ -98,6 +98,7 @@ mod child;
 mod config;
 pub mod credentials;
 mod delta;
+mod draft;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub mod feed;

@@ -18,11 +18,12 @@ use gix_zlib::{
 
 use super::{
     delta::{self, Ends},
+    draft::Draft,
     error::Error,
     odb::{Odb, unreadable},
-    plan::{self, Planned},
+    plan::Planned,
     reuse::{Form, Packs},
-    walk::{self, Objects, Wanted},
+    walk::{Objects, Wanted},
 };
 
 /// What a pack was made of.
@@ -70,19 +71,26 @@ const COPY_BYTES_MIN: u64 = 256 * 1024;
 const BATCH_OBJECTS: usize = 64;
 const BATCH_BYTES: usize = 256 * 1024;
 
-/// An object as it goes into the pack, its header still to come.
-struct Encoded {
+/// What an object is in the pack.
+#[derive(Clone, Copy)]
+pub(crate) struct Head {
     base: Option<ObjectId>,
     kind: Kind,
     size: u64,
     copied: bool,
-    data: Vec<u8>,
 }
 
-/// Writes the pack of `objects`; `report` hears of objects and bytes now and then.
+/// An object as it goes into the pack, its header still to come.
+pub(crate) struct Encoded {
+    pub(crate) head: Head,
+    pub(crate) data: Vec<u8>,
+}
+
+/// Writes the pack of `objects`, from where a draft of it ends; `report` hears of objects and bytes now
+/// and then.
 pub(crate) fn write(
     odb: &Odb,
-    objects: &Objects,
+    (objects, draft): (&Objects, Option<Draft>),
     settings: Settings,
     out: &mut dyn Write,
     report: &mut dyn FnMut(u32, u64),
@@ -100,34 +108,40 @@ pub(crate) fn write(
     pack.put(&gix_pack::data::header::encode(version, count))?;
     // The remote starts the program that unpacks when it sees this: it can do so meanwhile.
     pack.out.flush()?;
-    let positions = walk::positions(wanted);
-    let packs =
-        if is_worth_copying(odb, wanted)? { Packs::open(odb, wanted.len()) } else { Packs::none() };
-    let plan = plan::plan(wanted, &positions, &packs, settings.thin);
-    let source = Source { objects, packs: &packs, level: settings.level };
+    let draft = match draft.filter(|it| it.is_for(settings)) {
+        Some(draft) => draft,
+        None => Draft::of(odb, objects, settings)?,
+    };
     let mut written = 0;
-    let mut take = |planned: &Planned, encoded: Encoded| -> Result<(), Failure> {
-        pack.entry(planned.at as usize, encoded, &positions, settings.ofs_delta)?;
+    let mut take = |planned: &Planned, head: &Head, data: &[u8]| -> Result<(), Failure> {
+        pack.entry(planned.at as usize, head, data, &draft.positions, settings.ofs_delta)?;
         written += 1;
         if written % 256 == 0 {
             report(written, pack.counts.bytes);
         }
         Ok(())
     };
+    let made = draft.made();
+    let rest = &draft.plan[made.len()..];
+    for (planned, (head, data)) in draft.plan.iter().zip(made) {
+        take(planned, head, data)?;
+    }
+    let mut take = |planned: &Planned, it: Encoded| take(planned, &it.head, &it.data);
+    let source = draft.source(objects);
     let workers = std::thread::available_parallelism().map_or(1, |it| it.get().min(WORKERS_MAX));
-    if workers < 2 || plan.len() < WORKERS_OBJECTS_MIN {
+    if workers < 2 || rest.len() < WORKERS_OBJECTS_MIN {
         let mut encoder = Encoder::new(odb.clone(), source);
-        for planned in &plan {
+        for planned in rest {
             take(planned, encoder.encode(planned)?)?;
         }
     } else {
-        in_turn(odb, source, &plan, workers, &mut take)?;
+        in_turn(odb, source, rest, workers, &mut take)?;
     }
     report(count, pack.counts.bytes);
     pack.finish()
 }
 
-fn is_worth_copying(odb: &Odb, wanted: &[Wanted]) -> Result<bool, Error> {
+pub(crate) fn is_worth_copying(odb: &Odb, wanted: &[Wanted]) -> Result<bool, Error> {
     if wanted.len() >= COPY_OBJECTS_MIN {
         return Ok(true);
     }
@@ -229,14 +243,15 @@ impl Pack<'_> {
     fn entry(
         &mut self,
         at: usize,
-        encoded: Encoded,
+        head: &Head,
+        data: &[u8],
         positions: &HashMap<ObjectId, u32>,
         ofs_delta: bool,
     ) -> io::Result<()> {
         let offset = self.counts.bytes;
         self.offsets[at] = offset;
-        let header = match encoded.base {
-            None => match encoded.kind {
+        let header = match head.base {
+            None => match head.kind {
                 Kind::Commit => Header::Commit,
                 Kind::Tree => Header::Tree,
                 Kind::Blob => Header::Blob,
@@ -249,14 +264,14 @@ impl Pack<'_> {
                 _ => Header::RefDelta { base_id },
             },
         };
-        self.counts.deltas += u32::from(encoded.base.is_some());
-        self.counts.copied += u32::from(encoded.copied);
+        self.counts.deltas += u32::from(head.base.is_some());
+        self.counts.copied += u32::from(head.copied);
         let mut bytes = std::mem::take(&mut self.header);
         bytes.clear();
-        header.write_to(encoded.size, &mut bytes)?;
+        header.write_to(head.size, &mut bytes)?;
         self.put(&bytes)?;
         self.header = bytes;
-        self.put(&encoded.data)
+        self.put(data)
     }
 
     fn finish(mut self) -> Result<PackCounts, Failure> {
@@ -269,10 +284,10 @@ impl Pack<'_> {
 
 /// Where objects come from.
 #[derive(Clone, Copy)]
-struct Source<'a> {
-    objects: &'a Objects,
-    packs: &'a Packs,
-    level: Compression,
+pub(crate) struct Source<'a> {
+    pub(crate) objects: &'a Objects,
+    pub(crate) packs: &'a Packs,
+    pub(crate) level: Compression,
 }
 
 /// A few bytes as a zlib stream that holds them as they are.
@@ -291,7 +306,7 @@ fn stored(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Makes entries of objects, one after the other, with its own buffers.
-struct Encoder<'a> {
+pub(crate) struct Encoder<'a> {
     source: Source<'a>,
     odb: Odb,
     /// Made when first needed: where all is copied, it is not.
@@ -302,11 +317,11 @@ struct Encoder<'a> {
 }
 
 impl<'a> Encoder<'a> {
-    fn new(odb: Odb, source: Source<'a>) -> Self {
+    pub(crate) fn new(odb: Odb, source: Source<'a>) -> Self {
         Encoder { source, odb, deflate: None, new: Vec::new(), old: Vec::new(), out: Vec::new() }
     }
 
-    fn encode(&mut self, planned: &Planned) -> Result<Encoded, Error> {
+    pub(crate) fn encode(&mut self, planned: &Planned) -> Result<Encoded, Error> {
         let objects = self.source.objects;
         let object = &objects.wanted[planned.at as usize];
         let (id, kind, base) = (object.id, object.kind, planned.base);
@@ -322,7 +337,8 @@ impl<'a> Encoder<'a> {
                 ..=STORED_BYTES_MAX => stored(delta),
                 _ => self.deflated(delta)?,
             };
-            return Ok(Encoded { base: Some(base), kind, size, copied: false, data });
+            let head = Head { base: Some(base), kind, size, copied: false };
+            return Ok(Encoded { head, data });
         }
         let mut buffer = std::mem::take(&mut self.new);
         let object = self.odb.find(id, &mut buffer)?.ok_or(Error::Missing { id })?;
@@ -340,7 +356,7 @@ impl<'a> Encoder<'a> {
         if buffer.capacity() <= BATCH_BYTES * 4 {
             self.new = buffer;
         }
-        Ok(Encoded { base, kind, size, copied: false, data })
+        Ok(Encoded { head: Head { base, kind, size, copied: false }, data })
     }
 
     fn delta(&mut self, new: &[u8], kind: Kind, base: ObjectId) -> Result<Option<Vec<u8>>, Error> {
@@ -388,7 +404,7 @@ impl<'a> Encoder<'a> {
             Form::Whole(_) => None,
         };
         let (size, data) = (entry.size, entry.compressed.to_vec());
-        Some(Encoded { base, kind, size, copied: true, data })
+        Some(Encoded { head: Head { base, kind, size, copied: true }, data })
     }
 
     fn deflated(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Error> {

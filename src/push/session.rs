@@ -12,22 +12,16 @@ use std::{
     io::{self, BufWriter, Write},
     sync::{
         Mutex, PoisonError,
-        atomic::AtomicBool,
         mpsc::{self, RecvTimeoutError},
     },
     time::Duration,
-};
-
-use gix::{
-    ObjectId,
-    bstr::{BStr, BString, ByteSlice},
-    objs::Kind,
 };
 
 use super::{
     Cause, Credentials, Expect, Observer, Options, Outcome, Progress, RefResult, RefStatus,
     RefUpdate, Rejection,
     advertisement::Advertisement,
+    draft::Draft,
     error::Error,
     graph::Graph,
     guess::Guess,
@@ -38,6 +32,11 @@ use super::{
     report::{self, Report},
     walk::{self, Objects},
     wire::Wire,
+};
+use gix::{
+    ObjectId,
+    bstr::{BStr, BString, ByteSlice},
+    objs::Kind,
 };
 
 /// A remote that answers within this time leaves the processors to nobody else.
@@ -79,7 +78,10 @@ fn push_as(
     let odb = Odb::of(repo);
     let cuts = repo.shallow_commits().map_err(|err| Error::local("the shallow file", err))?;
     let shallow: Vec<ObjectId> = cuts.iter().flat_map(|it| it.iter().copied()).collect();
-    let guess = Guess::begin(repo, &odb, &shallow, likely);
+    let level = repo.pack_compression().map_err(|err| Error::local("the configuration", err))?;
+    let mut settings = pack::Settings { thin: options.thin, ofs_delta: false, level };
+    let likely_settings = (!options.dry_run).then_some(settings);
+    let guess = Guess::begin(repo, &odb, &shallow, likely, likely_settings);
     let mut wire = Wire::open(repo, url, options, credentials, &pulse, called)?;
     let remote = wire.advertisement(repo.object_hash())?;
     let chosen = choose(&remote).map_err(|source| Error::Choice { source });
@@ -113,28 +115,17 @@ fn push_as(
     let mut job = Job { head, pack: None };
     if !wants.is_empty() {
         let frontier = walk::frontier(&mut graph, &wants, remote.tips())?;
-        let (objects, counts) = match guess.found(&frontier) {
-            Some(found) => found?,
-            None => walk::objects(&odb, &mut graph, frontier, &AtomicBool::new(false))?,
-        };
+        let (objects, counts, draft) = guess.or_now(&odb, &mut graph, frontier)?;
         outcome.counts = counts;
-        job.pack = Some((objects, settings(repo, &remote, options)?));
+        settings.thin &= !remote.can("no-thin");
+        settings.ofs_delta = remote.can("ofs-delta");
+        job.pack = Some(Content { objects, draft, settings });
     }
     drop(graph);
     outcome.advertised = remote.refs;
     converse(wire, &odb, job, &capabilities, options, &mut outcome)?;
     outcome.sent_bytes = head_bytes + outcome.pack.bytes;
     Ok(outcome)
-}
-
-fn settings(
-    repo: &gix::Repository,
-    remote: &Advertisement,
-    options: &Options<'_>,
-) -> Result<pack::Settings, Error> {
-    let level = repo.pack_compression().map_err(|err| Error::local("the configuration", err))?;
-    let thin = options.thin && !remote.can("no-thin");
-    Ok(pack::Settings { thin, ofs_delta: remote.can("ofs-delta"), level })
 }
 
 pub(crate) fn check_names(updates: &[RefUpdate]) -> Result<(), Error> {
@@ -292,7 +283,14 @@ fn commands(
 /// What goes out.
 struct Job {
     head: Vec<u8>,
-    pack: Option<(Objects, pack::Settings)>,
+    pack: Option<Content>,
+}
+
+/// What goes into the pack, and how.
+struct Content {
+    objects: Objects,
+    draft: Option<Draft>,
+    settings: pack::Settings,
 }
 
 /// Hands lines on and keeps them, up to a limit.
@@ -363,7 +361,7 @@ fn converse(
                 observer.progress(Progress { objects, objects_total, bytes });
             }
         };
-        let sent = match send(odb, &job, &mut sender, &mut progress) {
+        let sent = match send(odb, job, &mut sender, &mut progress) {
             Ok(counts) => sender.end().map(|()| counts).map_err(pack::Failure::from),
             Err(err) => {
                 // Ends the conversation, so that the listener comes to an end too.
@@ -458,17 +456,17 @@ fn is_refusal(err: &Error) -> bool {
 
 fn send(
     odb: &Odb,
-    job: &Job,
+    job: Job,
     out: &mut impl Write,
     progress: &mut dyn FnMut(u32, u32, u64),
 ) -> Result<PackCounts, pack::Failure> {
     let mut out = BufWriter::with_capacity(64 * 1024, out);
     out.write_all(&job.head)?;
     let mut counts = PackCounts::default();
-    if let Some((objects, settings)) = &job.pack {
+    if let Some(Content { objects, draft, settings }) = job.pack {
         let total = u32::try_from(objects.wanted.len()).unwrap_or(u32::MAX);
         let mut report = |objects, bytes| progress(objects, total, bytes);
-        counts = pack::write(odb, objects, *settings, &mut out, &mut report)?;
+        counts = pack::write(odb, (&objects, draft), settings, &mut out, &mut report)?;
     }
     out.flush()?;
     Ok(counts)
