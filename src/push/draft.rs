@@ -19,6 +19,9 @@ use super::{
 
 /// How much is encoded ahead, what is noted of each object included.
 const AHEAD_BYTES_MAX: usize = 1 << 20;
+/// A larger object is left to when it is sent: it would be held, and who waits no more would wait for
+/// it.
+const OBJECT_BYTES_MAX: u64 = 256 * 1024;
 
 /// What is known of a pack.
 pub(crate) struct Draft {
@@ -77,7 +80,12 @@ impl Draft {
         let mut encoder = Encoder::new(odb.clone(), self.source(objects));
         for planned in &self.plan {
             let held = bytes.len() + heads.len() * size_of::<(Head, usize)>();
-            if held > AHEAD_BYTES_MAX || enough.load(Ordering::Relaxed) {
+            let object = &objects.wanted[planned.at as usize];
+            let small = object.delta.is_some()
+                || odb
+                    .header(object.id)
+                    .is_ok_and(|it| it.is_some_and(|it| it.size <= OBJECT_BYTES_MAX));
+            if !small || held > AHEAD_BYTES_MAX || enough.load(Ordering::Relaxed) {
                 break;
             }
             let Ok(it) = encoder.encode(planned) else { break };
@@ -155,5 +163,23 @@ mod tests {
                 assert!(written(Some(draft)) == whole);
             }
         }
+    }
+
+    #[test]
+    fn a_large_object_is_left_to_when_it_is_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = repository(dir.path(), false);
+        let wanted = [1, OBJECT_BYTES_MAX + 1, 2].map(|bytes| {
+            let bytes = vec![b'x'; usize::try_from(bytes).unwrap()];
+            let id = repo.write_blob(bytes).unwrap().detach();
+            walk::Wanted { id, kind: gix::objs::Kind::Blob, base: None, delta: None }
+        });
+        let objects = Objects { wanted: wanted.to_vec(), ..Objects::default() };
+        let level = repo.pack_compression().unwrap();
+        let settings = Settings { thin: true, ofs_delta: true, level };
+        let odb = Odb::of(&repo);
+        let mut draft = Draft::of(&odb, &objects, settings).unwrap();
+        draft.encode_ahead(&odb, &objects, &AtomicBool::new(false));
+        assert_eq!(draft.made().len(), 1);
     }
 }
