@@ -217,7 +217,7 @@ fn spawn(mut command: Command, settings: &Settings<'_>) -> Result<Stream, Error>
     let mut child = command.spawn().map_err(failed)?;
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
     let stderr = child.stderr.take().expect("it is piped");
-    let mut child = Running { child, stderr: Stderr::follow(stderr), over: false };
+    let mut child = Running { child, stderr: Stderr::follow(stderr), over: false, failed: false };
     let ends = || -> io::Result<_> {
         let reader = Paced::new(stdout.expect("it is piped").into(), settings.pulse.clone())?;
         let writer = Paced::new(stdin.expect("it is piped").into(), settings.pulse.clone())?;
@@ -283,6 +283,7 @@ pub(crate) struct Running {
     child: Child,
     stderr: Stderr,
     over: bool,
+    failed: bool,
 }
 
 /// How long to wait for the last words of a child that has ended: something it left behind in the
@@ -298,7 +299,8 @@ impl Running {
         let ended = rustix::process::pidfd_open(pid, flags).ok();
         while !self.over {
             match (self.child.try_wait(), pulse.check()) {
-                (Ok(Some(_)) | Err(_), _) => self.over = true,
+                (Ok(Some(status)), _) => (self.over, self.failed) = (true, !status.success()),
+                (Err(_), _) => self.over = true,
                 (Ok(None), Ok(slice)) => match &ended {
                     Some(ended) => super::pulse::readable(ended, slice),
                     // An old kernel: ask again and again.
@@ -308,6 +310,11 @@ impl Running {
             }
         }
         self.stderr.text()
+    }
+
+    /// Whether it ended by itself, and with a failure.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed
     }
 
     fn kill(&mut self) {

@@ -246,6 +246,9 @@ pub struct Outcome {
     pub messages: Vec<BString>,
     /// The remote's references before the push.
     pub advertised: BTreeMap<BString, ObjectId>,
+    /// The program at the other end, or the ssh that carried its words, ended with a failure. Git
+    /// calls such a push failed; what was reported of the references stands all the same.
+    pub program_failed: bool,
     /// Why no complete report came, if any reference is [`RefStatus::Unknown`].
     pub lost: Option<Error>,
     /// What was found to be lacking.

@@ -379,6 +379,7 @@ fn converse(
         (sent, heard)
     });
     let stderr = ending.finish();
+    outcome.program_failed = ending.has_failed();
     report::lines(&stderr, &mut |text| lock().overhear(text));
     outcome.messages = std::mem::take(&mut lock().messages);
     conclude(outcome, sent, heard, asked, &url, stderr.as_bstr())

@@ -298,4 +298,9 @@ impl Ending {
     pub(crate) fn finish(&mut self) -> BString {
         self.child.as_mut().map(|it| it.finish(&self.pulse)).unwrap_or_default()
     }
+
+    /// Whether the child ended with a failure.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.child.as_ref().is_some_and(Running::has_failed)
+    }
 }

@@ -131,6 +131,8 @@ fn the_shim_says_what_git_says() {
         "-q origin main",
         "-n origin main",
         "-u origin main",
+        "--receive-pack=../fails origin main",
+        "--receive-pack=../fails --porcelain origin main v1",
         "../remote.git main",
         "nowhere main",
     ] {
@@ -141,7 +143,9 @@ fn the_shim_says_what_git_says() {
             fs::create_dir_all(hook.parent().unwrap()).unwrap();
             fs::write(&hook, hooked).unwrap();
             run(world.0.path(), &["-C", "remote.git", "config", "receive.denyDeletes", "false"]);
-            Command::new("chmod").arg("+x").arg(&hook).status().unwrap();
+            let fails = world.0.path().join("fails");
+            fs::write(&fails, "#!/bin/sh\ngit-receive-pack \"$@\"\nexit 1\n").unwrap();
+            Command::new("chmod").arg("+x").args([&hook, &fails]).status().unwrap();
             let mut command = if ours {
                 let mut command = Command::new(&shim);
                 command.envs(ENVIRONMENT);

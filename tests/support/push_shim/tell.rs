@@ -102,10 +102,10 @@ impl Telling<'_> {
             self.follow();
         }
         let unpacked = !matches!(outcome.unpack, Some(Err(_))) && outcome.lost.is_none();
-        if asked.porcelain && unpacked {
+        if asked.porcelain && unpacked && !outcome.program_failed {
             println!("Done");
         }
-        if outcome.is_ok() {
+        if outcome.is_ok() && !outcome.program_failed {
             let idle = outcome.refs.iter().all(|it| it.status == RefStatus::UpToDate);
             if idle && asked.verbosity >= 0 && !asked.porcelain {
                 eprintln!("Everything up-to-date");
