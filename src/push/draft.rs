@@ -143,7 +143,7 @@ mod tests {
             let drafted = || Draft::of(&odb, &objects, settings).unwrap();
             let written = |draft| {
                 let mut out = Vec::new();
-                pack::write(&odb, (&objects, draft), settings, &mut out, &mut |_, _| ()).unwrap();
+                pack::write(&odb, &objects, draft, settings, &mut out, &mut |_, _| ()).unwrap();
                 out
             };
             let whole = written(None);

@@ -3,8 +3,8 @@
 //! gix looks for an object in the packs that it knows of, and lists them anew when it is in none.
 //! Where two threads find nothing at the same moment, one lists them, and the other compares that list
 //! with itself, sees nothing new and says that the object is nowhere (gix-odb 0.87,
-//! `Store::load_one_index`): with packs just folded about once in 3,000 times for two threads that
-//! look, and 13 times for four. It is there when it is looked for again.
+//! `Store::load_one_index`). With packs just folded that was once in 3,000 looks of two threads, and 13
+//! times in 6,000 of four. The object is there when it is looked for again.
 
 use gix::{
     ObjectId,

@@ -90,7 +90,8 @@ pub(crate) struct Encoded {
 /// and then.
 pub(crate) fn write(
     odb: &Odb,
-    (objects, draft): (&Objects, Option<Draft>),
+    objects: &Objects,
+    draft: Option<Draft>,
     settings: Settings,
     out: &mut dyn Write,
     report: &mut dyn FnMut(u32, u64),

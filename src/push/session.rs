@@ -467,7 +467,7 @@ fn send(
     if let Some(Content { objects, draft, settings }) = job.pack {
         let total = u32::try_from(objects.wanted.len()).unwrap_or(u32::MAX);
         let mut report = |objects, bytes| progress(objects, total, bytes);
-        counts = pack::write(odb, (&objects, draft), settings, &mut out, &mut report)?;
+        counts = pack::write(odb, &objects, draft, settings, &mut out, &mut report)?;
     }
     out.flush()?;
     Ok(counts)
